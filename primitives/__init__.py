@@ -1,0 +1,1 @@
+"""Primitives: one file for each atomic change, one gate before them all."""

@@ -1,0 +1,152 @@
+"""What a strategy or a person may give each primitive; the declaration is the parser and the schema."""
+
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from autonomic.seams.state import Role
+from autonomic.seams.word import Word
+from autonomic.workflows.spec.units import Percent
+from autonomic.workflows.spec.workflow import ModelUri
+
+
+class RunArguments(Word):
+    """Runs a batch workflow."""
+
+    parameters: dict[str, Any] = {}
+
+
+class StopArguments(Word):
+    """Stops the runs of a workflow: the one named, else all that are active."""
+
+    run: str | None = None
+
+
+class DeployArguments(Word):
+    """Deploys an online workflow as it was applied."""
+
+
+class DeleteArguments(Word):
+    """Takes an online workflow out of service."""
+
+
+class UpgradeArguments(Word):
+    """Puts other model versions behind roles of a service."""
+
+    champion: ModelUri | None = None
+    canary: ModelUri | None = None
+    backup: ModelUri | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> "UpgradeArguments":
+        if self.champion is None and self.canary is None and self.backup is None:
+            raise ValueError("upgrade needs at least one of champion, canary, backup")
+        return self
+
+
+class Requirement(Word):
+    """As many replicas as the reading needs at `per_replica` each."""
+
+    reading: str
+    per_replica: float = Field(gt=0)
+
+
+class RescaleArguments(Word):
+    """Changes the number of replicas of a role: `by` some, `to` a number, or by a requirement (`require`).
+
+    What is planned stays within the service's min and max.
+    """
+
+    by: int | None = None
+    to: int | None = Field(None, ge=0)
+    require: Requirement | None = None
+    role: Role = "champion"
+
+    @model_validator(mode="after")
+    def _one(self) -> "RescaleArguments":
+        if sum(value is not None for value in (self.by, self.to, self.require)) != 1:
+            raise ValueError("rescale takes exactly one of by, to, require")
+        return self
+
+
+class RerouteArguments(Word):
+    """Sets the shares of traffic; what is not named keeps its part of the rest, the champion takes what is left."""
+
+    canary: Percent | None = None
+    backup: Percent | None = None
+    champion: Percent | None = None
+
+
+class RetrainArguments(Word):
+    """Runs a batch workflow from the production model with the labelled points of a service.
+
+    The workflow gets them as its parameters `base_model` (the version that `from` names now) and `points` (the
+    prediction log of `points`, a target `workflow/service`). A run that is still in flight is not doubled.
+    """
+
+    from_: ModelUri = Field(alias="from")
+    points: str | None = None
+    parameters: dict[str, Any] = {}
+
+
+class PromoteArguments(Word):
+    """Makes the version under the alias `from` the champion, if it is better; the old champion becomes the backup.
+
+    `margin` is by how much `drifted_accuracy` must be better, `tolerance` by how much `clean_accuracy` may be worse.
+    A version that is refused is quarantined: its tag `quarantined` says why.
+    """
+
+    from_: str = Field("candidate", alias="from")
+    margin: float = 0.002
+    tolerance: float = 0.02
+
+
+class RollbackArguments(Word):
+    """Makes the backup the champion again and quarantines the champion."""
+
+
+class TuneArguments(Word):
+    """Hands a search over a batch workflow's parameters to the tuner.
+
+    `space` maps a parameter to `{choice: [...]}`, `{uniform: [low, high]}`, `{loguniform: [low, high]}` or
+    `{integer: [low, high]}`.
+    """
+
+    metric: str
+    mode: str = Field("max", pattern="^(max|min)$")
+    space: dict[str, dict[str, list[Any]]]
+    trials: int = Field(10, ge=1, le=10_000)
+    parallel: int = Field(1, ge=1, le=1000)
+    parameters: dict[str, Any] = {}
+
+
+class CallArguments(Word):
+    """Sends a CloudEvent to another agent or any HTTP endpoint."""
+
+    to: str
+    type: str
+    data: dict[str, Any] = {}
+
+
+class NotifyArguments(Word):
+    """A message to people: into the journal, and to `webhook` where one is given."""
+
+    message: str
+    webhook: str | None = None
+
+
+ARGUMENTS: dict[str, type[Word]] = {
+    "call": CallArguments,
+    "delete": DeleteArguments,
+    "deploy": DeployArguments,
+    "notify": NotifyArguments,
+    "promote": PromoteArguments,
+    "reroute": RerouteArguments,
+    "rescale": RescaleArguments,
+    "retrain": RetrainArguments,
+    "rollback": RollbackArguments,
+    "run": RunArguments,
+    "stop": StopArguments,
+    "tune": TuneArguments,
+    "upgrade": UpgradeArguments,
+}

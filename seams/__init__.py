@@ -1,0 +1,1 @@
+"""The words every part speaks and the protocols between the parts."""

@@ -1,0 +1,1 @@
+"""Signals: one file for each source of readings and events."""

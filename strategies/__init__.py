@@ -1,0 +1,1 @@
+"""Strategies: what is declared, how conditions are judged and decisions made."""

@@ -1,0 +1,157 @@
+"""The document `kind: Strategy`."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from autonomic.primitives.arguments import ARGUMENTS
+from autonomic.seams.decision import Autonomy
+from autonomic.seams.word import Word
+from autonomic.signals.queries import QUERIES, parse_query
+from autonomic.workflows.spec.units import Duration, Rate
+from autonomic.workflows.spec.workflow import Function, Metadata
+
+
+class On(Word):
+    """When the condition is looked at: exactly one of these, or several under `any`.
+
+    `every` an interval, `at` one date and time (with its zone), `cron` five fields (in `timezone`), `call` only when
+    it is asked for (`autonomic fire`), `event` when an event of this type comes in.
+    """
+
+    every: Duration | None = None
+    at: datetime | None = None
+    cron: str | None = None
+    timezone: str = "UTC"
+    call: bool | None = None
+    event: str | None = None
+    any: tuple["On", ...] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> "On":
+        given = [name for name in ("every", "at", "cron", "call", "event", "any") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"on: takes exactly one of every, at, cron, call, event, any; found {', '.join(given) or 'none'}")
+        return self
+
+
+class Fallback(Word):
+    """What stands in for a reading that is missing: the last good one no older than `last`, or a number."""
+
+    last: Duration | None = None
+    fallback: float | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> "Fallback":
+        if (self.last is None) == (self.fallback is None):
+            raise ValueError("missing: takes hold, {last: DURATION} or {fallback: NUMBER}")
+        return self
+
+
+Missing = Literal["hold"] | Fallback
+
+
+class ReadingSpec(Word):
+    """One named reading: a signal's query, how old it may be, and what follows when it is missing."""
+
+    signal: str
+    query: dict[str, Any]
+    max_age: Duration | None = None
+    since: Literal["fired"] | None = None
+    missing: Missing | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_signal(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or "signal" in data:
+            return data
+        fields: dict[str, Any] = dict(data)
+        names = [name for name in QUERIES if name in fields]
+        if len(names) != 1:
+            raise ValueError(f"a reading names exactly one signal of {', '.join(sorted(QUERIES))}; found {', '.join(map(str, fields))}")
+        own = {name: fields.pop(name) for name in ("max_age", "since", "missing") if name in fields}
+        value = fields.pop(names[0])
+        query = parse_query(names[0], value, fields)
+        return {"signal": names[0], "query": query.model_dump(exclude_none=True), **own}
+
+
+class ActionSpec(Word):
+    """One primitive with its arguments, written `{rescale: {by: 1}}`; `target` is the strategy's unless it is given."""
+
+    primitive: str
+    args: dict[str, Any] = {}
+    target: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_primitive(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or "primitive" in data:
+            return data
+        fields: dict[str, Any] = dict(data)
+        target = fields.pop("target", None)
+        if len(fields) != 1:
+            raise ValueError(f"an action is one primitive with its arguments, such as {{rescale: {{by: 1}}}}; found {sorted(map(str, fields))}")
+        name, args = next(iter(fields.items()))
+        if name not in ARGUMENTS:
+            raise ValueError(f"unknown primitive {name!r}; known are {', '.join(ARGUMENTS)}")
+        return {"primitive": name, "args": args or {}, "target": target}
+
+    @model_validator(mode="after")
+    def _arguments(self) -> "ActionSpec":
+        ARGUMENTS[self.primitive].model_validate(self.args)
+        return self
+
+
+class Verify(Word):
+    """The check after an action; `else` is what follows when `that` is not true `within` the time."""
+
+    that: str
+    within: Duration
+    else_: Literal["keep", "revert", "escalate"] = Field("revert", alias="else")
+
+
+class GuardSpec(Word):
+    """How freely the strategy may act. `limit` and `cooldown` count per target."""
+
+    autonomy: Autonomy = "suggest"
+    cooldown: Duration = 0.0
+    limit: Rate | None = None
+
+
+class StrategySpec(Word):
+    """(event, constraint, action). `when` is the event, `for` how long it must hold, `clear` ends it (hysteresis)."""
+
+    target: str
+    on: On = On(every=15.0)
+    readings: dict[str, ReadingSpec] = {}
+    when: str | None = None
+    for_: Duration = Field(0.0, alias="for")
+    clear: str | None = None
+    constraint: str | None = None
+    do: tuple[ActionSpec, ...] = ()
+    decide: Function | None = None
+    verify: Verify | None = None
+    guard: GuardSpec = GuardSpec()
+    priority: int = Field(50, ge=0, le=100)
+    missing: Missing = "hold"
+    expires: Duration = 30.0
+
+    @model_validator(mode="after")
+    def _body(self) -> "StrategySpec":
+        if bool(self.do) == (self.decide is not None):
+            raise ValueError("a strategy has either do: (actions) or decide: (a Python function), not both and not none")
+        return self
+
+
+class Strategy(Word):
+    """A strategy: what keeps a workflow healthy."""
+
+    api_version: Literal["autonomic.dev/v1alpha1"] = Field(alias="apiVersion")
+    kind: Literal["Strategy"]
+    metadata: Metadata
+    spec: StrategySpec
+
+    @property
+    def name(self) -> str:
+        return self.metadata.name

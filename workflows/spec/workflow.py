@@ -1,0 +1,157 @@
+"""The document `kind: Workflow`."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from autonomic.seams.word import Word
+from autonomic.workflows.spec.units import Bytes, Cpu, Duration, Percent
+
+API_VERSION = "autonomic.dev/v1alpha1"
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?$")]
+"""A DNS label of at most 53 characters, so that it is also a valid name on Kubernetes."""
+Function = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+"""`package.module:function`."""
+ModelUri = Annotated[str, StringConstraints(pattern=r"^(models:/[^/@\s]+(@[^/\s]+|/\d+)|(s3|file)://\S+)$")]
+"""`models:/name@alias`, `models:/name/version`, or an `s3://` or `file://` folder."""
+
+
+class Metadata(Word):
+    """How a document is found. `name` is unique for its kind."""
+
+    name: Name
+    team: str = ""
+    labels: dict[str, str] = {}
+
+
+class Resources(Word):
+    """What a step or one replica needs."""
+
+    cpu: Cpu = 1.0
+    memory: Bytes | None = None
+    gpu: Cpu = 0.0
+
+
+class Retries(Word):
+    """How often a failed step is tried again, and how long is waited first; the wait doubles with each retry."""
+
+    limit: int = Field(0, ge=0, le=100)
+    backoff: Duration = 5.0
+
+
+class Step(Word):
+    """One step of a batch workflow: a Python function (`run`) or a command.
+
+    `with` are the keyword arguments; a command gets them as `--name value` after its own arguments and as
+    environment variables `AUTONOMIC_WITH_NAME`, and writes its outputs as JSON to the file `AUTONOMIC_OUTPUTS`.
+    """
+
+    name: Name
+    needs: tuple[Name, ...] = ()
+    run: Function | None = None
+    command: tuple[str, ...] | None = None
+    with_: dict[str, Any] = Field({}, alias="with")
+    env: dict[str, str] = {}
+    outputs: tuple[str, ...] | None = None
+    resources: Resources = Resources()
+    retries: Retries = Retries()
+    timeout: Duration | None = None
+
+    @model_validator(mode="after")
+    def _one_body(self) -> "Step":
+        if (self.run is None) == (self.command is None):
+            raise ValueError("a step has either run: (a Python function) or command: (a list), not both and not none")
+        return self
+
+
+class Replicas(Word):
+    """How many replicas of the champion may run; `standby` are kept warm beside those that are needed."""
+
+    min: int = Field(1, ge=0)
+    max: int = Field(1, ge=1)
+    standby: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Replicas":
+        if self.min > self.max:
+            raise ValueError(f"replicas.min {self.min} is greater than replicas.max {self.max}")
+        return self
+
+
+class Batching(Word):
+    """How requests are put together before the model sees them; a batch waits at most `max_wait`."""
+
+    max_batch_size: int = Field(1, ge=1, le=4096)
+    max_wait: Duration = 0.0
+
+
+class Traffic(Word):
+    """The first split of the traffic."""
+
+    canary: Percent = 0.0
+
+
+class Drift(Word):
+    """Where drift is looked for without labels.
+
+    `detector` is a class `(champion_dir, reference_dir, **with)` with `update(rows) -> dict[str, float]`; it runs on
+    the platform over the prediction log, every `every`.
+    """
+
+    detector: Function
+    every: Duration = 1.0
+    with_: dict[str, Any] = Field({}, alias="with")
+
+
+class Service(Word):
+    """One service of an online workflow.
+
+    `max_in_flight` is how many requests one replica may hold; the others wait in the front. `device_time` is spent
+    asleep per batch and stands for an accelerator where there is none (0: nothing is pretended). `token` asks callers
+    for a bearer token. `log` keeps predictions (with their inputs) for drift detection and labels.
+    """
+
+    name: Name
+    model: ModelUri
+    backup: ModelUri | None = None
+    canary: ModelUri | None = None
+    replicas: Replicas = Replicas()
+    resources: Resources = Resources(cpu=0.0)
+    batching: Batching = Batching()
+    max_in_flight: int = Field(1, ge=1, le=10_000)
+    device_time: Duration = 0.0
+    traffic: Traffic = Traffic()
+    timeout: Duration = 10.0
+    token: bool = False
+    log: bool = True
+    drift: Drift | None = None
+
+
+class BatchSpec(Word):
+    """Steps that run to an end, in the order of their `needs`."""
+
+    type: Literal["batch"]
+    parameters: dict[str, Any] = {}
+    steps: tuple[Step, ...] = Field(min_length=1)
+    env: dict[str, str] = {}
+
+
+class OnlineSpec(Word):
+    """Services that answer requests until they are stopped."""
+
+    type: Literal["online"]
+    services: tuple[Service, ...] = Field(min_length=1)
+
+
+class Workflow(Word):
+    """A workflow: what runs."""
+
+    api_version: Literal["autonomic.dev/v1alpha1"] = Field(alias="apiVersion")
+    kind: Literal["Workflow"]
+    metadata: Metadata
+    spec: Annotated[BatchSpec | OnlineSpec, Field(discriminator="type")]
+
+    @property
+    def name(self) -> str:
+        return self.metadata.name
