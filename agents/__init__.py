@@ -1,0 +1,1 @@
+"""The services: monitor, planner and tuner, and what they share."""

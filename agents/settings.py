@@ -1,0 +1,77 @@
+"""Where an agent keeps its state and finds the others."""
+
+import os
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from autonomic.seams.errors import Permanent
+from autonomic.seams.word import Word
+
+DEFAULT_HOME = ".autonomic"
+
+
+def home_from_environment() -> Path:
+    """The folder named by AUTONOMIC_HOME, else `.autonomic` in the current folder."""
+    return Path(os.environ.get("AUTONOMIC_HOME", DEFAULT_HOME)).absolute()
+
+
+class Settings(Word):
+    """Written by `autonomic up` as HOME/settings.json, or by hand where the parts run elsewhere.
+
+    URLs are without a trailing slash; an empty one means that there is no such part. `journal_url` is a SQLAlchemy
+    URL in which `{agent}` stands for the agent's name. `plan_runner` names what carries out plans.
+    """
+
+    home: Path
+    monitor_url: str
+    planner_url: str
+    tuner_url: str
+    host_url: str = ""
+    front_url: str = ""
+    prometheus_url: str = ""
+    mlflow_url: str = ""
+    ray_address: str = ""
+    journal_url: str = ""
+    plan_runner: str = "dbos"
+
+    @property
+    def tokens_path(self) -> Path:
+        """The bearer tokens, readable by their owner only."""
+        return self.home / "tokens.json"
+
+    @property
+    def logs(self) -> Path:
+        return self.home / "logs"
+
+    def journal(self, agent: str) -> str:
+        """The journal of one agent: its own SQLite file unless `journal_url` says otherwise."""
+        if self.journal_url:
+            return self.journal_url.replace("{agent}", agent)
+        return f"sqlite:///{self.home / agent}.db"
+
+    def save(self) -> None:
+        """Writes HOME/settings.json in one step."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        path = self.home / "settings.json"
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(self.model_dump_json(indent=2) + "\n")
+        temporary.replace(path)
+
+    @classmethod
+    def load(cls, home: Path | None = None) -> "Settings":
+        """The settings of `home` (default: from the environment).
+
+        Raises:
+            Permanent: there are none, or they cannot be read.
+        """
+        home = (home or home_from_environment()).absolute()
+        path = home / "settings.json"
+        try:
+            return cls.model_validate_json(path.read_text())
+        except FileNotFoundError:
+            raise Permanent(
+                f"{path} does not exist: nothing was started in this home. Start with `autonomic up`, or name another home with --home"
+            ) from None
+        except ValidationError as invalid:
+            raise Permanent(f"{path} is not valid: {invalid}") from None

@@ -1,0 +1,1 @@
+"""The real parts that one machine needs, started on loopback and free ports: Ray, MLflow and Prometheus."""

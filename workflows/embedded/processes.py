@@ -1,0 +1,80 @@
+"""Child processes that are started in the background and stopped by their pid."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from autonomic.seams.errors import Permanent
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start_process(
+    command: Sequence[str], log: Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> "subprocess.Popen[bytes]":
+    """Starts `command` in a session of its own, with both of its outputs appended to `log`."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(env or {})},
+            cwd=cwd,
+            start_new_session=True,
+        )
+
+
+def stop_process(process: "subprocess.Popen[bytes]", grace_seconds: float = 10.0) -> None:
+    """Asks the process to end, waits, and then kills its whole group."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(grace_seconds)
+        except subprocess.TimeoutExpired:
+            pass
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
+
+
+def wait_until(
+    ready: Callable[[], bool], what: str, within_seconds: float, log: Path, process: "subprocess.Popen[bytes] | None" = None
+) -> None:
+    """Waits until `ready()`.
+
+    Raises:
+        Permanent: the time is over or the process has ended; quotes the end of its log.
+    """
+    deadline = time.monotonic() + within_seconds
+    while not ready():
+        ended = process is not None and process.poll() is not None
+        if ended or time.monotonic() > deadline:
+            why = f"ended with code {process.returncode}" if ended and process else f"was not ready within {within_seconds:g} s"
+            tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:]) if log.exists() else ""
+            raise Permanent(f"{what} {why}. The end of {log}:\n{tail}")
+        time.sleep(0.05)
+
+
+def answers(url: str) -> bool:
+    """Whether an HTTP GET of `url` answers with 200."""
+    import urllib.error
+    import urllib.request
+
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return answer.status == 200
+    except (urllib.error.URLError, OSError):
+        return False
