@@ -1,0 +1,34 @@
+.PHONY: help setup demo up test unit check schema benchmarks clean
+
+help:
+	@echo "make demo        set up, then show the whole loop on a real MNIST service (about 6 minutes after the set-up)"
+	@echo "make up          set up, then run the system until Ctrl-C"
+	@echo "make test        set up, then run every test"
+	@echo "make unit        set up, then run the unit tests (no network, about a minute)"
+	@echo "make check       lint, type-check, check the layers"
+	@echo "make benchmarks  run the benchmarks and write reports/benchmarks.html"
+	@echo "make clean       remove .venv and what was generated"
+
+setup:
+	@scripts/setup
+
+demo: setup
+	@.venv/bin/python -m benchmarks.demo
+
+up: setup
+	@.venv/bin/autonomic up
+
+test: setup
+	@scripts/test
+
+unit: setup
+	@scripts/test tests/unit
+
+check: setup
+	@scripts/check
+
+benchmarks: setup
+	@.venv/bin/python -m benchmarks
+
+clean:
+	rm -rf .venv .autonomic reports build dist .pytest_cache .ruff_cache
