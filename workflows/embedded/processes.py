@@ -1,5 +1,6 @@
 """Child processes that are started in the background and stopped by their pid."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -39,14 +40,10 @@ def stop_process(process: "subprocess.Popen[bytes]", grace_seconds: float = 10.0
     """Asks the process to end, waits, and then kills its whole group."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(grace_seconds)
-        except subprocess.TimeoutExpired:
-            pass
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
 
 
