@@ -1,0 +1,241 @@
+"""All parts of the system on one machine: started together, watched, and stopped together."""
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO
+
+from autonomic.agents.auth import ensure_tokens
+from autonomic.agents.settings import Settings
+from autonomic.seams.errors import AutonomicError, Permanent
+from autonomic.workflows.embedded.mlflow_server import MlflowServer
+from autonomic.workflows.embedded.processes import answers, free_port, start_process, stop_process, wait_until
+from autonomic.workflows.embedded.prometheus_server import PrometheusServer, find_prometheus
+from autonomic.workflows.embedded.ray_cluster import RayCluster, cluster_env
+
+AGENTS = ("monitor", "planner", "tuner")
+_RESTART_DELAY_SECONDS = 1.0
+
+Report = Callable[[str, str], None]
+
+
+class AlreadyRunning(AutonomicError):
+    """Another `up` holds this home."""
+
+
+class System:
+    """The running system of one home.
+
+    `report(part, state)` is called as the parts come up. Agents that die are started again.
+    """
+
+    def __init__(
+        self, home: Path, *, cpus: int | None = None, metrics_interval: str = "1s", report: Report = lambda part, state: None
+    ) -> None:
+        self.home = home.absolute()
+        self._cpus = cpus
+        self._metrics_interval = metrics_interval
+        self._report = report
+        self._lock: IO[str] | None = None
+        self._agents: dict[str, subprocess.Popen[bytes]] = {}
+        self._mlflow: MlflowServer | None = None
+        self._prometheus: PrometheusServer | None = None
+        self._ray: RayCluster | None = None
+        self._stopping = threading.Event()
+        self._watcher: threading.Thread | None = None
+        self.settings = Settings(home=self.home, monitor_url="", planner_url="", tuner_url="")
+
+    def start(self) -> Settings:
+        """Starts everything and returns when every part answers.
+
+        Raises:
+            AlreadyRunning: this home has a running system; it is left alone.
+            Permanent: a part did not come up; what was started has been stopped again.
+        """
+        self.home.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(self.home)
+        try:
+            find_prometheus()
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+        return self.settings
+
+    def _start(self) -> None:
+        urls = [f"http://127.0.0.1:{free_port()}" for _ in range(7)]
+        self.settings = Settings(
+            home=self.home,
+            monitor_url=urls[0],
+            planner_url=urls[1],
+            tuner_url=urls[2],
+            host_url=urls[3],
+            front_url=urls[4],
+            prometheus_url=urls[5],
+            mlflow_url=urls[6],
+        )
+        tokens = ensure_tokens(self.home)
+        self.settings.save()
+        for agent in AGENTS:
+            self._start_agent(agent)
+        with ThreadPoolExecutor(3) as pool:
+            parts = [
+                pool.submit(self._start_mlflow),
+                pool.submit(self._start_ray),
+                pool.submit(self._start_prometheus, tokens.host, tokens.read),
+            ]
+            for part in parts:
+                part.result()
+        self._start_host()
+        for agent in AGENTS:
+            self._wait_for_agent(agent)
+        (self.home / "up.json").write_text(json.dumps({"pid": os.getpid(), "started_at": time.time()}))
+        self._watcher = threading.Thread(target=self._watch, name="watch-agents", daemon=True)
+        self._watcher.start()
+
+    def _start_agent(self, agent: str) -> None:
+        self._agents[agent] = start_process(
+            [sys.executable, "-m", f"autonomic.agents.{agent}"],
+            self.settings.logs / f"{agent}.log",
+            env={"AUTONOMIC_HOME": str(self.home), "OMP_NUM_THREADS": "1"},
+        )
+
+    def _wait_for_agent(self, agent: str) -> None:
+        url = getattr(self.settings, f"{agent}_url")
+        log = self.settings.logs / f"{agent}.log"
+        wait_until(lambda: answers(f"{url}/healthz"), f"The {agent}", 60, log, self._agents[agent])
+        self._report(agent, url)
+
+    def _start_mlflow(self) -> None:
+        self._mlflow = MlflowServer.start(self.home / "mlflow", _port(self.settings.mlflow_url))
+        self._report("mlflow", self._mlflow.url)
+
+    def _start_prometheus(self, host_token: str, read_token: str) -> None:
+        credentials = {"type": "Bearer", "credentials": host_token}
+        host = self.settings.host_url.removeprefix("http://")
+        agents = [
+            {"targets": [getattr(self.settings, f"{agent}_url").removeprefix("http://")], "labels": {"agent": agent}} for agent in AGENTS
+        ]
+        self._prometheus = PrometheusServer.start(
+            self.home / "prometheus",
+            [
+                {"job_name": "agents", "static_configs": agents, "authorization": {"type": "Bearer", "credentials": read_token}},
+                {"job_name": "host", "static_configs": [{"targets": [host]}], "authorization": credentials},
+                {
+                    "job_name": "services",
+                    "http_sd_configs": [{"url": f"http://{host}/v1/sd", "refresh_interval": "1s", "authorization": credentials}],
+                },
+            ],
+            _port(self.settings.prometheus_url),
+            self._metrics_interval,
+        )
+        self._report("prometheus", self._prometheus.url)
+
+    def _start_ray(self) -> None:
+        self._ray = RayCluster.start(self.home / "ray", self._cpus)
+        self.settings = self.settings.model_copy(update={"ray_address": self._ray.address})
+        self.settings.save()
+        self._report("ray", self._ray.address)
+
+    def _start_host(self) -> None:
+        log = self.settings.logs / "host.log"
+        process = start_process(
+            [sys.executable, "-m", "autonomic.workflows.platforms.ray.start_host", "--home", str(self.home)],
+            log,
+            env=cluster_env(self.home / "ray"),
+        )
+        wait_until(lambda: process.poll() == 0, "The Ray host", 90, log, None)
+        self._report("host", self.settings.host_url)
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(0.5):
+            for agent, process in list(self._agents.items()):
+                if process.poll() is not None and not self._stopping.wait(_RESTART_DELAY_SECONDS):
+                    self._report(agent, f"ended with code {process.returncode}; starting it again")
+                    self._start_agent(agent)
+
+    def agent_pid(self, agent: str) -> int:
+        """The process of an agent."""
+        return self._agents[agent].pid
+
+    def stop(self) -> None:
+        """Stops everything that was started; safe to call at any time."""
+        self._stopping.set()
+        if self._watcher is not None:
+            self._watcher.join()
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(stop_process, self._agents.values()))
+        self._agents.clear()
+        if self._ray is not None:
+            self._stop_front()
+            self._ray.stop()
+            self._ray = None
+        for part in (self._prometheus, self._mlflow):
+            if part is not None:
+                part.stop()
+        self._prometheus = self._mlflow = None
+        (self.home / "up.json").unlink(missing_ok=True)
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _stop_front(self) -> None:
+        # the front is a daemon, so that it outlives the host; its pid is in its own file
+        for pid_file in (self.home / "host").rglob("haproxy.pid"):
+            with contextlib.suppress(ProcessLookupError, ValueError):
+                os.kill(int(pid_file.read_text().split()[0]), signal.SIGTERM)
+            pid_file.unlink(missing_ok=True)
+
+
+def _port(url: str) -> int:
+    return int(url.rsplit(":", 1)[1])
+
+
+def _lock(home: Path) -> IO[str]:
+    lock = (home / "up.lock").open("a")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise AlreadyRunning(
+            f"The system of {home} is running already (process {running_pid(home) or 'unknown'}). "
+            "Look at it with `autonomic status`, stop it with `autonomic down`, or use another --home"
+        ) from None
+    return lock
+
+
+def running_pid(home: Path) -> int | None:
+    """The process of the `up` that holds `home`, None where nothing runs."""
+    try:
+        pid = int(json.loads((home / "up.json").read_text())["pid"])
+        os.kill(pid, 0)
+    except (FileNotFoundError, ProcessLookupError, ValueError, KeyError):
+        return None
+    return pid
+
+
+def stop_running(home: Path, within_seconds: float = 60.0) -> bool:
+    """Asks the `up` of `home` to stop and waits for it; False where nothing runs.
+
+    Raises:
+        Permanent: it did not stop in time.
+    """
+    pid = running_pid(home)
+    if pid is None:
+        return False
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + within_seconds
+    while running_pid(home) is not None:
+        if time.monotonic() > deadline:
+            raise Permanent(f"Process {pid} did not stop within {within_seconds:g} s; look at {home / 'logs'}")
+        time.sleep(0.1)
+    return True

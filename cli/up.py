@@ -1,0 +1,120 @@
+"""`autonomic up` and `autonomic down`."""
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from autonomic.agents.settings import home_from_environment
+from autonomic.seams.errors import Permanent
+
+HomeOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder that keeps the state; default: AUTONOMIC_HOME, else .autonomic in the current folder."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to `app`."""
+    app.command()(up)
+    app.command()(down)
+
+
+def up(
+    home: HomeOption = None,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when everything is up, and leave it running.")] = False,
+    cpus: Annotated[int | None, typer.Option(help="Cores that Ray may hand out; default: all of this machine.")] = None,
+) -> None:
+    """Start everything on this machine and keep it running until Ctrl-C.
+
+    Starts MLflow, Ray, Prometheus, the Ray host and the three agents on free ports of the loopback interface.
+    Ends with 0 after Ctrl-C or `autonomic down`, 1 when a part does not come up, 4 when this home runs already.
+
+    Examples:
+
+        autonomic up
+
+        autonomic up --detach --home /srv/autonomic
+    """
+    home = (home or home_from_environment()).absolute()
+    if detach:
+        _up_detached(home, cpus)
+    else:
+        _up_in_foreground(home, cpus)
+
+
+def _up_in_foreground(home: Path, cpus: int | None) -> None:
+    from autonomic.cli.system import AlreadyRunning, System
+
+    console = Console(stderr=True)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True) as progress:
+        task = progress.add_task("Starting")
+
+        def report(part: str, state: str) -> None:
+            console.print(f"[green]•[/] {part:<11} {state}")
+            progress.update(task, description="Starting")
+
+        system = System(home, cpus=cpus, report=report)
+        try:
+            system.start()
+        except AlreadyRunning as running:
+            console.print(f"[yellow]{running}[/]", highlight=False)
+            raise typer.Exit(4) from None
+        except Permanent as failed:
+            console.print(f"[red]{failed}[/]", highlight=False, markup=False)
+            raise typer.Exit(1) from None
+    console.print(f"Running in {home}. Ctrl-C stops everything.", highlight=False)
+    stop.wait()
+    console.print("Stopping …")
+    system.stop()
+
+
+def _up_detached(home: Path, cpus: int | None) -> None:
+    from autonomic.cli.system import running_pid
+    from autonomic.workflows.embedded.processes import start_process, wait_until
+
+    console = Console(stderr=True)
+    running = running_pid(home)
+    if running is not None:
+        console.print(f"The system of {home} is running already (process {running}). Stop it with `autonomic down`.", highlight=False)
+        raise typer.Exit(4)
+    log = home / "logs" / "up.log"
+    command = [sys.executable, "-m", "autonomic.cli.main", "up", "--home", str(home), *(["--cpus", str(cpus)] if cpus else [])]
+    with console.status("Starting …"):
+        process = start_process(command, log, env={**os.environ, "AUTONOMIC_HOME": str(home)})
+        try:
+            wait_until(lambda: running_pid(home) is not None, "autonomic up", 180, log, process)
+        except Permanent as failed:
+            console.print(str(failed), highlight=False, markup=False)
+            raise typer.Exit(1) from None
+    console.print(f"Running in {home} (process {process.pid}). Stop it with `autonomic down`.", highlight=False)
+
+
+def down(home: HomeOption = None) -> None:
+    """Stop what `autonomic up` started in this home.
+
+    Ends with 0 when it has stopped, 1 when it would not stop, 3 when nothing runs.
+    """
+    from autonomic.cli.system import stop_running
+
+    console = Console(stderr=True)
+    home = (home or home_from_environment()).absolute()
+    with console.status("Stopping …"):
+        try:
+            stopped = stop_running(home)
+        except Permanent as failed:
+            console.print(f"[red]{failed}[/]", highlight=False)
+            raise typer.Exit(1) from None
+    if not stopped:
+        console.print(f"Nothing runs in {home}.", highlight=False)
+        raise typer.Exit(3)
+    console.print("Stopped.")
