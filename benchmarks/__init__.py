@@ -1,0 +1,1 @@
+"""Measurements: an open-loop load generator, one harness, one report."""
