@@ -19,7 +19,8 @@ body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding
 h1{font-size:1.6rem} h2{font-size:1.2rem;margin-top:2.2rem;border-bottom:1px solid #d6dbe4}
 table{border-collapse:collapse;margin:.8rem 0} td,th{border-bottom:1px solid #e3e7ee;padding:.3rem .8rem;text-align:left;vertical-align:top}
 .held{color:#11743b;font-weight:600}.broken{color:#b3261e;font-weight:600}
-figure{margin:1rem 0} figcaption{color:#596275;font-size:.9rem} svg{max-width:100%;height:auto} pre{background:#f4f6f9;padding:.8rem;overflow:auto}
+figure{margin:1rem 0} figcaption{color:#596275;font-size:.9rem} svg{max-width:100%;height:auto}
+pre{background:#f4f6f9;padding:.8rem;overflow:auto}
 """
 
 
