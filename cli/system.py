@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
-from autonomic.agents.auth import ensure_tokens
+from autonomic.agents.auth import Tokens
 from autonomic.agents.settings import Settings
 from autonomic.seams.errors import AutonomicError, Permanent
 from autonomic.workflows.embedded.mlflow_server import MlflowServer
@@ -83,7 +83,7 @@ class System:
             prometheus_url=urls[5],
             mlflow_url=urls[6],
         )
-        tokens = ensure_tokens(self.home)
+        tokens = Tokens.load(self.settings.tokens_path)
         self.settings.save()
         for agent in AGENTS:
             self._start_agent(agent)
@@ -91,7 +91,7 @@ class System:
             parts = [
                 pool.submit(self._start_mlflow),
                 pool.submit(self._start_ray),
-                pool.submit(self._start_prometheus, tokens.host, tokens.read),
+                pool.submit(self._start_prometheus, tokens["host"], tokens["read"]),
             ]
             for part in parts:
                 part.result()
