@@ -1,0 +1,31 @@
+"""Runs an agent's service until it is told to stop."""
+
+from urllib.parse import urlsplit
+
+import uvicorn
+from fastapi import FastAPI
+
+GRACE_SECONDS = 5
+
+
+def serve(app: FastAPI, url: str) -> None:
+    """Listens at `url` (its host and port) until SIGTERM or SIGINT; answers what came in, for at most 5 s, then stops.
+
+    A port that is taken ends the process with exit code 1 and a log line.
+    """
+    parts = urlsplit(url)
+    config = uvicorn.Config(
+        app,
+        host=parts.hostname or "127.0.0.1",
+        port=parts.port or 80,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_keep_alive=30,
+        server_header=False,
+        ws="none",
+    )
+    server = uvicorn.Server(config)
+    server.run()
+    if not server.started:
+        raise SystemExit(1)
