@@ -1,0 +1,1 @@
+"""Events to decisions to plans to verified effects."""
