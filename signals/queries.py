@@ -57,8 +57,16 @@ class PlatformQuery(Word):
     """`platform`: something the platform says of the target."""
 
     platform: Literal[
-        "ready_replicas", "wanted_replicas", "backup_ready_replicas", "backup_wanted_replicas", "queued", "in_flight", "active_runs",
-        "champion_weight", "backup_weight", "canary_weight"
+        "ready_replicas",
+        "wanted_replicas",
+        "backup_ready_replicas",
+        "backup_wanted_replicas",
+        "queued",
+        "in_flight",
+        "active_runs",
+        "champion_weight",
+        "backup_weight",
+        "canary_weight",
     ]
 
 
@@ -81,9 +89,17 @@ QUERIES: dict[str, type[Word]] = {
 their own; the others give their first field's value directly, with further fields beside it."""
 
 
+NESTED = frozenset({"scrape", "mlflow"})
+"""The signals whose fields stand in a mapping of their own."""
+
+
+def flatten(signal: str, value: Any, beside: dict[str, Any]) -> dict[str, Any]:
+    """The fields of the signal's query of what stands under `signal:` and of the other keys `beside` it."""
+    if signal in NESTED:
+        return {**value, **beside} if isinstance(value, dict) else {"metric": value, **beside}
+    return {signal: value, **beside}
+
+
 def parse_query(signal: str, value: Any, beside: dict[str, Any]) -> Word:
     """The query model of what stands under `signal:` with the other keys `beside` it."""
-    model = QUERIES[signal]
-    if signal in ("scrape", "mlflow"):
-        return model.model_validate({**value, **beside} if isinstance(value, dict) else {"metric": value, **beside})
-    return model.model_validate({signal: value, **beside})
+    return QUERIES[signal].model_validate(flatten(signal, value, beside))

@@ -1,14 +1,15 @@
 """The document `kind: Strategy`."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from autonomic.primitives.arguments import ARGUMENTS
 from autonomic.seams.decision import Autonomy
 from autonomic.seams.word import Word
-from autonomic.signals.queries import QUERIES, parse_query
+from autonomic.signals.queries import QUERIES, flatten
+from autonomic.workflows.spec.faults import listed, nearest
 from autonomic.workflows.spec.units import Duration, Rate
 from autonomic.workflows.spec.workflow import Function, Metadata
 
@@ -65,42 +66,58 @@ class ReadingSpec(Word):
     @classmethod
     def _by_signal(cls, data: Any) -> Any:
         if not isinstance(data, dict) or "signal" in data:
-            return data
-        fields: dict[str, Any] = dict(data)
+            return cast(Any, data)
+        fields = dict(cast(dict[str, Any], data))
         names = [name for name in QUERIES if name in fields]
         if len(names) != 1:
-            raise ValueError(f"a reading names exactly one signal of {', '.join(sorted(QUERIES))}; found {', '.join(map(str, fields))}")
+            close = next((near for key in fields if not names and (near := nearest(str(key), QUERIES))), "")
+            raise ValueError(f"a reading names exactly one signal of {listed(QUERIES)}; found {listed(map(str, fields))}{close}")
         own = {name: fields.pop(name) for name in ("max_age", "since", "missing") if name in fields}
         value = fields.pop(names[0])
-        query = parse_query(names[0], value, fields)
-        return {"signal": names[0], "query": query.model_dump(exclude_none=True), **own}
+        return {"signal": names[0], "query": flatten(names[0], value, fields), **own}
+
+    @field_validator("query")
+    @classmethod
+    def _query(cls, query: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        model = QUERIES.get(info.data.get("signal", ""))
+        if model is None:
+            raise ValueError(f"a reading's signal is one of {listed(QUERIES)}")
+        return model.model_validate(query).model_dump(exclude_none=True)
 
 
 class ActionSpec(Word):
     """One primitive with its arguments, written `{rescale: {by: 1}}`; `target` is the strategy's unless it is given."""
 
     primitive: str
-    args: dict[str, Any] = {}
+    args: dict[str, Any] = Field(default={}, validate_default=True)
     target: str | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _by_primitive(cls, data: Any) -> Any:
         if not isinstance(data, dict) or "primitive" in data:
-            return data
-        fields: dict[str, Any] = dict(data)
+            return cast(Any, data)
+        fields = dict(cast(dict[str, Any], data))
         target = fields.pop("target", None)
         if len(fields) != 1:
-            raise ValueError(f"an action is one primitive with its arguments, such as {{rescale: {{by: 1}}}}; found {sorted(map(str, fields))}")
-        name, args = next(iter(fields.items()))
+            raise ValueError(
+                f"an action is one primitive with its arguments, such as {{rescale: {{by: 1}}}}; found {sorted(map(str, fields))}"
+            )
+        name, args = cast(tuple[str, Any], next(iter(fields.items())))
         if name not in ARGUMENTS:
-            raise ValueError(f"unknown primitive {name!r}; known are {', '.join(ARGUMENTS)}")
-        return {"primitive": name, "args": args or {}, "target": target}
+            raise ValueError(f"unknown primitive {name!r}{nearest(str(name), ARGUMENTS)} (known are {listed(ARGUMENTS)})")
+        if args is not None and not isinstance(args, dict):
+            raise ValueError(f"{name} takes a mapping of its arguments; found {args!r:.60}")
+        return {"primitive": name, "args": cast(Any, args) or {}, "target": target}
 
-    @model_validator(mode="after")
-    def _arguments(self) -> "ActionSpec":
-        ARGUMENTS[self.primitive].model_validate(self.args)
-        return self
+    @field_validator("args")
+    @classmethod
+    def _arguments(cls, args: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        model = ARGUMENTS.get(info.data.get("primitive", ""))
+        if model is None:
+            raise ValueError(f"an action's primitive is one of {listed(ARGUMENTS)}")
+        model.model_validate(args)
+        return args
 
 
 class Verify(Word):
@@ -108,7 +125,7 @@ class Verify(Word):
 
     that: str
     within: Duration
-    else_: Literal["keep", "revert", "escalate"] = Field("revert", alias="else")
+    else_: Literal["keep", "revert", "escalate"] = Field(default="revert", alias="else")
 
 
 class GuardSpec(Word):
@@ -126,14 +143,14 @@ class StrategySpec(Word):
     on: On = On(every=15.0)
     readings: dict[str, ReadingSpec] = {}
     when: str | None = None
-    for_: Duration = Field(0.0, alias="for")
+    for_: Duration = Field(default=0.0, alias="for")
     clear: str | None = None
     constraint: str | None = None
     do: tuple[ActionSpec, ...] = ()
     decide: Function | None = None
     verify: Verify | None = None
     guard: GuardSpec = GuardSpec()
-    priority: int = Field(50, ge=0, le=100)
+    priority: int = Field(default=50, ge=0, le=100)
     missing: Missing = "hold"
     expires: Duration = 30.0
 

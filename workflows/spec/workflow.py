@@ -36,7 +36,7 @@ class Resources(Word):
 class Retries(Word):
     """How often a failed step is tried again, and how long is waited first; the wait doubles with each retry."""
 
-    limit: int = Field(0, ge=0, le=100)
+    limit: int = Field(default=0, ge=0, le=100)
     backoff: Duration = 5.0
 
 
@@ -51,7 +51,7 @@ class Step(Word):
     needs: tuple[Name, ...] = ()
     run: Function | None = None
     command: tuple[str, ...] | None = None
-    with_: dict[str, Any] = Field({}, alias="with")
+    with_: dict[str, Any] = Field(default={}, alias="with")
     env: dict[str, str] = {}
     outputs: tuple[str, ...] | None = None
     resources: Resources = Resources()
@@ -68,9 +68,9 @@ class Step(Word):
 class Replicas(Word):
     """How many replicas of the champion may run; `standby` are kept warm beside those that are needed."""
 
-    min: int = Field(1, ge=0)
-    max: int = Field(1, ge=1)
-    standby: int = Field(0, ge=0)
+    min: int = Field(default=1, ge=0)
+    max: int = Field(default=1, ge=1)
+    standby: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _ordered(self) -> "Replicas":
@@ -82,7 +82,7 @@ class Replicas(Word):
 class Batching(Word):
     """How requests are put together before the model sees them; a batch waits at most `max_wait`."""
 
-    max_batch_size: int = Field(1, ge=1, le=4096)
+    max_batch_size: int = Field(default=1, ge=1, le=4096)
     max_wait: Duration = 0.0
 
 
@@ -101,7 +101,7 @@ class Drift(Word):
 
     detector: Function
     every: Duration = 1.0
-    with_: dict[str, Any] = Field({}, alias="with")
+    with_: dict[str, Any] = Field(default={}, alias="with")
 
 
 class Service(Word):
@@ -119,7 +119,7 @@ class Service(Word):
     replicas: Replicas = Replicas()
     resources: Resources = Resources(cpu=0.0)
     batching: Batching = Batching()
-    max_in_flight: int = Field(1, ge=1, le=10_000)
+    max_in_flight: int = Field(default=1, ge=1, le=10_000)
     device_time: Duration = 0.0
     traffic: Traffic = Traffic()
     timeout: Duration = 10.0
