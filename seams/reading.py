@@ -11,7 +11,8 @@ class Reading(Word):
     """One value of one query.
 
     `time` is when the value was true (seconds since the epoch), `status` tells whether `value` may be used;
-    `value` is None unless `status` is "ok". `detail` says why a reading is missing or an error.
+    `value` is None unless `status` is "ok". `detail` says why a reading is missing or an error. `substituted`: the value
+    stands in for one that is missing, as the strategy's `missing:` allows; it never scales down, retrains or promotes.
     """
 
     status: Literal["ok", "missing", "error"]
@@ -20,6 +21,7 @@ class Reading(Word):
     source: str
     labels: dict[str, str] = {}
     detail: str = ""
+    substituted: bool = False
 
 
 def number(value: float, time: float, source: str, labels: Mapping[str, str] | None = None) -> Reading:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from cel_expr_python import cel
-from cel_expr_python.ext import ext_math
+from cel_expr_python import cel  # pyright: ignore[reportMissingTypeStubs]
+from cel_expr_python.ext import ext_math  # pyright: ignore[reportMissingTypeStubs]
 
 from autonomic.seams.errors import Problem, SpecError
 from autonomic.seams.reading import Reading
