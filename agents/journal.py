@@ -105,6 +105,12 @@ class SqlTransaction:
         self.destinations: set[str] = set()
         self.appended = False
 
+    def database_time(self) -> float:
+        """Seconds since the epoch by the database's clock, which all its clients share."""
+        if self._connection.dialect.name == "postgresql":
+            return float(self._connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
+        return float(self._connection.execute(text("SELECT (julianday('now') - 2440587.5) * 86400.0")).scalar_one())
+
     def append(self, record: Record) -> int:
         self.appended = True
         statement = insert(_records).returning(_records.c.cursor)
