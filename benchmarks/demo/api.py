@@ -1,0 +1,65 @@
+"""The agents' REST endpoints, as any user may call them."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+from autonomic.agents.auth import Tokens
+from autonomic.agents.settings import Settings
+from autonomic.workflows.platforms.ray.client import RayPlatform
+
+
+class Api:
+    """Calls the agents with the admin token."""
+
+    def __init__(self, settings: Settings) -> None:
+        tokens = Tokens.load(settings.tokens_path)
+        headers = {"Authorization": f"Bearer {tokens['admin']}"}
+        self.monitor = httpx.Client(base_url=settings.monitor_url, headers=headers, timeout=30)
+        self.planner = httpx.Client(base_url=settings.planner_url, headers=headers, timeout=60)
+        self.tuner = httpx.Client(base_url=settings.tuner_url, headers=headers, timeout=30)
+        self.host = RayPlatform(settings.host_url, tokens["host"])
+
+    def get(self, agent: str, path: str, **params: Any) -> Any:
+        """The JSON of a GET."""
+        answer = getattr(self, agent).get(path, params=params)
+        answer.raise_for_status()
+        return answer.json()
+
+    def post(self, agent: str, path: str, body: Any = None) -> Any:
+        """The JSON of a POST."""
+        answer = getattr(self, agent).post(path, json=body if body is not None else {})
+        if answer.is_error:
+            raise RuntimeError(f"POST {path} was answered {answer.status_code}: {answer.text}")
+        return answer.json()
+
+    def plans(self) -> list[dict[str, Any]]:
+        """The status of all plans, the newest first."""
+        return self.get("planner", "/v1/plans", limit=200)["items"]
+
+    def decisions(self) -> list[dict[str, Any]]:
+        """All decisions, the newest first."""
+        return self.get("planner", "/v1/decisions", limit=200)["items"]
+
+    def close(self) -> None:
+        """Closes the connections."""
+        for client in (self.monitor, self.planner, self.tuner):
+            client.close()
+
+
+def wait_for(condition: Callable[[], Any], what: str, within_seconds: float, every_seconds: float = 0.25) -> Any:
+    """Waits until `condition()` gives something true and returns it.
+
+    Raises:
+        TimeoutError: it did not within the time.
+    """
+    deadline = time.monotonic() + within_seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not within {within_seconds:g} s")
+        time.sleep(every_seconds)
