@@ -19,11 +19,15 @@ class Query(Word):
     max_age_seconds: float | None = None
 
 
+Answer = Reading | Sequence[Reading]
+"""One reading, or, to a query with `by`, one for each value of that label (each has it among its `labels`)."""
+
+
 class Signal(Protocol):
     """A source of readings. `read` never raises: what cannot be had is missing or an error."""
 
-    def read(self, queries: Sequence[Query], now: float) -> list[Reading]:
-        """One reading for each query, in their order."""
+    def read(self, queries: Sequence[Query], now: float) -> list[Answer]:
+        """The answer to each query, in their order."""
         ...
 
 
