@@ -150,3 +150,8 @@ ARGUMENTS: dict[str, type[Word]] = {
     "tune": TuneArguments,
     "upgrade": UpgradeArguments,
 }
+
+IRREVERSIBLE = frozenset({"call", "delete", "notify"})
+"""What cannot be taken back once it was done."""
+NEVER_AUTO = frozenset({"delete"})
+"""Irreversible, and harmful where it was a mistake: a person has to say yes."""

@@ -1,7 +1,7 @@
 """Parsing documents of every kind that a user may write."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel
 
@@ -28,7 +28,7 @@ def parse(document: Document, problems: list[Problem]) -> Workflow | Strategy | 
         if "kind" not in data:
             problems.append(document.problem((), f"the key 'kind' is missing; it is one of {listed(KINDS)}"))
         else:
-            found: Any = data["kind"]
+            found = cast(object, data["kind"])
             near = nearest(found, KINDS) if isinstance(found, str) else ""
             problems.append(document.problem(("kind",), f"unknown kind: found {describe(found)}; allowed are {listed(KINDS)}{near}"))
         return None

@@ -103,12 +103,13 @@ class ActionSpec(Word):
             raise ValueError(
                 f"an action is one primitive with its arguments, such as {{rescale: {{by: 1}}}}; found {sorted(map(str, fields))}"
             )
-        name, args = cast(tuple[str, Any], next(iter(fields.items())))
+        name, args = next(iter(fields.items()))
         if name not in ARGUMENTS:
             raise ValueError(f"unknown primitive {name!r}{nearest(str(name), ARGUMENTS)} (known are {listed(ARGUMENTS)})")
-        if args is not None and not isinstance(args, dict):
-            raise ValueError(f"{name} takes a mapping of its arguments; found {args!r:.60}")
-        return {"primitive": name, "args": cast(Any, args) or {}, "target": target}
+        given: object = {} if args is None else args
+        if not isinstance(given, dict):
+            raise ValueError(f"{name} takes a mapping of its arguments; found {given!r:.60}")
+        return {"primitive": name, "args": cast(Any, given), "target": target}
 
     @field_validator("args")
     @classmethod

@@ -1,0 +1,248 @@
+"""What can be wrong with a strategy that its form alone does not show: names, targets, conditions, queries, times."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from autonomic.primitives.arguments import (
+    ARGUMENTS,
+    IRREVERSIBLE,
+    NEVER_AUTO,
+    RescaleArguments,
+    RetrainArguments,
+    RunArguments,
+    TuneArguments,
+)
+from autonomic.seams.errors import SpecError
+from autonomic.seams.target import Target
+from autonomic.strategies.conditions import Condition
+from autonomic.strategies.promql import PromqlChecker
+from autonomic.strategies.spec.strategy import ActionSpec, On, Strategy
+from autonomic.workflows.spec.checks import Finding
+from autonomic.workflows.spec.documents import Keys
+from autonomic.workflows.spec.faults import listed, nearest
+from autonomic.workflows.spec.functions import FunctionNotFound, find_function
+from autonomic.workflows.spec.references import located_references
+from autonomic.workflows.spec.workflow import BatchSpec, OnlineSpec, Service, Workflow
+
+Wanted = Literal["batch", "online", "service", "any"]
+TARGETS: dict[str, Wanted] = {
+    "call": "any",
+    "delete": "online",
+    "deploy": "online",
+    "notify": "any",
+    "promote": "service",
+    "reroute": "service",
+    "rescale": "service",
+    "retrain": "batch",
+    "rollback": "service",
+    "run": "batch",
+    "stop": "batch",
+    "tune": "batch",
+    "upgrade": "service",
+}
+"""What each primitive acts on."""
+_WORDS: dict[Wanted, str] = {
+    "batch": "a batch workflow",
+    "online": "an online workflow (without a service)",
+    "service": "a service of an online workflow, written workflow/service",
+    "any": "anything",
+}
+_SERVICE_SIGNALS = frozenset({"scrape", "drift"})
+REFERENCES = "${by.LABEL} and ${readings.NAME}"
+
+
+def check_strategy(strategy: Strategy, workflows: Mapping[str, Workflow], promql: PromqlChecker, *, code: bool = True) -> list[Finding]:
+    """Everything wrong with one strategy beside the `workflows` that there are. `code`: also look for `decide:` on sys.path."""
+    return [
+        *_check_target(strategy.spec.target, ("spec", "target"), workflows),
+        *_check_on(strategy.spec.on, ("spec", "on")),
+        *_check_readings(strategy, workflows, promql),
+        *_check_conditions(strategy),
+        *_check_actions(strategy, workflows),
+        *(_check_decide(strategy) if code else ()),
+    ]
+
+
+def _check_target(text: str, at: Keys, workflows: Mapping[str, Workflow]) -> Iterator[Finding]:
+    try:
+        target = Target.parse(text)
+    except ValueError as malformed:
+        yield at, str(malformed)
+        return
+    workflow = workflows.get(target.workflow)
+    if workflow is None:
+        yield at, f"unknown workflow {target.workflow!r}{nearest(target.workflow, workflows)} (workflows: {listed(workflows)})"
+    elif target.step:
+        steps = _parts(workflow)
+        if target.step not in steps:
+            what = "step" if isinstance(workflow.spec, BatchSpec) else "service"
+            yield at, f"workflow {workflow.name!r} has no {what} {target.step!r}{nearest(target.step, steps)} ({what}s: {listed(steps)})"
+
+
+def _parts(workflow: Workflow) -> tuple[str, ...]:
+    spec = workflow.spec
+    return tuple(part.name for part in (spec.steps if isinstance(spec, BatchSpec) else spec.services))
+
+
+def _service(text: str, workflows: Mapping[str, Workflow]) -> Service | None:
+    """The service that a target names; None where it names something else or nothing."""
+    name, _, step = text.partition("/")
+    workflow = workflows.get(name)
+    if workflow is None or not isinstance(workflow.spec, OnlineSpec):
+        return None
+    return next((service for service in workflow.spec.services if service.name == step), None)
+
+
+def _is(wanted: Wanted, text: str, workflows: Mapping[str, Workflow]) -> bool:
+    name, slash, _ = text.partition("/")
+    workflow = workflows.get(name)
+    if workflow is None or wanted == "any":
+        return True  # an unknown workflow is reported where it is named
+    if wanted == "service":
+        return isinstance(workflow.spec, OnlineSpec) and bool(slash)
+    return not slash and workflow.spec.type == wanted
+
+
+def _check_on(on: On, at: Keys) -> Iterator[Finding]:
+    if on.every is not None and on.every <= 0:
+        yield (*at, "every"), "every must be longer than 0s"
+    if on.at is not None and on.at.tzinfo is None:
+        yield (*at, "at"), f"found {on.at.isoformat()}; a date needs its zone, such as {on.at.isoformat()}Z or {on.at.isoformat()}+01:00"
+    if on.call is False:
+        yield (*at, "call"), "call: false never fires; write call: true"
+    if on.event == "":
+        yield (*at, "event"), "the type of an event is missing, such as drift.detected"
+    try:
+        ZoneInfo(on.timezone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        yield (*at, "timezone"), f"unknown time zone {on.timezone!r}; write an IANA name such as UTC or Europe/Madrid"
+    if on.cron is not None and (fault := _cron_fault(on.cron)):
+        yield (*at, "cron"), f"{on.cron!r} is not a cron expression (minute hour day month weekday): {fault}"
+    if on.any is not None:
+        if not on.any:
+            yield (*at, "any"), "any: holds no trigger"
+        for number, inner in enumerate(on.any):
+            yield from _check_on(inner, (*at, "any", number))
+
+
+def _cron_fault(text: str) -> str:
+    from apscheduler.triggers.cron import CronTrigger  # pyright: ignore[reportMissingTypeStubs]  # 50 ms, and few strategies have a cron
+
+    try:
+        CronTrigger.from_crontab(text, timezone="UTC")  # pyright: ignore[reportUnknownMemberType]
+    except ValueError as malformed:
+        return str(malformed)
+    return ""
+
+
+def _check_readings(strategy: Strategy, workflows: Mapping[str, Workflow], promql: PromqlChecker) -> Iterator[Finding]:
+    for name, reading in strategy.spec.readings.items():
+        at: Keys = ("spec", "readings", name)
+        if not (name.isidentifier() and name.isascii()):
+            yield at, f"the reading {name!r} is no name for a condition; write letters, digits and _"
+        if reading.signal == "promql" and (fault := promql.fault(reading.query["promql"])):
+            yield (*at, "promql"), f"not valid PromQL: {fault}"
+        if reading.signal in _SERVICE_SIGNALS and not _is("service", strategy.spec.target, workflows):
+            yield (
+                (*at, reading.signal),
+                f"{reading.signal} reads a service, but the target is {strategy.spec.target!r}; write workflow/service",
+            )
+        if reading.signal == "drift" and (service := _service(strategy.spec.target, workflows)) and service.drift is None:
+            yield (*at, "drift"), f"the service {strategy.spec.target!r} has no drift: detector"
+        if reading.signal == "mlflow":
+            yield from _check_mlflow(reading.query, (*at, "mlflow"))
+
+
+def _check_mlflow(query: Mapping[str, Any], at: Keys) -> Iterator[Finding]:
+    if "model" in query and ("alias" in query) == ("version" in query):
+        yield at, "a model's metric needs exactly one of alias and version"
+    if "model" not in query and ("alias" in query or "version" in query):
+        yield at, "alias and version belong to a model; name it with model:"
+    if "model" in query and ("experiment" in query or query.get("filter")):
+        yield at, "a query is over a model's version (model:) or over runs (experiment:, filter:), not both"
+
+
+def _check_conditions(strategy: Strategy) -> Iterator[Finding]:
+    spec = strategy.spec
+    conditions: list[tuple[Keys, str | None]] = [
+        (("spec", "when"), spec.when),
+        (("spec", "clear"), spec.clear),
+        (("spec", "constraint"), spec.constraint),
+        (("spec", "verify", "that"), spec.verify.that if spec.verify else None),
+    ]
+    for at, text in conditions:
+        if text is not None:
+            try:
+                Condition.compile(text, spec.readings)
+            except SpecError as refused:
+                yield from ((at, f"{problem.message} (in {text!r} at {problem.line}:{problem.column})") for problem in refused.problems)
+    if spec.when is None:
+        if spec.clear is not None:
+            yield ("spec", "clear"), "clear: ends what when: began, but there is no when:"
+        if spec.for_ > 0:
+            yield ("spec", "for"), "for: says how long when: must hold, but there is no when:"
+    if spec.verify is not None and spec.verify.within <= 0:
+        yield ("spec", "verify", "within"), "within must be longer than 0s"
+    if spec.expires <= 0:
+        yield ("spec", "expires"), "expires must be longer than 0s, else no event is ever acted on"
+
+
+def _check_actions(strategy: Strategy, workflows: Mapping[str, Workflow]) -> Iterator[Finding]:
+    spec = strategy.spec
+    labels = {reading.query["by"] for reading in spec.readings.values() if isinstance(reading.query.get("by"), str)}
+    names = {"by": labels, "readings": set(spec.readings)}
+    for number, action in enumerate(spec.do):
+        at: Keys = ("spec", "do", number)
+        target = action.target if action.target is not None else spec.target
+        if action.target is not None:
+            yield from _check_target(action.target, (*at, "target"), workflows)
+        wanted = TARGETS[action.primitive]
+        if not _is(wanted, target, workflows):
+            yield (*at, action.primitive), f"{action.primitive} acts on {_WORDS[wanted]}; its target is {target!r}"
+        if spec.guard.autonomy == "auto" and action.primitive in NEVER_AUTO:
+            why = f"{action.primitive} cannot be undone, so it is never auto; write suggest or approve"
+            yield ("spec", "guard", "autonomy"), f"{why} (irreversible are {listed(sorted(IRREVERSIBLE))})"
+        yield from _check_arguments(action, target, (*at, action.primitive), spec.readings, workflows)
+        for path, reference in located_references(action.args, (*at, action.primitive)):
+            if len(reference) != 2 or reference[1] not in names.get(reference[0], ()):
+                known = [f"{root}.{name}" for root, several in names.items() for name in sorted(several)]
+                yield path, f"unknown reference ${{{'.'.join(reference)}}}; allowed are {REFERENCES} (here: {listed(known)})"
+
+
+def _check_arguments(
+    action: ActionSpec, target: str, at: Keys, readings: Mapping[str, Any], workflows: Mapping[str, Workflow]
+) -> Iterator[Finding]:
+    args = ARGUMENTS[action.primitive].model_validate(action.args)
+    workflow = workflows.get(target.partition("/")[0])
+    declared = workflow.spec.parameters if workflow and isinstance(workflow.spec, BatchSpec) else None
+    if isinstance(args, RescaleArguments) and args.require and args.require.reading not in readings:
+        name = args.require.reading
+        yield (*at, "require", "reading"), f"unknown reading {name!r}{nearest(name, readings)} (readings: {listed(readings)})"
+    if declared is not None and isinstance(args, RunArguments | RetrainArguments | TuneArguments):
+        given = [("parameters", name) for name in args.parameters]
+        given += [("space", name) for name in args.space] if isinstance(args, TuneArguments) else []
+        for key, name in given:
+            if name not in declared:
+                yield (*at, key, name), f"{target!r} has no parameter {name!r}{nearest(name, declared)} (it has {listed(declared)})"
+    if isinstance(args, RetrainArguments):
+        for name in ("base_model", "points"):
+            if declared is not None and name not in declared:
+                yield at, f"retrain gives the parameter {name!r}, which {target!r} does not declare"
+        if args.points is not None:
+            service = _service(args.points, workflows)
+            if service is None:
+                yield (*at, "points"), f"points: names a service, written workflow/service; there is no {args.points!r}"
+            elif not service.log:
+                yield (*at, "points"), f"the service {args.points!r} keeps no prediction log (log: false)"
+    served = _service(target, workflows)
+    if action.primitive == "promote" and served and not served.model.startswith("models:/"):
+        yield at, f"promote moves aliases of a registered model; {target!r} serves {served.model!r}"
+
+
+def _check_decide(strategy: Strategy) -> Iterator[Finding]:
+    if strategy.spec.decide is not None:
+        try:
+            find_function(strategy.spec.decide, None)
+        except FunctionNotFound as missing:
+            yield ("spec", "decide"), f"{missing} (the planner runs it, so it must be importable there)"
