@@ -1,5 +1,6 @@
 """Arithmetic on scraped samples: parsing, growth of counters, quantiles of histograms."""
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -48,8 +49,7 @@ def growth(history: Sequence[Scrape], key: Key) -> float | None:
     values = [scrape.samples[key] for scrape in history if key in scrape.samples]
     if len(values) < 2:
         return None
-    pairs = zip(values, values[1:], strict=False)
-    return sum(after - before if after >= before else after for before, after in pairs)
+    return sum(after - before if after >= before else after for before, after in itertools.pairwise(values))
 
 
 def since(history: Sequence[Scrape], start: float) -> Sequence[Scrape]:

@@ -150,11 +150,14 @@ class PromqlSignal:
     def _connection(self) -> Any:
         # one connection a thread, because sessions of requests are not made to be shared
         if not hasattr(self._local, "connection"):
-            from prometheus_api_client import PrometheusConnect
+            from prometheus_api_client.prometheus_connect import PrometheusConnect
+            from requests import Session
             from urllib3.util.retry import Retry
 
-            self._local.connection = PrometheusConnect(url=self._url, retry=Retry(total=0), timeout=self._timeout_seconds)
-            self._local.connection._session.trust_env = False
+            session = Session()
+            session.trust_env = False
+            seconds: Any = self._timeout_seconds
+            self._local.connection = PrometheusConnect(url=self._url, session=session, retry=Retry(total=0), timeout=seconds)
         return self._local.connection
 
     def _executor(self) -> ThreadPoolExecutor:

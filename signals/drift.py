@@ -1,0 +1,46 @@
+"""`drift`: what a service's detector says of its predictions, asked from the host."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from autonomic.seams.errors import AutonomicError
+from autonomic.seams.reading import Reading, error, missing, number
+from autonomic.seams.signal import Answer, Query
+from autonomic.seams.target import Target
+
+Drift = Callable[[str, str], Mapping[str, Any]]
+"""(workflow, service) -> {"time": seconds, "values": {name: number}}; raises `AutonomicError`."""
+
+
+class DriftSignal:
+    """Readings of detectors; each target is asked once, however many queries there are."""
+
+    def __init__(self, drift: Drift) -> None:
+        self._drift = drift
+
+    def read(self, queries: Sequence[Query], now: float) -> list[Answer]:
+        told: dict[str, Mapping[str, Any] | str] = {}
+        for query in queries:
+            if query.target not in told:
+                told[query.target] = self._ask(query.target)
+        return [_answer(query, told[query.target], now) for query in queries]
+
+    def _ask(self, target: str) -> Mapping[str, Any] | str:
+        workflow, service = Target.parse(target)
+        if not service:
+            return f"drift is of a service; the target {target!r} names none"
+        try:
+            return self._drift(workflow, service)
+        except AutonomicError as failure:
+            return str(failure)
+
+
+def _answer(query: Query, told: Mapping[str, Any] | str, now: float) -> Reading:
+    if isinstance(told, str):
+        return error(now, "drift", told)
+    name = query.args.get("drift", "drifted")
+    values = told.get("values") or {}
+    time = told.get("time")
+    if name not in values or values[name] is None or not isinstance(time, int | float):
+        return missing(now, "drift", f"the detector has not said {name!r}; it says {', '.join(sorted(values)) or 'nothing yet'}")
+    return number(float(values[name]), float(time), "drift")
