@@ -1,0 +1,31 @@
+"""deploy: puts an online workflow into service as it was applied."""
+
+from typing import ClassVar
+
+from autonomic.primitives.arguments import DeployArguments
+from autonomic.primitives.base import Context, Layer, put_back, revert_key, workflow_document
+from autonomic.seams.plan import Change, Irreversible, Outcome
+from autonomic.seams.state import State
+
+
+class Deploy:
+    """Change.to: {spec, package}."""
+
+    name: ClassVar[str] = "deploy"
+    layer: ClassVar[Layer] = "application"
+    reversible: ClassVar[bool] = True
+    harmless: ClassVar[bool] = False
+
+    def plan(self, args: DeployArguments, state: State, context: Context) -> tuple[Change, ...]:
+        document = workflow_document(state.target, "online", self.name, context)
+        to = {"spec": document, "package": context.packages.get(state.target, "")}
+        return (Change(key=context.key(), primitive=self.name, target=state.target, to=to, expect=state.revision),)
+
+    def revert(self, outcome: Outcome) -> Change | Irreversible:
+        if outcome.before.get("spec"):
+            return put_back(outcome)
+        return Change(key=revert_key(outcome.key), primitive="delete", target=outcome.target, to={})
+
+    def describe(self, change: Change) -> str:
+        services = ", ".join(found["name"] for found in change.to["spec"]["spec"]["services"])
+        return f"deploy {change.target} with the services {services}"

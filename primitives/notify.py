@@ -1,0 +1,28 @@
+"""notify: a message to people."""
+
+from typing import ClassVar
+
+from autonomic.primitives.arguments import NotifyArguments
+from autonomic.primitives.base import Context, Layer
+from autonomic.seams.plan import Change, Irreversible, Outcome
+from autonomic.seams.state import State
+
+
+class Notify:
+    """Change.to: {message, webhook}; it goes into the journal, and to the webhook where there is one."""
+
+    name: ClassVar[str] = "notify"
+    layer: ClassVar[Layer] = "application"
+    reversible: ClassVar[bool] = False
+    harmless: ClassVar[bool] = True
+
+    def plan(self, args: NotifyArguments, state: State, context: Context) -> tuple[Change, ...]:
+        to = args.model_dump(mode="json")
+        return (Change(key=context.key(), primitive=self.name, target=state.target, effector="agents", to=to),)
+
+    def revert(self, outcome: Outcome) -> Change | Irreversible:
+        return Irreversible(why="a message that was sent cannot be taken back")
+
+    def describe(self, change: Change) -> str:
+        where = f" at {change.to['webhook']}" if change.to.get("webhook") else ""
+        return f"tell people{where}: {change.to['message']}"

@@ -1,0 +1,47 @@
+"""rollback: makes the backup the champion again."""
+
+from typing import ClassVar
+
+from autonomic.primitives.arguments import RollbackArguments
+from autonomic.primitives.base import Context, Layer, Refused, put_back
+from autonomic.primitives.models import QUARANTINED, aliases, describe_registry, registered_model, registry_change
+from autonomic.seams.plan import Change, Irreversible, Outcome
+from autonomic.seams.state import State
+
+
+class Rollback:
+    """Two changes like those of `promote`; the champion that leaves is quarantined, and there is no backup afterwards."""
+
+    name: ClassVar[str] = "rollback"
+    layer: ClassVar[Layer] = "application"
+    reversible: ClassVar[bool] = True
+    harmless: ClassVar[bool] = False
+
+    def plan(self, args: RollbackArguments, state: State, context: Context) -> tuple[Change, ...]:
+        model = registered_model(state, self.name)
+        versions = aliases(model, context, self.name)
+        for alias in ("champion", "backup"):
+            if alias not in versions:
+                raise Refused(f"rollback: no version of the model {model} has the alias {alias!r}")
+        old, new = versions["champion"].version, versions["backup"].version
+        if old == new:
+            raise Refused(f"rollback: version {old} of {model} is champion and backup; there is nothing else to go back to")
+        if versions["backup"].tags.get(QUARANTINED):
+            raise Refused(f"rollback: the backup, version {new} of {model}, is quarantined: {versions['backup'].tags[QUARANTINED]}")
+        tags = {old: {QUARANTINED: f"rolled back to version {new}: {context.why or 'by hand'}"}}
+        return (
+            registry_change(self.name, state.target, context.key(), model, {"champion": new, "backup": ""}, tags),
+            Change(
+                key=context.key(1),
+                primitive="upgrade",
+                target=state.target,
+                to={"models": {"champion": f"models:/{model}/{new}", "backup": ""}},
+                expect=state.revision,
+            ),
+        )
+
+    def revert(self, outcome: Outcome) -> Change | Irreversible:
+        return put_back(outcome, "registry")
+
+    def describe(self, change: Change) -> str:
+        return describe_registry(change)

@@ -1,0 +1,65 @@
+"""run: runs a batch workflow."""
+
+from typing import Any, ClassVar
+
+from autonomic.primitives.arguments import RunArguments
+from autonomic.primitives.base import Context, Layer, Refused, revert_key, workflow_document
+from autonomic.seams.plan import Change, Irreversible, Outcome
+from autonomic.seams.state import State
+
+
+class Run:
+    """Change.to: {run_id, workflow, spec, parameters (all resolved), package, cause}."""
+
+    name: ClassVar[str] = "run"
+    layer: ClassVar[Layer] = "both"
+    reversible: ClassVar[bool] = True
+    harmless: ClassVar[bool] = False
+
+    def plan(self, args: RunArguments, state: State, context: Context) -> tuple[Change, ...]:
+        return (run_change(self.name, state.target, args.parameters, context),)
+
+    def revert(self, outcome: Outcome) -> Change | Irreversible:
+        return stop_run(outcome)
+
+    def describe(self, change: Change) -> str:
+        return f"run {change.to['workflow']} as {change.to['run_id']}{_with(change.to['parameters'])}"
+
+
+def run_change(primitive: str, target: str, parameters: dict[str, Any], context: Context) -> Change:
+    """A run with the workflow's parameters and `parameters` over them.
+
+    Raises:
+        Refused: the target cannot be run, or a parameter is not declared.
+    """
+    document = workflow_document(target, "batch", primitive, context)
+    declared: dict[str, Any] = document["spec"].get("parameters", {})
+    unknown = sorted(set(parameters) - set(declared))
+    if unknown:
+        raise Refused(f"{primitive}: {target} has no parameter {', '.join(unknown)}; it declares {', '.join(declared) or 'none'}")
+    to = {
+        "run_id": run_id(context.key()),
+        "workflow": target,
+        "spec": document,
+        "parameters": {**declared, **parameters},
+        "package": context.packages.get(target, ""),
+        "cause": context.cause,
+    }
+    return Change(key=context.key(), primitive=primitive, target=target, to=to)
+
+
+def run_id(key: str) -> str:
+    """The id of the run that the change `key` starts."""
+    return "run-" + key.removeprefix("plan-").replace(".", "-")
+
+
+def stop_run(outcome: Outcome) -> Change | Irreversible:
+    """The change that stops the run which `outcome` started."""
+    started = outcome.after.get("run_id")
+    if not started:
+        return Irreversible(why=f"{outcome.primitive} of {outcome.target} did not say which run it started")
+    return Change(key=revert_key(outcome.key), primitive="stop", target=outcome.target, to={"run_ids": [started]})
+
+
+def _with(parameters: dict[str, Any]) -> str:
+    return " with " + ", ".join(f"{name}={value}" for name, value in parameters.items()) if parameters else ""

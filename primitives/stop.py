@@ -1,0 +1,32 @@
+"""stop: stops runs of a batch workflow."""
+
+from typing import ClassVar
+
+from autonomic.primitives.arguments import StopArguments
+from autonomic.primitives.base import Context, Layer, Refused
+from autonomic.seams.plan import Change, Irreversible, Outcome
+from autonomic.seams.state import FINISHED, State
+
+
+class Stop:
+    """Change.to: {run_ids}."""
+
+    name: ClassVar[str] = "stop"
+    layer: ClassVar[Layer] = "both"
+    reversible: ClassVar[bool] = False
+    harmless: ClassVar[bool] = False
+
+    def plan(self, args: StopArguments, state: State, context: Context) -> tuple[Change, ...]:
+        active = [run.id for run in state.runs if run.status not in FINISHED]
+        if args.run is not None and args.run not in active:
+            raise Refused(f"stop: {state.target} has no active run {args.run!r}; active are {', '.join(active) or 'none'}")
+        if not active:
+            raise Refused(f"stop: {state.target} has no active run")
+        to = {"run_ids": [args.run] if args.run is not None else active}
+        return (Change(key=context.key(), primitive=self.name, target=state.target, to=to),)
+
+    def revert(self, outcome: Outcome) -> Change | Irreversible:
+        return Irreversible(why="a run that was stopped cannot go on; run the workflow again")
+
+    def describe(self, change: Change) -> str:
+        return f"stop {', '.join(change.to['run_ids'])} of {change.target}"

@@ -1,0 +1,32 @@
+"""tune: hands a search over a workflow's parameters to the tuner."""
+
+from typing import ClassVar
+
+from autonomic.primitives.arguments import TuneArguments
+from autonomic.primitives.base import Context, Layer, Refused, workflow_document
+from autonomic.seams.plan import Change, Irreversible, Outcome
+from autonomic.seams.state import State
+
+
+class Tune:
+    """Change.to: {workflow, metric, mode, space, trials, parallel, parameters}; the tuner derives the search's id from the key."""
+
+    name: ClassVar[str] = "tune"
+    layer: ClassVar[Layer] = "application"
+    reversible: ClassVar[bool] = False
+    harmless: ClassVar[bool] = True
+
+    def plan(self, args: TuneArguments, state: State, context: Context) -> tuple[Change, ...]:
+        declared = workflow_document(state.target, "batch", self.name, context)["spec"].get("parameters", {})
+        unknown = sorted({*args.space, *args.parameters} - set(declared))
+        if unknown:
+            raise Refused(f"tune: {state.target} has no parameter {', '.join(unknown)}; it declares {', '.join(declared) or 'none'}")
+        to = {"workflow": state.target, **args.model_dump(mode="json")}
+        return (Change(key=context.key(), primitive=self.name, target=state.target, effector="tuner", to=to),)
+
+    def revert(self, outcome: Outcome) -> Change | Irreversible:
+        return Irreversible(why="a search changes nothing that could be put back; stop it at the tuner")
+
+    def describe(self, change: Change) -> str:
+        to = change.to
+        return f"search {', '.join(to['space'])} of {change.target} for the {to['mode']} of {to['metric']} in {to['trials']} trials"
