@@ -105,6 +105,13 @@ def cancel(progress: Progress) -> Progress:
     return progress.model_copy(update={"cancelled": True})
 
 
+def resumed(progress: Progress) -> Progress:
+    """The plan after a crash, which may have come between an effect and its record: what came of it is asked first."""
+    if progress.status.phase in ("waiting", "applying", "reverting"):
+        return progress.model_copy(update={"uncertain": True})
+    return progress
+
+
 def to_revert(status: PlanStatus) -> list[Outcome]:
     """What the plan changed, in the order in which it is taken back."""
     return [outcome for outcome in reversed(status.outcomes) if outcome.status == "done"]

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 
 from autonomic.agents.planner.effects import Effects, perform
-from autonomic.agents.planner.interpreter import Apply, Check, End, Lookup, Progress, Revert, Wait, cancel, next_step, record
+from autonomic.agents.planner.interpreter import Apply, Check, End, Lookup, Progress, Revert, Wait, cancel, next_step, record, resumed
 from autonomic.agents.planner.plan_store import PlanStore
 from autonomic.seams.clock import Clock
 from autonomic.seams.journal import Journal
@@ -45,7 +45,7 @@ class JournalRunner:
         plans = self._store.open_plans()
         self._cancelled |= self._store.cancelled()
         for plan_id in plans:
-            self._go_on(plan_id)
+            self._go_on(plan_id, after_crash=True)
         return plans
 
     def cancel(self, plan_id: str) -> bool:
@@ -63,20 +63,22 @@ class JournalRunner:
         """Starts no further step; what is open goes on with the next `resume_all`."""
         self._stopped = True
 
-    def _go_on(self, plan_id: str) -> None:
+    def _go_on(self, plan_id: str, *, after_crash: bool = False) -> None:
         with self._lock:
             if plan_id in self._running:
                 return
             self._running[plan_id] = threading.Lock()
-        self._submit(lambda: self._drive(plan_id))
+        self._submit(lambda: self._drive(plan_id, after_crash))
 
-    def _drive(self, plan_id: str) -> None:
+    def _drive(self, plan_id: str, after_crash: bool = False) -> None:
         with self._lock:
             own = self._running.get(plan_id)
         if own is None:
             return
         with own:
             progress = self._store.load(plan_id)
+            if after_crash and progress is not None:
+                progress = resumed(progress)
             while progress is not None and not self._stopped:
                 if plan_id in self._cancelled:
                     progress = cancel(progress)
@@ -88,9 +90,15 @@ class JournalRunner:
                         self._cancelled.discard(plan_id)
                     return
                 if isinstance(step, Wait):
-                    self._clock.call_at(step.until, lambda: self._submit(lambda: self._drive(plan_id)))
+                    self._clock.call_at(step.until, self._driving(plan_id))
                     return
                 progress = self._take(progress, step, now)
+
+    def _driving(self, plan_id: str) -> Callable[[], None]:
+        def alarm() -> None:
+            self._submit(lambda: self._drive(plan_id))
+
+        return alarm
 
     def _take(self, progress: Progress, step: Apply | Revert | Lookup | Check | End, now: float) -> Progress:
         result = None if isinstance(step, End) else perform(self._effects, progress, step, now)
