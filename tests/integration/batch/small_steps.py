@@ -1,0 +1,80 @@
+"""Functions of the workflows in this folder."""
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+
+def double(x: float) -> dict[str, Any]:
+    print("doubling", x)
+    return {"y": 2 * x}
+
+
+def add(a: float, b: float, context: Any) -> dict[str, Any]:
+    context.progress(0.5, "half way")
+    context.metric("partial", a, step=1)
+    context.metric("partial", a + b, step=2)
+    context.log_dataset("numbers", "abc123")
+    (context.workdir / "sum.txt").write_text(str(a + b))
+    context.artifact(context.workdir / "sum.txt")
+    return {"sum": a + b, "attempt": context.attempt}
+
+
+def overlap(seconds: float) -> dict[str, Any]:
+    start = time.time()
+    time.sleep(seconds)
+    return {"from": start, "to": time.time()}
+
+
+def fail_until(marker: str, times: int) -> dict[str, Any]:
+    with Path(marker).open("a") as file:
+        file.write("x")
+    tries = len(Path(marker).read_text())
+    if tries <= times:
+        raise ValueError(f"try {tries} is not enough")
+    return {"tries": tries}
+
+
+def raises() -> None:
+    raise KeyError("no such thing")
+
+
+def hangs(pid_file: str = "") -> None:
+    if pid_file:
+        Path(pid_file).write_text(str(os.getpid()))
+    while True:
+        time.sleep(60)
+
+
+def exits(code: int = 3) -> None:
+    os._exit(code)
+
+
+def says_goodbye() -> None:
+    sys.exit("enough")
+
+
+def prints(megabytes: int) -> dict[str, Any]:
+    print("the first line")
+    line = b"x" * 1023 + b"\n"
+    for _ in range(megabytes * 1024):
+        os.write(1, line)
+    print("the last line")
+    return {"printed": megabytes}
+
+
+def returns_a_set() -> Any:
+    return {"rows": [1, {2, 3}]}
+
+
+def slow(marker: str, seconds: float) -> dict[str, Any]:
+    with Path(marker).open("a") as file:
+        file.write("x")
+    time.sleep(seconds)
+    return {"begun": len(Path(marker).read_text())}
+
+
+def quadratic(x: float, shift: float = 0.0) -> dict[str, float]:
+    return {"score": -((x - 3.0) ** 2) + shift}

@@ -1,0 +1,192 @@
+"""Runs one attempt of a step as a process group and says how it ended."""
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import autonomic
+from autonomic.seams.word import Word
+from autonomic.workflows.batch.capped_log import CappedLog
+from autonomic.workflows.batch.step_main import failed, write_json
+
+_READ_BYTES = 2**20
+_POLL_SECONDS = 0.1
+_MAX_NOTES_BYTES = 4 * 2**20  # taken at once
+_F_SETPIPE_SZ = 1031
+
+Notes = list[dict[str, Any]]
+
+
+class Attempt(Word):
+    """One attempt of a step. `folder` is the step's own: log, notes and working folder stand in it."""
+
+    run_id: str
+    workflow: str
+    step: str
+    attempt: int
+    run: str | None
+    command: tuple[str, ...] | None
+    arguments: dict[str, Any]
+    outputs: tuple[str, ...] | None = None
+    env: dict[str, str] = {}
+    timeout_seconds: float | None = None
+    folder: Path
+    code: str = ""
+    models_cache: Path
+    tracking_uri: str = ""
+    tracking_run: str = ""
+
+    @property
+    def attempt_folder(self) -> Path:
+        return self.folder / str(self.attempt)
+
+    @property
+    def log(self) -> Path:
+        return self.attempt_folder / "log"
+
+
+def launch(attempt: Attempt, on_notes: Callable[[Notes], None] = lambda notes: None) -> dict[str, Any]:
+    """Runs the attempt to its end and returns `{status, outputs, detail, retry}`; never raises for what the step does.
+
+    The calling thread must not end before: the step is killed when the thread that launched it is gone.
+    """
+    request = _prepare(attempt)
+    log = CappedLog(attempt.log)
+    reader, writer = os.pipe()
+    with contextlib.suppress(OSError):
+        import fcntl
+
+        fcntl.fcntl(reader, _F_SETPIPE_SZ, _READ_BYTES)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "autonomic.workflows.batch.step_main", str(request)],
+            stdin=subprocess.DEVNULL,
+            stdout=writer,
+            stderr=writer,
+            cwd=attempt.folder / "work",
+            env=_environment(attempt),
+            start_new_session=True,
+        )
+    except OSError as error:
+        os.close(reader)
+        return failed(f"its process could not be started: {error}")
+    finally:
+        os.close(writer)
+    try:
+        timed_out = _attend(process, reader, log, attempt, on_notes)
+    finally:
+        _kill_group(process)
+        _drain(reader, log)
+        os.close(reader)
+        log.close()
+    if timed_out:
+        return failed(f"timed out after {attempt.timeout_seconds:g} s and was killed")
+    try:
+        return json.loads((attempt.attempt_folder / "result.json").read_text())
+    except FileNotFoundError:
+        return failed(f"its process ended with code {process.returncode} and left no result")
+
+
+def _prepare(attempt: Attempt) -> Path:
+    folder = attempt.attempt_folder
+    # an attempt that was broken off is made again from the start
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (attempt.folder / "work").mkdir(exist_ok=True)
+    path = folder / "request.json"
+    write_json(
+        path,
+        {
+            **attempt.model_dump(mode="json", include={"run_id", "workflow", "step", "attempt", "run", "command", "outputs"}),
+            **attempt.model_dump(mode="json", include={"code", "models_cache", "tracking_uri", "tracking_run"}),
+            "with": attempt.arguments,
+            "workdir": str(attempt.folder / "work"),
+            "notes": str(folder / "notes.jsonl"),
+            "result": str(folder / "result.json"),
+            "command_outputs": str(folder / "outputs.json"),
+            "launcher_pid": os.getpid(),
+        },
+    )
+    return path
+
+
+def _environment(attempt: Attempt) -> dict[str, str]:
+    root = str(Path(next(iter(autonomic.__path__))).parent)
+    inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    env = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(path for path in (root, *inherited) if path)}
+    if attempt.tracking_uri:
+        env["MLFLOW_TRACKING_URI"] = attempt.tracking_uri
+    if attempt.tracking_run:
+        env["MLFLOW_RUN_ID"] = attempt.tracking_run
+    return {**env, "AUTONOMIC_RUN_ID": attempt.run_id, "MLFLOW_DISABLE_TELEMETRY": "true", **attempt.env}
+
+
+def _attend(process: "subprocess.Popen[bytes]", reader: int, log: CappedLog, attempt: Attempt, on_notes: Callable[[Notes], None]) -> bool:
+    """Copies output and passes notes on until the process ends; True where the time was over first."""
+    deadline = time.monotonic() + attempt.timeout_seconds if attempt.timeout_seconds is not None else None
+    notes = NotesReader(attempt.attempt_folder / "notes.jsonl")
+    looked = 0.0
+    open_pipe = True
+    while process.poll() is None:
+        now = time.monotonic()
+        if deadline is not None and now >= deadline:
+            return True
+        if now - looked >= _POLL_SECONDS:
+            looked = now
+            notes.pass_on(on_notes)
+        if not open_pipe:
+            time.sleep(_POLL_SECONDS)
+        elif select.select([reader], [], [], _POLL_SECONDS)[0]:
+            data = os.read(reader, _READ_BYTES)
+            open_pipe = bool(data)
+            log.write(data)
+    notes.pass_on(on_notes)
+    return False
+
+
+class NotesReader:
+    """Reads the whole lines that were added to a step's notes since the last look."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def pass_on(self, on_notes: Callable[[Notes], None]) -> None:
+        """Hands new notes to `on_notes`, if there are any."""
+        while notes := self._read():
+            on_notes(notes)
+
+    def _read(self) -> Notes:
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                data = file.read(_MAX_NOTES_BYTES)
+        except FileNotFoundError:
+            return []
+        whole = data[: data.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        return [json.loads(line) for line in whole.splitlines()]
+
+
+def _kill_group(process: "subprocess.Popen[bytes]") -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _drain(reader: int, log: CappedLog) -> None:
+    # what left the group keeps the pipe open: take what is there and do not wait for more
+    while select.select([reader], [], [], 0)[0]:
+        data = os.read(reader, _READ_BYTES)
+        if not data:
+            return
+        log.write(data)

@@ -1,0 +1,135 @@
+"""Starts, stops and reads runs of batch workflows on the Ray cluster that this process is connected to."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import exceptions
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from autonomic.seams.errors import Permanent, Retryable
+from autonomic.seams.state import RunState
+from autonomic.workflows.batch.capped_log import read_capped_log
+from autonomic.workflows.batch.run_actor import RunActor, RunRecords, RunRequest, is_finished
+from autonomic.workflows.spec.workflow import BatchSpec
+
+NAMESPACE = "autonomic"
+KEPT_RUNS = 500
+_STOP_SECONDS = 30.0
+
+
+def start_run(to: dict[str, Any], *, tracking_uri: str, home: Path) -> RunState:
+    """Starts the run that the change's `to` describes; one that was started before goes on and is not doubled.
+
+    `to` is {run_id, workflow, spec, parameters, package, cause}, and may hold `parent`, an MLflow run. `tracking_uri` ""
+    means no tracking. Logs and working folders stand below `home` on the node of each step.
+
+    Raises:
+        Permanent: it is no batch workflow.
+    """
+    fields = {name: to[name] for name in ("run_id", "parameters", "package", "cause", "parent") if name in to}
+    request = RunRequest.model_validate({**fields, "workflow": to["spec"], "tracking_uri": tracking_uri, "home": home.absolute()})
+    if not isinstance(request.workflow.spec, BatchSpec):
+        raise Permanent(f"{request.workflow.name} is an online workflow; only batch workflows are run")
+    records = RunRecords()
+    is_new = records.add(request)
+    run = records.state(request.run_id)
+    assert run is not None
+    if not is_finished(run):
+        ensure_driven(request.run_id)
+    if is_new:
+        _forget_oldest(records)
+    return run
+
+
+def ensure_driven(run_id: str) -> None:
+    """Makes the run's actor where there is none."""
+    ray.remote(RunActor).options(
+        name=_actor_name(run_id),
+        namespace=NAMESPACE,
+        lifetime="detached",
+        get_if_exists=True,
+        num_cpus=0,
+        max_restarts=-1,
+        max_task_retries=-1,
+        max_concurrency=4,
+    ).remote(run_id)
+
+
+def stop_runs(run_ids: list[str], why: str = "stopped on request") -> list[RunState]:
+    """Stops runs, and returns them as they are then. One that has ended stays as it is, an unknown one is left out.
+
+    Raises:
+        Retryable: a run did not stop within 30 s.
+    """
+    records = RunRecords()
+    for run_id in run_ids:
+        run = records.state(run_id)
+        if run is None or is_finished(run):
+            continue
+        ensure_driven(run_id)
+        try:
+            ray.get(ray.get_actor(_actor_name(run_id), NAMESPACE).stop.remote(why), timeout=_STOP_SECONDS)
+        except (exceptions.GetTimeoutError, exceptions.RayActorError, ValueError) as error:
+            # the actor ends itself right after the run has ended
+            if not is_finished(records.state(run_id)):
+                raise Retryable(f"the run {run_id} did not stop within {_STOP_SECONDS:g} s: {type(error).__name__}") from None
+    return [run for run_id in run_ids if (run := records.state(run_id)) is not None]
+
+
+def get_run(run_id: str) -> RunState | None:
+    """A run, None where it is not known."""
+    return RunRecords().state(run_id)
+
+
+def list_runs(workflow: str | None = None) -> list[RunState]:
+    """All runs that are known (of one workflow), the newest first."""
+    records = RunRecords()
+    runs = [run for run_id in records.ids() if (run := records.state(run_id)) is not None]
+    newest = sorted(runs, key=lambda run: (run.started_at is None, run.started_at or 0.0, run.id), reverse=True)
+    return [run for run in newest if workflow is None or run.workflow == workflow]
+
+
+def read_log(run_id: str, step: str, tail_bytes: int | None = None) -> str:
+    """What the step's newest attempt has printed; of too much, the beginning and the end. "" before it has started.
+
+    Raises:
+        Permanent: there is no such run or step, or the node that keeps the log is gone.
+    """
+    records = RunRecords()
+    run = records.state(run_id)
+    if run is None:
+        raise Permanent(f"there is no run {run_id!r}")
+    if step not in run.steps:
+        raise Permanent(f"the run {run_id} has no step {step!r}; it has {', '.join(run.steps)}")
+    place = records.place(run_id, step)
+    if place is None:
+        return ""
+    if place["node"] == ray.get_runtime_context().get_node_id():
+        return _read(place["log"], tail_bytes)
+    there = NodeAffinitySchedulingStrategy(place["node"], soft=False)
+    try:
+        return ray.get(ray.remote(_read).options(num_cpus=0, scheduling_strategy=there).remote(place["log"], tail_bytes), timeout=30)
+    except exceptions.RayError as error:
+        raise Permanent(f"the log of {run_id}/{step} is on a node that does not answer: {type(error).__name__}") from None
+
+
+def _read(path: str, tail_bytes: int | None) -> str:
+    return read_capped_log(Path(path), tail_bytes)
+
+
+def _actor_name(run_id: str) -> str:
+    return f"run-{run_id}"
+
+
+def _forget_oldest(records: RunRecords) -> None:
+    ids = records.ids()
+    if len(ids) <= KEPT_RUNS * 1.1:
+        return
+    ended = [run for run in list_runs() if is_finished(run)]
+    for run in ended[KEPT_RUNS - (len(ids) - len(ended)) :]:
+        request = records.request(run.id)
+        records.forget(run.id)
+        if request is not None:
+            shutil.rmtree(request.home / "runs" / run.id, ignore_errors=True)
