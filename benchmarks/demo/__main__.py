@@ -64,9 +64,9 @@ def main(
 def _prepare(system: System, settings: Settings, console: Console, data: str, seed: int) -> World:
     api = Api(settings)
     specs = load_specs(SPECS, prometheus_url=settings.prometheus_url)
-    documents = {name: workflow.model_dump(mode="json", by_alias=True) for name, workflow in specs.workflows.items()}
+    documents = [workflow.model_dump(mode="json", by_alias=True) for workflow in specs.workflows]
     with console.status("Training the first model …"):
-        batch = [document for document in documents.values() if document["spec"]["type"] == "batch"]
+        batch = [document for document in documents if document["spec"]["type"] == "batch"]
         api.post("planner", "/v1/apply", {"documents": batch})
         api.post("planner", "/v1/primitives/run", {"target": TRAINING, "args": {"parameters": {"data": data, "seed": seed}}})
         run = wait_for(lambda: drift.finished_run_of(api, 0.0), "the first training", 180)
@@ -74,8 +74,8 @@ def _prepare(system: System, settings: Settings, console: Console, data: str, se
             raise RuntimeError(f"the first training {run['status']}: {run['detail']}")
     console.print(f"[green]•[/] trained     test accuracy {run['outputs']['clean_accuracy']:.1%}", highlight=False)
     with console.status("Deploying the service …"):
-        strategies = [strategy.model_dump(mode="json", by_alias=True) for strategy in specs.strategies.values()]
-        api.post("planner", "/v1/apply", {"documents": [*documents.values(), *strategies]})
+        strategies = [strategy.model_dump(mode="json", by_alias=True) for strategy in specs.strategies]
+        api.post("planner", "/v1/apply", {"documents": [*documents, *strategies]})
         wait_for(lambda: _ready(api), "the service", 120)
     url = f"{settings.front_url}/{WORKFLOW}/{SERVICE}/v2/models/{SERVICE}/infer"
     streams = Streams.make(mnist.Digits.read(_images(data, seed, settings)), seed, SEVERITY, MEASURED_IMAGES)

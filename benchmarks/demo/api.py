@@ -21,6 +21,7 @@ class Api:
         self.planner = httpx.Client(base_url=settings.planner_url, headers=headers, timeout=60)
         self.tuner = httpx.Client(base_url=settings.tuner_url, headers=headers, timeout=30)
         self.host = RayPlatform(settings.host_url, tokens["host"])
+        self._host = httpx.Client(base_url=settings.host_url, headers={"Authorization": f"Bearer {tokens['host']}"}, timeout=10)
 
     def get(self, agent: str, path: str, **params: Any) -> Any:
         """The JSON of a GET."""
@@ -43,9 +44,14 @@ class Api:
         """All decisions, the newest first."""
         return self.get("planner", "/v1/decisions", limit=200)["items"]
 
+    def replica_ports(self, role: str) -> set[int]:
+        """The ports on which the replicas of a role answer."""
+        groups = self._host.get("/v1/sd").raise_for_status().json()
+        return {int(target.rsplit(":", 1)[1]) for group in groups if group["labels"]["role"] == role for target in group["targets"]}
+
     def close(self) -> None:
         """Closes the connections."""
-        for client in (self.monitor, self.planner, self.tuner):
+        for client in (self.monitor, self.planner, self.tuner, self._host, self.host):
             client.close()
 
 

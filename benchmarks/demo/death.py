@@ -36,7 +36,7 @@ def death(world: World) -> None:
 
 
 def _champion_pids(world: World) -> set[int]:
-    ports = {port for role, port in world.api.host.replica_ports() if role == "champion"}
+    ports = world.api.replica_ports("champion")
     return {
         connection.pid
         for connection in psutil.net_connections("tcp")

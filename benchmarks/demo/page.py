@@ -68,5 +68,5 @@ def _timeline(world: World) -> Figure:
 def _mark(axis: Axes, world: World) -> None:
     for number, (when, text) in enumerate(world.marks):
         axis.axvline(when - world.started_at, color="black", linewidth=0.6, alpha=0.4)
-        if axis.get_subplotspec() is not None and axis.get_subplotspec().is_first_row():
+        if axis is axis.figure.axes[0]:
             axis.text(when - world.started_at, axis.get_ylim()[1] * (1.05 + 0.12 * (number % 3)), text.split(":")[0], fontsize=7)

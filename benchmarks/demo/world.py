@@ -145,7 +145,7 @@ class Watcher:
         world = self._world
         try:
             service = world.state().service
-            drift = world.api.host.drift(TARGET)
+            drift = (world.api.host.drift(WORKFLOW, SERVICE) or {}).get("values", {})
         except AutonomicError:
             return None
         recent = world.recent(5.0)
