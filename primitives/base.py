@@ -137,8 +137,7 @@ def workflow_document(target: str, kind: Literal["batch", "online"], primitive: 
     """
     document = context.workflows.get(target)
     if document is None:
-        known = ", ".join(sorted(context.workflows)) or "none"
-        raise Refused(f"{primitive}: {target} is not a workflow that was applied; there are {known}")
+        raise Refused(f"{primitive}: {target} is not a workflow that was applied; apply its document first")
     if document["spec"]["type"] != kind:
         raise Refused(f"{primitive}: {target} is {document['spec']['type']}; {primitive} acts on {kind} workflows")
     return document

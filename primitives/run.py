@@ -55,10 +55,8 @@ def run_id(key: str) -> str:
 
 def stop_run(outcome: Outcome) -> Change | Irreversible:
     """The change that stops the run which `outcome` started."""
-    started = outcome.after.get("run_id")
-    if not started:
-        return Irreversible(why=f"{outcome.primitive} of {outcome.target} did not say which run it started")
-    return Change(key=revert_key(outcome.key), primitive="stop", target=outcome.target, to={"run_ids": [started]})
+    to = {"run_ids": [run_id(outcome.key)]}
+    return Change(key=revert_key(outcome.key), primitive="stop", target=outcome.target, to=to)
 
 
 def _with(parameters: dict[str, Any]) -> str:

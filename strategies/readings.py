@@ -40,6 +40,19 @@ def fill(
     return filled, remembered
 
 
+def fill_again(strategy: Strategy, readings: Mapping[str, Reading], seen: Mapping[str, Reading], now: float) -> dict[str, Reading]:
+    """What a decision may judge by: `readings` read again for one event, which had `seen` good ones before."""
+    specs = strategy.spec.readings
+    last = {
+        _key(name, specs[name], readings.get(name, reading)): reading
+        for name, reading in seen.items()
+        if name in specs and reading.status == "ok" and not reading.substituted
+    }
+    given = {name: readings.get(name, missing(now, spec.signal, "it was not read")) for name, spec in specs.items()}
+    filled, _ = fill(strategy, given, last, now)
+    return {name: several[0] for name, several in filled.items()}
+
+
 def label_of(spec: ReadingSpec) -> str | None:
     """The label by which the reading comes in several, None where it is one."""
     by = spec.query.get("by")

@@ -1,0 +1,480 @@
+"""Events in, decisions and plans out: synchronous, driven by seams only, the same in the service and in simulation."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from autonomic.agents.planner.interpreter import Judged as Checked
+from autonomic.agents.planner.judging import Inputs, Judged, World, choose, judge, judge_by_hand
+from autonomic.agents.planner.plan_store import PlanStore
+from autonomic.primitives import gate
+from autonomic.primitives.base import model_name, revert_key
+from autonomic.primitives.gate import Flight, Proposal, Snapshot
+from autonomic.primitives.table import PRIMITIVES
+from autonomic.seams.clock import Clock
+from autonomic.seams.decision import Action, Decision, DecisionRecord, Guard, Verdict
+from autonomic.seams.errors import Permanent
+from autonomic.seams.event import Event
+from autonomic.seams.ids import Ids
+from autonomic.seams.journal import Journal, Record, Transaction
+from autonomic.seams.plan import Change, Irreversible, Outcome, Plan
+from autonomic.seams.reading import Reading
+from autonomic.seams.runner import ENDED, PlanRunner, PlanStatus
+from autonomic.seams.state import ModelVersion, State
+from autonomic.seams.target import Target
+from autonomic.strategies.conditions import Condition
+from autonomic.strategies.readings import fill_again
+from autonomic.strategies.spec.strategy import Strategy
+from autonomic.workflows.spec.workflow import Workflow
+
+DECISION = "decision"
+INPUTS = "decision.inputs"
+APPROVAL = "approval"
+DEMOTED = "strategy.demoted"
+REVERTS_BEFORE_DEMOTION = 3
+
+Readings = Callable[[str, Mapping[str, str]], Mapping[str, Reading]]
+"""Fresh readings of a strategy for label values, by name; raises `Retryable` where they cannot be asked."""
+Observe = Callable[[str], State]
+"""The state of a target; raises `Retryable` where the platform cannot be asked."""
+Registry = Callable[[str], Mapping[str, ModelVersion]]
+"""alias -> version of a registered model; raises `Retryable` where the registry cannot be asked."""
+Also = Callable[[Transaction], None]
+"""Something that has to be committed together with a decision."""
+
+
+class Engine:
+    """Decides on events and on what people ask for, one at a time per workflow."""
+
+    def __init__(
+        self, clock: Clock, ids: Ids, journal: Journal, readings: Readings, observe: Observe, registry: Registry, runner: PlanRunner
+    ) -> None:
+        self._clock = clock
+        self._ids = ids
+        self._journal = journal
+        self._readings = readings
+        self._observe = observe
+        self._registry = registry
+        self._runner = runner
+        self._plans = PlanStore(journal)
+        self._workflows: Mapping[str, Workflow] = {}
+        self._strategies: Mapping[str, Strategy] = {}
+        self._packages: Mapping[str, str] = {}
+        self._locks: dict[str, threading.RLock] = {}
+        self._lock = threading.Lock()
+
+    def set_specs(self, workflows: Mapping[str, Workflow], strategies: Mapping[str, Strategy], packages: Mapping[str, str]) -> None:
+        """What is in force from now on: documents by name, and the digests of the workflows' packed code."""
+        self._workflows, self._strategies, self._packages = dict(workflows), dict(strategies), dict(packages)
+
+    # -- decisions
+
+    def handle(self, event: Event, also: Also | None = None) -> DecisionRecord:
+        """Decides on an event, records it, and starts the plan if the gate lets it pass.
+
+        Raises:
+            Retryable: readings, platform or registry cannot be asked now; nothing was recorded.
+        """
+        now = self._clock.now()
+        strategy = self._strategies.get(event.strategy)
+        if strategy is None:
+            return self._unknown(event, now, also)
+        fresh = event.readings if now > event.expires_at else self._readings(strategy.name, event.by)
+        inputs = Inputs(
+            decision=self._ids.new("decision"),
+            plan=self._ids.new("plan"),
+            now=now,
+            strategy=strategy,
+            memory=self._state(f"memory/{strategy.name}"),
+            event=event,
+            readings=fill_again(strategy, fresh, event.readings, now),
+        )
+        _, decision, _ = choose(inputs)
+        with self._alone(strategy.spec.target, decision.actions):
+            inputs = inputs.model_copy(update={"world": self._world(strategy.name, strategy.spec.target, decision.actions)})
+            judged = judge(inputs)
+            if judged.proposal is not None and self._cuts(judged.proposal, inputs.world.snapshot):
+                inputs = inputs.model_copy(update={"world": self._with_pressing(inputs.world, judged.proposal)})
+                judged = judge(inputs)
+            self._commit(judged, inputs, also)
+        self._start(judged, inputs.world.snapshot)
+        return judged.record
+
+    def by_hand(self, action: Action, *, dry_run: bool = False, actor: str = "", also: Also | None = None) -> DecisionRecord:
+        """Plans what a person asks for; the gate judges it like any action. A dry run is not recorded.
+
+        Raises:
+            Retryable: platform or registry cannot be asked now.
+        """
+        now = self._clock.now()
+        why = f"{actor or 'a person'} asked for it"
+        decision = Decision(strategy="", target=action.target, actions=(action,), why=why)
+        event = Event(
+            id=self._ids.new("event"), source=actor or "by hand", target=action.target, trigger="by hand", observed_at=now, expires_at=now
+        )
+        identifier, plan = self._ids.new("decision"), self._ids.new("plan")
+        with self._alone(action.target, (action,)):
+            world = self._world("", action.target, (action,))
+            judged = judge_by_hand(decision, event, identifier, plan, world, now, dry_run)
+            if dry_run:
+                return judged.record
+            self._commit(judged, None, also)
+        self._start(judged, world.snapshot)
+        return judged.record
+
+    def dry_run(self, event: Event) -> Judged:
+        """What would be decided on an event; nothing is recorded.
+
+        Raises:
+            Permanent: its strategy is not in force.
+        """
+        strategy = self._strategies.get(event.strategy)
+        if strategy is None:
+            raise Permanent(f"there is no strategy {event.strategy!r}; there are {', '.join(sorted(self._strategies)) or 'none'}")
+        now = self._clock.now()
+        readings = fill_again(strategy, self._readings(strategy.name, event.by), event.readings, now)
+        inputs = Inputs(decision="dry-run", plan="dry-run", now=now, strategy=strategy, event=event, readings=readings)
+        _, decision, _ = choose(inputs)
+        return judge(inputs.model_copy(update={"world": self._world(strategy.name, strategy.spec.target, decision.actions)}))
+
+    # -- people
+
+    def pending(self) -> list[tuple[Plan, Proposal]]:
+        """The plans that wait for approval, by id."""
+        found = self._journal.states("pending/").values()
+        return [(Plan.model_validate(value["plan"]), Proposal.model_validate(value["proposal"])) for value in found]
+
+    def approve(self, plan_id: str, actor: str = "") -> Verdict:
+        """Starts the very plan that was shown, if the gate lets it pass now.
+
+        Raises:
+            Permanent: no such plan waits.
+            Retryable: the platform cannot be asked now.
+        """
+        value = self._state(f"pending/{plan_id}")
+        if value is None:
+            raise Permanent(f"no plan {plan_id!r} waits for approval")
+        plan, proposal = Plan.model_validate(value["plan"]), Proposal.model_validate(value["proposal"])
+        now = self._clock.now()
+        actions = tuple(Action(primitive=change.primitive, target=change.target) for change in plan.changes)
+        with self._alone(plan.target, actions):
+            snapshot = self._snapshot(proposal.strategy, proposal.target, {change.target for change in plan.changes})
+            approved = proposal.model_copy(update={"approved": True, "observed_at": now})
+            verdict = gate.judge(approved, snapshot, now)
+            with self._journal.transaction() as transaction:
+                data = {"plan": plan_id, "decision": plan.decision, "actor": actor, "verdict": verdict.model_dump(mode="json")}
+                transaction.append(Record(time=now, kind=APPROVAL, subject=plan.decision, data=data))
+                if verdict.outcome == "go":
+                    transaction.delete_state(f"pending/{plan_id}")
+                    self._acted(transaction, approved, now)
+                    self._plans.open(transaction, plan, now)
+        if verdict.outcome == "go":
+            self._give_way(approved, snapshot)
+            self._runner.start(plan)
+        return verdict
+
+    def cancel(self, plan_id: str) -> bool:
+        """Takes back a plan that waits for approval, or stops a running one before its next effect."""
+        with self._journal.transaction() as transaction:
+            if transaction.state(f"pending/{plan_id}")[0] is not None:
+                transaction.delete_state(f"pending/{plan_id}")
+                return True
+        return self._runner.cancel(plan_id)
+
+    def revert(self, plan_id: str, actor: str = "") -> DecisionRecord:
+        """Takes back what a finished plan did, by a plan of its own that passes the gate.
+
+        Raises:
+            Permanent: there is no such plan, it is not finished, or nothing of it can be taken back.
+            Retryable: readings or platform cannot be asked now.
+        """
+        status = self._runner.status(plan_id)
+        if status is None:
+            raise Permanent(f"there is no plan {plan_id!r}")
+        if status.phase not in ENDED:
+            raise Permanent(f"{plan_id} is {status.phase}; cancel it first")
+        changes = self._reverse(status)
+        plan = status.plan
+        now = self._clock.now()
+        decision = Decision(strategy="", target=plan.target, why=f"{actor or 'a person'} takes back {plan_id}")
+        with self._alone(plan.target, tuple(Action(primitive=change.primitive, target=change.target) for change in changes)):
+            snapshot = self._snapshot("", plan.target, {change.target for change in changes})
+            proposal = self._reverting(plan, changes, now)
+            verdict = gate.judge(proposal, snapshot, now)
+            taking_back = Plan(
+                id=self._ids.new("plan"),
+                decision=self._ids.new("decision"),
+                strategy="",
+                target=plan.target,
+                changes=changes,
+                reverts=plan_id,
+                created_at=now,
+            )
+            event = Event(
+                id=self._ids.new("event"), source=actor or "by hand", target=plan.target, trigger="revert", observed_at=now, expires_at=now
+            )
+            record = DecisionRecord(
+                id=taking_back.decision,
+                time=now,
+                event=event.model_dump(mode="json"),
+                readings={},
+                decision=decision,
+                considered=tuple(PRIMITIVES[change.primitive].describe(change) for change in changes),
+                changes=changes,
+                verdict=verdict,
+                plan=taking_back.id if verdict.outcome == "go" else "",
+            )
+            judged = Judged(record, None, taking_back if verdict.outcome == "go" else None, proposal)
+            self._commit(judged, None, None)
+        self._start(judged, snapshot)
+        return record
+
+    def reinstate(self, strategy: str) -> None:
+        """Lets a strategy that demoted itself act again."""
+        with self._journal.transaction() as transaction:
+            transaction.delete_state(f"demoted/{strategy}")
+            transaction.delete_state(f"reverts/{strategy}")
+
+    def demoted(self) -> dict[str, str]:
+        """The strategies that demoted themselves, and why."""
+        return {key.removeprefix("demoted/"): str(value) for key, value in self._journal.states("demoted/").items()}
+
+    # -- what plans ask while they run; see `plan_effects.PlanEffects`
+
+    def take_back(self, plan: Plan, outcome: Outcome) -> Change | Irreversible:
+        """The change that takes back an outcome."""
+        return PRIMITIVES[outcome.primitive].revert(outcome)
+
+    def judge_revert(self, plan: Plan, outcome: Outcome) -> Verdict:
+        """The gate's verdict on taking an outcome back now.
+
+        Raises:
+            Retryable: readings or platform cannot be asked now.
+        """
+        change = self.take_back(plan, outcome)
+        now = self._clock.now()
+        if isinstance(change, Irreversible):
+            return Verdict(outcome="refuse", guards=(Guard(name="irreversible", passed=False, detail=change.why),), why=change.why)
+        proposal = self._reverting(plan, (change,), now)
+        return gate.judge(proposal, self._snapshot(plan.strategy, plan.target, {change.target}), now)
+
+    def check(self, plan: Plan) -> Checked:
+        """Judges the plan's condition on fresh readings; a substitute verifies nothing.
+
+        Raises:
+            Retryable: the readings cannot be asked now.
+        """
+        strategy = self._strategies.get(plan.strategy)
+        if plan.verify is None or strategy is None:
+            return Checked(holds=None, detail=f"the strategy {plan.strategy!r} is not in force any more")
+        readings = self._readings(strategy.name, self._labels(plan))
+        condition = Condition.compile(plan.verify.that, strategy.spec.readings)
+        told = ", ".join(f"{name} = {_value(readings.get(name))}" for name in sorted(condition.names))
+        return Checked(holds=condition.judge({name: one for name, one in readings.items() if not one.substituted}), detail=told)
+
+    def progressed(self, before: PlanStatus, after: PlanStatus) -> None:
+        """Demotes a strategy whose plans were reverted three times in a row. May be told the same twice."""
+        name = after.plan.strategy
+        if before.phase == after.phase or not name:
+            return
+        if after.phase == "verified":
+            with self._journal.transaction() as transaction:
+                transaction.delete_state(f"reverts/{name}")
+        if after.phase != "reverted":
+            return
+        now = self._clock.now()
+        with self._journal.transaction() as transaction:
+            reverted: list[str] = transaction.state(f"reverts/{name}")[0] or []
+            if after.plan.id in reverted:
+                return
+            reverted.append(after.plan.id)
+            transaction.put_state(f"reverts/{name}", reverted)
+            if len(reverted) >= REVERTS_BEFORE_DEMOTION and transaction.state(f"demoted/{name}")[0] is None:
+                why = f"its last {len(reverted)} plans were reverted ({', '.join(reverted)})"
+                transaction.put_state(f"demoted/{name}", why)
+                data = {"strategy": name, "why": why, "message": f"{name} may only suggest from now on: {why}"}
+                transaction.append(Record(time=now, kind=DEMOTED, subject=name, data=data))
+
+    # -- inside
+
+    def _unknown(self, event: Event, now: float, also: Also | None) -> DecisionRecord:
+        why = f"no strategy {event.strategy!r} is in force"
+        record = DecisionRecord(
+            id=self._ids.new("decision"),
+            time=now,
+            event=event.model_dump(mode="json"),
+            readings=event.readings,
+            decision=Decision(strategy=event.strategy, target=event.target, why=why),
+        )
+        self._commit(Judged(record, None, None, None), None, also)
+        return record
+
+    def _commit(self, judged: Judged, inputs: Inputs | None, also: Also | None) -> None:
+        record, proposal = judged.record, judged.proposal
+        asks = record.verdict is not None and record.verdict.outcome == "ask"
+        with self._journal.transaction() as transaction:
+            transaction.append(Record(time=record.time, kind=DECISION, subject=record.id, data=record.model_dump(mode="json")))
+            if inputs is not None:
+                data = inputs.model_dump(mode="json", by_alias=True)
+                transaction.append(Record(time=record.time, kind=INPUTS, subject=record.id, data=data))
+                if judged.memory != inputs.memory:
+                    transaction.put_state(f"memory/{inputs.strategy.name}", judged.memory)
+            if judged.plan is not None and proposal is not None:
+                if asks:
+                    self._ask(transaction, judged.plan, proposal)
+                else:
+                    self._acted(transaction, proposal, proposal.observed_at)
+                    self._plans.open(transaction, judged.plan, record.time)
+            if also is not None:
+                also(transaction)
+
+    def _ask(self, transaction: Transaction, plan: Plan, proposal: Proposal) -> None:
+        # what was suggested before for the same breach was planned against an older state
+        key = f"suggested/{proposal.strategy}/{proposal.target}"
+        older = transaction.state(key)[0]
+        if older is not None:
+            transaction.delete_state(f"pending/{older}")
+        transaction.put_state(key, plan.id)
+        value = {"plan": plan.model_dump(mode="json"), "proposal": proposal.model_dump(mode="json")}
+        transaction.put_state(f"pending/{plan.id}", value)
+
+    def _acted(self, transaction: Transaction, proposal: Proposal, at: float) -> None:
+        if not proposal.strategy:
+            return
+        key = f"acted/{proposal.strategy}/{proposal.target}"
+        count, seconds = proposal.limit or (1, 0.0)
+        times: list[float] = [*(transaction.state(key)[0] or []), at]
+        recent = [time for time in times if at - time <= max(seconds, proposal.cooldown_seconds)]
+        transaction.put_state(key, recent[-max(1, count) :])
+
+    def _start(self, judged: Judged, snapshot: Snapshot) -> None:
+        asks = judged.record.verdict is not None and judged.record.verdict.outcome == "ask"
+        if judged.plan is None or judged.proposal is None or asks:
+            return
+        self._give_way(judged.proposal, snapshot)
+        self._runner.start(judged.plan)
+
+    def _give_way(self, proposal: Proposal, snapshot: Snapshot) -> None:
+        targets = gate.targets_of(proposal.changes)
+        for flight in snapshot.flights:
+            if any(gate.overlap(one, other) for one in targets for other in flight.targets) and gate.gives_way(flight, proposal):
+                self._runner.cancel(flight.plan)
+
+    def _world(self, strategy: str, target: str, actions: Sequence[Action]) -> World:
+        targets = {action.target for action in actions}
+        snapshot = self._snapshot(strategy, target, targets)
+        named = {Target.parse(one).workflow for one in targets}
+        return World(
+            workflows={name: self._workflows[name].model_dump(mode="json", by_alias=True) for name in sorted(named & set(self._workflows))},
+            packages={name: self._packages[name] for name in sorted(named & set(self._packages))},
+            registry={model: dict(self._registry(model)) for model in sorted(_models(actions, snapshot.states))},
+            snapshot=snapshot,
+        )
+
+    def _snapshot(self, strategy: str, target: str, targets: set[str]) -> Snapshot:
+        return Snapshot(
+            acted_at=tuple(self._state(f"acted/{strategy}/{target}") or ()),
+            flights=tuple(self._flights()),
+            states={one: self._observe(one) for one in sorted(targets)},
+            demoted=str(self._state(f"demoted/{strategy}") or ""),
+        )
+
+    def _flights(self) -> Iterator[Flight]:
+        for plan_id in self._plans.open_plans():
+            progress = self._plans.load(plan_id)
+            if progress is None or progress.status.phase in ENDED:
+                continue
+            plan = progress.status.plan
+            strategy = self._strategies.get(plan.strategy)
+            yield Flight(
+                plan=plan_id,
+                strategy=plan.strategy,
+                targets=gate.targets_of(plan.changes),
+                phase=progress.status.phase,
+                priority=strategy.spec.priority if strategy else 100,
+            )
+
+    def _cuts(self, proposal: Proposal, snapshot: Snapshot) -> bool:
+        return any(gate.cuts_capacity(change, snapshot) for change in proposal.changes)
+
+    def _with_pressing(self, world: World, proposal: Proposal) -> World:
+        targets = gate.targets_of(proposal.changes)
+        pressing = [
+            name
+            for name, strategy in sorted(self._strategies.items())
+            if name != proposal.strategy
+            and _wants_more(strategy)
+            and any(gate.overlap(strategy.spec.target, target) for target in targets)
+            and self._holds(strategy, {})
+        ]
+        return world.model_copy(update={"snapshot": world.snapshot.model_copy(update={"pressing": tuple(pressing)})})
+
+    def _holds(self, strategy: Strategy, by: Mapping[str, str]) -> bool | None:
+        if strategy.spec.when is None:
+            return False
+        now = self._clock.now()
+        readings = fill_again(strategy, self._readings(strategy.name, by), {}, now)
+        return Condition.compile(strategy.spec.when, strategy.spec.readings).judge(readings)
+
+    def _reverting(self, plan: Plan, changes: tuple[Change, ...], now: float) -> Proposal:
+        strategy = self._strategies.get(plan.strategy)
+        holds = self._holds(strategy, self._labels(plan)) if strategy is not None else False
+        return Proposal(
+            strategy=plan.strategy, target=plan.target, changes=changes, observed_at=now, reverts=plan.id, holds=holds, priority=100
+        )
+
+    def _reverse(self, status: PlanStatus) -> tuple[Change, ...]:
+        changes: list[Change] = []
+        taken_back = {outcome.key for outcome in status.reverts if outcome.status in ("done", "unchanged")}
+        for outcome in reversed(status.outcomes):
+            if outcome.status != "done" or revert_key(outcome.key) in taken_back:
+                continue
+            change = self.take_back(status.plan, outcome)
+            if isinstance(change, Irreversible):
+                raise Permanent(f"{outcome.primitive} of {outcome.target} cannot be taken back: {change.why}")
+            changes.append(change)
+        if not changes:
+            raise Permanent(f"{status.plan.id} has done nothing that could be taken back")
+        return tuple(changes)
+
+    def _labels(self, plan: Plan) -> dict[str, str]:
+        found = self._journal.latest(kinds=[DECISION], subject=plan.decision, limit=1)
+        return dict(found[0].data["event"].get("by", {})) if found else {}
+
+    def _state(self, key: str) -> Any:
+        return self._journal.states(key).get(key)
+
+    @contextmanager
+    def _alone(self, target: str, actions: Sequence[Action]) -> Iterator[None]:
+        names = sorted({Target.parse(one).workflow for one in (target, *(action.target for action in actions))})
+        with self._lock:
+            locks = [self._locks.setdefault(name, threading.RLock()) for name in names]
+        with ExitStack() as stack:
+            for lock in locks:
+                stack.enter_context(lock)
+            yield
+
+
+def _models(actions: Sequence[Action], states: Mapping[str, State]) -> set[str]:
+    """The registered models that actions name, or move between roles."""
+    found: set[str] = set()
+    for action in actions:
+        found |= {model_name(value) for value in action.args.values() if isinstance(value, str)}
+        state = states.get(action.target)
+        if action.primitive in ("promote", "rollback") and state is not None and state.service is not None:
+            found |= {model_name(role.model) for role in state.service.roles.values()}
+    return found - {""}
+
+
+def _wants_more(strategy: Strategy) -> bool:
+    asks = [action.args for action in strategy.spec.do if action.primitive == "rescale"]
+    return any((isinstance(args.get("by"), int) and args["by"] > 0) or "require" in args for args in asks)
+
+
+def _value(reading: Reading | None) -> str:
+    if reading is None:
+        return "not read"
+    if reading.status != "ok" or reading.value is None or reading.substituted:
+        return f"{'missing' if reading.substituted else reading.status} ({reading.detail})"
+    return f"{reading.value:.6g}"
