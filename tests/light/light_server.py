@@ -1,0 +1,66 @@
+"""A model server without a model, for tests of the platform: it starts in a blink, and answers every request with its role."""
+
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from autonomic.workflows.serving.server import ServerConfig
+
+
+class LightServer:
+    """Has the methods of `workflows.serving.server.ModelServer`; a model folder with the file `broken` does not load."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._config = config
+        self._draining = False
+        self._in_flight = 0
+
+    def start(self) -> int:
+        if (Path(self._config.model_folder) / "broken").exists():
+            raise RuntimeError(f"the model in {self._config.model_folder} is broken")
+        light = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, format: str, *args: object) -> None:
+                return
+
+            def do_GET(self) -> None:
+                self._reply(503 if light._draining else 200, {})
+
+            def do_POST(self) -> None:
+                light._in_flight += 1
+                self.rfile.read(int(self.headers.get("content-length", 0)))
+                time.sleep(light._config.device_time_seconds)
+                self._reply(200, {"role": light._config.role, "model": light._config.model})
+                light._in_flight -= 1
+
+            def _reply(self, status: int, value: object) -> None:
+                body = json.dumps(value).encode()
+                self.send_response(status)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+        self._server = ThreadingHTTPServer((self._config.address, 0), Handler)
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return int(self._server.server_address[1])
+
+    def alive(self) -> bool:
+        return True
+
+    def drain(self, timeout_seconds: float) -> bool:
+        self._draining = True
+        deadline = time.monotonic() + timeout_seconds
+        while self._in_flight and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self._server.shutdown()
+        return not self._in_flight
+
+    def stop(self) -> None:
+        self.drain(0)

@@ -1,0 +1,1 @@
+"""Where workflows run: Ray, and a simulation under a virtual clock."""

@@ -1,0 +1,246 @@
+"""The HTTP interface of the host: bearer token, JSON, errors as application/problem+json."""
+
+import contextlib
+import hmac
+import json
+import threading
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+import uvicorn
+from pydantic import TypeAdapter, ValidationError
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from autonomic.seams.errors import Permanent, Retryable
+from autonomic.seams.plan import Change
+from autonomic.seams.word import Word
+from autonomic.workflows.platforms.ray.runtime import Host
+
+_MAX_BODY = 4 * 2**20
+_MAX_PACKAGE = 256 * 2**20
+
+
+class ApplyRequest(Word):
+    """A change and the fencing token of the one who wants it."""
+
+    change: Change
+    fence: int
+
+
+class Label(Word):
+    """The true label of a prediction; `time` is when it became known (seconds since the epoch)."""
+
+    prediction_id: str
+    label: int
+    time: float
+
+
+_LABELS = TypeAdapter(list[Label])
+
+
+def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
+    """An error as RFC 9457 wants it."""
+    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    return JSONResponse(body, status, headers, media_type="application/problem+json")
+
+
+async def read_body(request: Request, limit: int = _MAX_BODY) -> bytes:
+    """The body of a request.
+
+    Raises:
+        HTTPException: it is longer than `limit` bytes.
+    """
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise HTTPException(413, f"The body is longer than {limit} bytes, which is the most that is allowed here")
+    return bytes(body)
+
+
+def create_app(host: Host, token: str) -> Starlette:
+    """The application of one host; every path but /healthz asks for `token`."""
+
+    def get(function: Callable[[Request], Any]) -> Callable[[Request], Any]:
+        async def endpoint(request: Request) -> Response:
+            return _answer(await run_in_threadpool(function, request))
+
+        return endpoint
+
+    def post(function: Callable[[Request, bytes], Any], status: int = 200, limit: int = _MAX_BODY) -> Callable[[Request], Any]:
+        async def endpoint(request: Request) -> Response:
+            body = await read_body(request, limit)
+            return _answer(await run_in_threadpool(function, request, body), status)
+
+        return endpoint
+
+    def service_of(request: Request) -> tuple[str, str]:
+        return request.path_params["workflow"], request.path_params["service"]
+
+    def apply(_: Request, body: bytes) -> Any:
+        wanted = ApplyRequest.model_validate_json(body)
+        return host.intents.apply(wanted.change, wanted.fence)
+
+    def outcome(request: Request) -> Any:
+        return _found(host.intents.lookup(request.path_params["key"]), f"no outcome of {request.path_params['key']}")
+
+    def state(request: Request) -> Any:
+        return host.observe("/".join(part for part in (request.path_params["workflow"], request.path_params.get("step")) if part))
+
+    def run_(request: Request) -> Any:
+        return _found(host.runs.get(request.path_params["run"]), f"no run {request.path_params['run']}")
+
+    def log(request: Request) -> Any:
+        text = host.runs.log(request.path_params["run"], request.path_params["step"], _integer(request, "tail", 0) or None)
+        return PlainTextResponse(_found(text, f"no log of the step {request.path_params['step']} of {request.path_params['run']}"))
+
+    def drift(request: Request) -> Any:
+        return _found(host.drift(*service_of(request)), f"no service {'/'.join(service_of(request))}")
+
+    def points(request: Request) -> Any:
+        wanted = request.query_params.get("state", "all")
+        if wanted not in ("unlabelled", "labelled", "all"):
+            raise HTTPException(422, f"state is {wanted!r}; unlabelled, labelled and all are allowed")
+        return _found(host.points(*service_of(request), wanted), f"no service {'/'.join(service_of(request))}")
+
+    def labels(request: Request, body: bytes) -> Any:
+        given = [(label.prediction_id, label.label, label.time) for label in _LABELS.validate_json(body)]
+        return _found(host.labels(*service_of(request), given), f"no service {'/'.join(service_of(request))}")
+
+    def search(request: Request) -> Any:
+        return _found(host.searches.get(request.path_params["search"]), f"no search {request.path_params['search']}")
+
+    def stop_search(request: Request, _: bytes) -> Any:
+        return _found(host.searches.stop(request.path_params["search"]), f"no search {request.path_params['search']}")
+
+    def start_search(_: Request, body: bytes) -> Any:
+        return host.searches.start(json.loads(body))
+
+    def package(_: Request, body: bytes) -> Any:
+        return {"digest": host.add_package(body)}
+
+    routes = [
+        Route("/healthz", get(lambda _: {"status": "ok", "epoch": host.intents.epoch})),
+        Route("/metrics", get(lambda _: PlainTextResponse(host.metrics(), media_type="text/plain; version=0.0.4"))),
+        Route("/v1/sd", get(lambda _: host.scrape_targets())),
+        Route("/v1/capabilities", get(lambda _: sorted(host.capabilities()))),
+        Route("/v1/apply", post(apply), methods=["POST"]),
+        Route("/v1/outcomes/{key:path}", get(outcome)),
+        Route("/v1/state/{workflow}", get(state)),
+        Route("/v1/state/{workflow}/{step}", get(state)),
+        Route("/v1/watch", get(lambda request: host.notices.watch(_integer(request, "cursor", 0)))),
+        Route("/v1/services", get(lambda _: host.urls())),
+        Route("/v1/packages", post(package, 201, _MAX_PACKAGE), methods=["POST"]),
+        Route("/v1/runs", get(lambda request: host.runs.list(request.query_params.get("workflow")))),
+        Route("/v1/runs/{run}", get(run_)),
+        Route("/v1/runs/{run}/steps/{step}/log", get(log)),
+        Route("/v1/drift/{workflow}/{service}", get(drift)),
+        Route("/v1/points/{workflow}/{service}", get(points)),
+        Route("/v1/labels/{workflow}/{service}", post(labels), methods=["POST"]),
+        Route("/v1/searches", post(start_search, 201), methods=["POST"]),
+        Route("/v1/searches/{search}:stop", post(stop_search), methods=["POST"]),
+        Route("/v1/searches/{search}", get(search)),
+    ]
+    app = Starlette(routes=routes, exception_handlers=_HANDLERS)
+    app.add_middleware(_TokenMiddleware, token=token)
+    return app
+
+
+class _TokenMiddleware:
+    def __init__(self, app: Any, token: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["path"] != "/healthz":
+            given = dict(scope["headers"]).get(b"authorization", b"")
+            if not hmac.compare_digest(given, self._expected):
+                answer = problem(401, "The host wants its bearer token", {"WWW-Authenticate": "Bearer"})
+                await answer(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _answer(value: Any, status: int = 200) -> Response:
+    return value if isinstance(value, Response) else JSONResponse(_plain(value), status)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Word):
+        return value.model_dump(mode="json", by_alias=True)
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _found(value: Any, what: str) -> Any:
+    if value is None:
+        raise HTTPException(404, f"There is {what} on this host")
+    return value
+
+
+def _integer(request: Request, name: str, default: int) -> int:
+    text = request.query_params.get(name, "")
+    if not text:
+        return default
+    if not text.isascii() or not text.isdigit():
+        raise HTTPException(422, f"{name} is {text!r}; a whole number is allowed")
+    return int(text)
+
+
+def _handle(request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException):
+        return problem(error.status_code, error.detail, dict(error.headers or {}))
+    if isinstance(error, ValidationError | json.JSONDecodeError):
+        return problem(422, f"The body of {request.url.path} is not valid: {error}")
+    if isinstance(error, Permanent):
+        return problem(409, str(error))
+    if isinstance(error, Retryable):
+        return problem(503, str(error), {"Retry-After": f"{max(1, round(error.delay_seconds))}"})
+    return problem(500, f"{type(error).__name__}: {error}")
+
+
+_HANDLERS: dict[Any, Any] = dict.fromkeys((HTTPException, ValidationError, json.JSONDecodeError, Permanent, Retryable, Exception), _handle)
+
+
+class ApiServer:
+    """uvicorn in a thread; started again when it ends without being asked to."""
+
+    def __init__(self, app: Starlette, address: str, port: int) -> None:
+        self._app = app
+        self._address = address
+        self._port = port
+        self._stopping = threading.Event()
+        self._server: uvicorn.Server | None = None
+        self._thread = threading.Thread(target=self._serve, daemon=True, name="api")
+
+    def start(self) -> None:
+        """Returns when it listens."""
+        self._thread.start()
+        while not (self._server and self._server.started):
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        """Ends the server."""
+        self._stopping.set()
+        if self._server:
+            self._server.should_exit = True
+        self._thread.join(5)
+
+    def _serve(self) -> None:
+        while not self._stopping.is_set():
+            config = uvicorn.Config(
+                self._app, host=self._address, port=self._port, log_level="warning", access_log=False, lifespan="off", timeout_keep_alive=60
+            )
+            self._server = uvicorn.Server(config)
+            # it exits where the port is not free yet, after the process before this one was killed
+            with contextlib.suppress(SystemExit):
+                self._server.run()
+            self._stopping.wait(0.2)

@@ -1,0 +1,97 @@
+"""The detached actor that is the only writer to Serve: `autonomic-host` in the namespace `autonomic`."""
+
+import os
+from typing import Any
+
+from autonomic.seams.clock import SystemClock
+from autonomic.workflows.platforms.ray.replica import HOST_ACTOR, NAMESPACE
+from autonomic.workflows.platforms.ray.settings import HostSettings
+
+_THREADS = 32
+
+
+class RayHost:
+    """The actor: it starts the parts and hands the calls of replicas and runs to them.
+
+    Ray starts it again whenever its process ends; all that it knows is in the cluster's store.
+    """
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        import ray
+        from ray import serve
+
+        from autonomic.workflows.batch.cluster_store import ClusterStore
+        from autonomic.workflows.platforms.ray.api import ApiServer, create_app
+        from autonomic.workflows.platforms.ray.detectors import Detectors
+        from autonomic.workflows.platforms.ray.replica import Replica
+        from autonomic.workflows.platforms.ray.runs import BatchRuns
+        from autonomic.workflows.platforms.ray.runtime import Host
+        from autonomic.workflows.platforms.ray.searches import BatchSearches
+        from autonomic.workflows.platforms.ray.serve_apps import ServeApps
+        from autonomic.workflows.serving.front import Front
+
+        given = HostSettings.model_validate(settings)
+        given.folder.mkdir(parents=True, exist_ok=True)
+        serve.start(proxy_location="Disabled")
+        store = ClusterStore(NAMESPACE)
+        node = ray.get_runtime_context().get_node_id()
+        self._host = Host(
+            given,
+            store,
+            ServeApps(Replica),
+            Front(given.folder / "haproxy"),
+            Detectors(store),
+            BatchRuns(given),
+            BatchSearches(given),
+            SystemClock(),
+            node,
+        )
+        self._host.start()
+        self._api = ApiServer(create_app(self._host, given.token), given.address, given.port)
+        self._api.start()
+
+    def pid(self) -> int:
+        """The process that the host runs in now."""
+        return os.getpid()
+
+    def register(self, replica: dict[str, Any]) -> bool:
+        """A replica announces itself; from now on it gets requests."""
+        from autonomic.workflows.platforms.ray.records import ReplicaRecord
+
+        return self._host.services.register(ReplicaRecord.model_validate(replica))
+
+    def unregister(self, replica_id: str) -> None:
+        """A replica is about to stop; when this returns it gets no new request."""
+        self._host.services.unregister(replica_id, "it was stopped")
+
+    def notice(self, kind: str, target: str, data: dict[str, Any]) -> None:
+        """Something happened to a run or a search."""
+        self._host.notices.tell(kind, target, data)
+
+    def stop(self) -> None:
+        """Deletes what the host started: applications, detectors, the front."""
+        self._host.close()
+        self._api.stop()
+
+
+def create_host(settings: HostSettings) -> Any:
+    """The host of the cluster that this process is connected to; made where there is none."""
+    import ray
+
+    path = os.pathsep.join(filter(None, [*settings.python_path, os.environ.get("PYTHONPATH", "")]))
+    options: dict[str, Any] = {"env_vars": {"PYTHONPATH": path}} if settings.python_path else {}
+    return (
+        ray.remote(RayHost)
+        .options(
+            name=HOST_ACTOR,
+            namespace=NAMESPACE,
+            lifetime="detached",
+            get_if_exists=True,
+            num_cpus=0,
+            max_restarts=-1,
+            max_task_retries=0,
+            max_concurrency=_THREADS,
+            runtime_env=options,
+        )
+        .remote(settings.model_dump(mode="json"))
+    )

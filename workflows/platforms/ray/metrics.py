@@ -1,0 +1,36 @@
+"""The host's metrics for Prometheus."""
+
+from autonomic.seams.errors import Retryable
+from autonomic.workflows.platforms.ray.routes import Routes
+from autonomic.workflows.platforms.ray.services import Services
+
+
+def exposition(services: Services, routes: Routes) -> str:
+    """Queue, requests in flight and replicas of every service; what cannot be known now is left out."""
+    replicas = [
+        "# HELP autonomic_replicas Replicas by state: wanted, ready, or standby (warm, without traffic).",
+        "# TYPE autonomic_replicas gauge",
+    ]
+    queued = ["# HELP autonomic_queue_requests Requests that wait in the front.", "# TYPE autonomic_queue_requests gauge"]
+    in_flight = ["# HELP autonomic_in_flight_requests Requests that replicas work on.", "# TYPE autonomic_in_flight_requests gauge"]
+    try:
+        loads = routes.loads()
+    except Retryable:
+        loads = {}
+    for name, workflow in services.workflows().items():
+        for service, record in workflow.services.items():
+            labels = f'workflow="{name}",service="{service}"'
+            load = loads.get((name, service))
+            if load is not None:
+                queued.append(f"autonomic_queue_requests{{{labels}}} {load.queued}")
+                in_flight.append(f"autonomic_in_flight_requests{{{labels}}} {load.in_flight}")
+            for role, entry in record.roles.items():
+                healthy = [replica for replica in services.registered(entry.app) if load is None or replica.id not in load.down]
+                counts = {
+                    "wanted": entry.replicas,
+                    "ready": min(entry.replicas, len(healthy)),
+                    "standby": max(0, len(healthy) - entry.replicas),
+                }
+                for state, count in counts.items():
+                    replicas.append(f'autonomic_replicas{{{labels},role="{role}",state="{state}"}} {count}')
+    return "\n".join([*queued, *in_flight, *replicas]) + "\n"

@@ -1,0 +1,94 @@
+"""The front as the host drives it: records in, HAProxy's services out."""
+
+from typing import Protocol
+
+from autonomic.seams.errors import Retryable
+from autonomic.seams.word import Word
+from autonomic.workflows.platforms.ray.records import ReplicaRecord, ServiceRecord
+from autonomic.workflows.serving.front import Front
+from autonomic.workflows.serving.placement import FrontReplica, FrontService
+
+
+class Load(Word):
+    """A service at this moment: requests that wait, requests being served, and the replicas that fail the front's checks."""
+
+    queued: int = 0
+    in_flight: int = 0
+    down: frozenset[str] = frozenset()
+
+
+class Routes(Protocol):
+    """What sends the traffic to replicas."""
+
+    def update(self, workflow: str, record: ServiceRecord, replicas: dict[str, list[ReplicaRecord]]) -> None:
+        """Makes a service's weights and its replicas by role what they are here; others get nothing new."""
+        ...
+
+    def remove(self, workflow: str, service: str) -> None: ...
+
+    def loads(self) -> dict[tuple[str, str], Load]:
+        """The load by (workflow, service).
+
+        Raises:
+            Retryable: the front does not answer now.
+        """
+        ...
+
+    def url(self, workflow: str, service: str) -> str:
+        """Where requests for a service are sent."""
+        ...
+
+
+class FrontRoutes:
+    """Routes through one front."""
+
+    def __init__(self, front: Front) -> None:
+        self._front = front
+
+    def update(self, workflow: str, record: ServiceRecord, replicas: dict[str, list[ReplicaRecord]]) -> None:
+        spec = record.spec
+        service = FrontService.model_validate(
+            {
+                "workflow": workflow,
+                "service": spec.name,
+                "weights": record.weights,
+                "max_in_flight": spec.max_in_flight,
+                "timeout_seconds": spec.timeout,
+            }
+        )
+        self._front.set_service(
+            service,
+            [
+                FrontReplica.model_validate({"id": replica.id, "role": role, "address": replica.host, "port": replica.port})
+                for role, members in replicas.items()
+                for replica in members
+            ],
+        )
+
+    def remove(self, workflow: str, service: str) -> None:
+        self._front.remove_service(workflow, service)
+
+    def loads(self) -> dict[tuple[str, str], Load]:
+        return {
+            key: Load(
+                queued=stats.queued,
+                in_flight=stats.in_flight,
+                down=frozenset(server.id for server in stats.servers if server.state == "down"),
+            )
+            for key, stats in self._front.stats().items()
+        }
+
+    def url(self, workflow: str, service: str) -> str:
+        return self._front.url(workflow, service)
+
+
+def load_of(routes: Routes, workflow: str, service: str) -> Load:
+    """The load of one service.
+
+    Raises:
+        Retryable: the front does not know it yet, or does not answer.
+    """
+    load = routes.loads().get((workflow, service))
+    if load is None:
+        raise Retryable(f"The front does not know {workflow}/{service} yet")
+    return load

@@ -1,0 +1,68 @@
+"""The runs of batch workflows as the host hands them on, and the notices of what becomes of them."""
+
+import threading
+from typing import Any
+
+from autonomic.seams.errors import Permanent
+from autonomic.seams.state import FINISHED, RunState
+from autonomic.workflows.batch import ray_runs
+from autonomic.workflows.platforms.ray.services import Tell
+from autonomic.workflows.platforms.ray.settings import HostSettings
+
+
+class BatchRuns:
+    """The runs of the cluster that this process is connected to."""
+
+    def __init__(self, settings: HostSettings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._seen = {run.id: run.status for run in ray_runs.list_runs() if run.status not in FINISHED}
+
+    def start(self, to: dict[str, Any]) -> None:
+        """Starts a run unless one with this id was started before.
+
+        Raises:
+            Permanent: it cannot be run.
+        """
+        try:
+            run = ray_runs.start_run(to, tracking_uri=self._settings.mlflow_url, home=self._settings.folder)
+        except ValueError as invalid:
+            raise Permanent(f"The run {to.get('run_id')} cannot be started: {invalid}") from invalid
+        with self._lock:
+            self._seen.setdefault(run.id, "pending")
+
+    def stop(self, run_ids: list[str]) -> None:
+        """Stops runs; those that have ended stay as they are."""
+        ray_runs.stop_runs(run_ids)
+
+    def list(self, workflow: str | None = None) -> list[RunState]:
+        """All runs (of one workflow), the newest first."""
+        return ray_runs.list_runs(workflow)
+
+    def get(self, run_id: str) -> RunState | None:
+        """A run, None where it is not known."""
+        return ray_runs.get_run(run_id)
+
+    def log(self, run_id: str, step: str, tail_bytes: int | None) -> str | None:
+        """What a step's newest attempt has printed, None where there is no such run or step."""
+        run = ray_runs.get_run(run_id)
+        if run is None or step not in run.steps:
+            return None
+        return ray_runs.read_log(run_id, step, tail_bytes)
+
+    def tell_changes(self, tell: Tell) -> None:
+        """A notice for each run whose status is another one than when it was last looked at."""
+        with self._lock:
+            active = dict(self._seen)
+        for run_id, before in active.items():
+            run = ray_runs.get_run(run_id)
+            status = run.status if run else "stopped"
+            if status == before:
+                continue
+            if run is not None:
+                tell(f"run_{status}", run.workflow, {"run_id": run_id, "status": status, "detail": run.detail})
+            with self._lock:
+                if status in FINISHED:
+                    self._seen.pop(run_id, None)
+                else:
+                    self._seen[run_id] = status

@@ -1,0 +1,226 @@
+"""The parts of a host put together, and what it looks after by itself."""
+
+import logging
+import threading
+from pathlib import Path
+from typing import Any
+
+from autonomic.seams.clock import Clock
+from autonomic.seams.errors import Permanent, Retryable
+from autonomic.seams.state import State
+from autonomic.workflows.batch.packages import package_folder, put_package
+from autonomic.workflows.platforms.ray import metrics
+from autonomic.workflows.platforms.ray.detectors import Detectors
+from autonomic.workflows.platforms.ray.effects import BATCH, ONLINE, HostEffects
+from autonomic.workflows.platforms.ray.intents import Intents
+from autonomic.workflows.platforms.ray.models import Models
+from autonomic.workflows.platforms.ray.notices import Notices
+from autonomic.workflows.platforms.ray.records import ReplicaRecord, ServiceRecord, WorkflowRecord
+from autonomic.workflows.platforms.ray.routes import FrontRoutes
+from autonomic.workflows.platforms.ray.runs import BatchRuns
+from autonomic.workflows.platforms.ray.serve_apps import Apps
+from autonomic.workflows.platforms.ray.services import Services
+from autonomic.workflows.platforms.ray.settings import HostSettings
+from autonomic.workflows.platforms.ray.store import Store
+from autonomic.workflows.serving.front import Front
+
+_PROCESS_CHECK_SECONDS = 0.25
+_SERVE_CHECK_EVERY = 8
+_log = logging.getLogger(__name__)
+
+
+class Host:
+    """All that one host does, but for its HTTP interface. `node` is the id of the node that it runs on."""
+
+    def __init__(
+        self,
+        settings: HostSettings,
+        store: Store,
+        apps: Apps,
+        front: Front,
+        detectors: Detectors,
+        runs: BatchRuns,
+        searches: Any,
+        clock: Clock,
+        node: str,
+    ) -> None:
+        self.settings = settings
+        self.notices = Notices(store, clock)
+        self.runs = runs
+        self.searches = searches
+        self._apps = apps
+        self._front = front
+        self._routes = FrontRoutes(front)
+        self._detectors = detectors
+        self._node = node
+        self._models = Models(settings.folder / "models", settings.mlflow_url)
+        self.services = Services(store, apps, self._routes, self._models, clock, self.notices.tell, self._server_config)
+        self.intents = Intents(store, HostEffects(self.services, runs), clock)
+        self._stopping = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, daemon=True, name="keeper")
+
+    def start(self) -> None:
+        """Puts the front right, settles what was left open, and begins to look after replicas."""
+        self._front.start()
+        self._lose_dead_processes()
+        self.services.route_all()
+        self._keeper.start()
+        threading.Thread(target=self.intents.recover, daemon=True, name="recovery").start()
+
+    def close(self) -> None:
+        """Ends all that the host started: applications, detectors, the front. What the store holds stays."""
+        self._stopping.set()
+        self._keeper.join()
+        self._detectors.keep({}, self.predictions)
+        self._apps.delete(
+            [
+                entry.app
+                for workflow in self.services.workflows().values()
+                for record in workflow.services.values()
+                for entry in record.roles.values()
+            ]
+        )
+        self._front.stop()
+
+    def capabilities(self) -> frozenset[str]:
+        """The primitives that `apply` knows."""
+        return ONLINE | BATCH
+
+    def observe(self, target: str) -> State:
+        """See `seams.platform.Platform.observe`."""
+        name, _, step = target.partition("/")
+        workflow = self.services.workflows().get(name)
+        if workflow is not None and (not step or step in workflow.services):
+            service = self.services.observe(name, step) if step else None
+            return State(target=target, kind="online", revision=self.intents.revision(target), spec=workflow.spec, service=service)
+        runs = tuple(self.runs.list(name))
+        if runs and (not step or step in runs[0].steps):
+            return State(target=target, kind="batch", revision=self.intents.revision(target), runs=runs)
+        return State(target=target, kind="absent", revision=self.intents.revision(target))
+
+    def urls(self) -> dict[str, str]:
+        """Where requests for each service are sent, by `workflow/service`."""
+        return {
+            f"{name}/{service}": self._routes.url(name, service)
+            for name, workflow in self.services.workflows().items()
+            for service in workflow.services
+        }
+
+    def metrics(self) -> str:
+        """The host's own metrics in Prometheus' text format."""
+        return metrics.exposition(self.services, self._routes)
+
+    def scrape_targets(self) -> list[dict[str, Any]]:
+        """The replicas for Prometheus' http_sd."""
+        return [
+            {
+                "targets": [f"{replica.host}:{replica.port}"],
+                "labels": {"workflow": name, "service": service, "role": role, "replica": replica.id},
+            }
+            for replica, name, service, role in self.services.all_registered()
+        ]
+
+    # -- the prediction log
+
+    def _deployed(self, workflow: str, service: str) -> ServiceRecord | None:
+        record = self.services.workflows().get(workflow)
+        return record.services.get(service) if record else None
+
+    def predictions(self, workflow: str, service: str) -> Path:
+        """The prediction log of a service."""
+        return self.settings.folder / "predictions" / f"{workflow}--{service}.db"
+
+    def drift(self, workflow: str, service: str) -> dict[str, Any] | None:
+        """What the service's drift detector said last, None where there is no such service."""
+        record = self._deployed(workflow, service)
+        return None if record is None else self._detectors.values(workflow, service, self.predictions(workflow, service), record.since)
+
+    def points(self, workflow: str, service: str, state: str) -> list[dict[str, Any]] | None:
+        """The critical points of a service, None where there is no such service."""
+        if self._deployed(workflow, service) is None:
+            return None
+        return self._detectors.points(self.predictions(workflow, service), state)
+
+    def labels(self, workflow: str, service: str, labels: list[tuple[str, int, float]]) -> dict[str, Any] | None:
+        """Joins labels to predictions, None where there is no such service."""
+        if self._deployed(workflow, service) is None:
+            return None
+        return self._detectors.add_labels(self.predictions(workflow, service), labels)
+
+    def add_package(self, content: bytes) -> str:
+        """Keeps user code in the cluster and returns its digest."""
+        return put_package(content)
+
+    def _server_config(self, workflow: str, deployed: WorkflowRecord, record: ServiceRecord, role: str) -> dict[str, Any]:
+        spec, model = record.spec, record.roles[role].model
+        server = {
+            "workflow": workflow,
+            "service": spec.name,
+            "role": role,
+            "name": spec.name,
+            "model": model,
+            "model_version": model.rstrip("/").rpartition("/")[2],
+            "model_folder": str(self._models.fetch(model)),
+            "address": self.settings.address,
+            "max_batch_size": spec.batching.max_batch_size,
+            "max_wait_seconds": spec.batching.max_wait,
+            "max_in_flight": spec.max_in_flight,
+            "device_time_seconds": spec.device_time,
+            "token": self.settings.service_token if spec.token else "",
+            "predictions": str(self.predictions(workflow, spec.name)) if spec.log else "",
+            "python_path": list(self._code(deployed)),
+        }
+        return {"class": self.settings.server, "drain_seconds": spec.timeout, "server": server}
+
+    def _code(self, workflow: WorkflowRecord) -> tuple[str, ...]:
+        return (str(package_folder(workflow.package, self.settings.folder / "packages")),) if workflow.package else ()
+
+    # -- looking after replicas
+
+    def _keep(self) -> None:
+        turn = 0
+        while not self._stopping.wait(_PROCESS_CHECK_SECONDS):
+            turn += 1
+            try:
+                self._lose_dead_processes()
+                if turn % _SERVE_CHECK_EVERY == 0:
+                    self._lose_stopped_replicas()
+                    self._front.ensure()
+                    self._watch_for_drift()
+                    self.runs.tell_changes(self.notices.tell)
+            except (Retryable, Permanent) as error:
+                _log.warning("looking after replicas: %s", error)
+            except Exception:  # noqa: BLE001 - one bad turn must not end the watch over all services
+                _log.exception("looking after replicas failed; it is tried again")
+
+    def _lose_dead_processes(self) -> None:
+        for replica, *_ in self.services.all_registered():
+            if replica.node == self._node and not _alive(replica.pid):
+                self.services.unregister(replica.id, "its process has ended")
+
+    def _lose_stopped_replicas(self) -> None:
+        # asked before the list is read: a replica that registers in between is not taken for one that has gone
+        registered: list[ReplicaRecord] = [replica for replica, *_ in self.services.all_registered()]
+        if not registered:
+            return
+        running = {replica for state in self._apps.states().values() for replica in state.replicas}
+        for replica in registered:
+            if replica.id not in running:
+                self.services.unregister(replica.id, "Serve does not run it any more")
+
+    def _watch_for_drift(self) -> None:
+        wanted = {
+            (name, service): (record.spec.drift, self._models.fetch(record.roles["champion"].model), record.since, self._code(workflow))
+            for name, workflow in self.services.workflows().items()
+            for service, record in workflow.services.items()
+            if record.spec.drift and record.spec.log
+        }
+        self._detectors.keep(wanted, self.predictions)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return fields.rpartition(")")[2].split()[0] not in ("Z", "X")

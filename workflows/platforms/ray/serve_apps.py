@@ -1,0 +1,140 @@
+"""Serve applications, one deployment each, without Serve's HTTP proxy; nothing here touches an application that it was not asked for."""
+
+import time
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from autonomic.seams.errors import Permanent, Retryable
+from autonomic.seams.word import Word
+
+DEPLOYMENT = "replica"
+_CALL_SECONDS = 30.0
+
+
+class AppState(Word):
+    """What Serve says of an application; `replicas` are the ids of those that it runs or starts."""
+
+    status: str
+    message: str = ""
+    target: int = 0
+    replicas: tuple[str, ...] = ()
+
+
+class AppSpec(Word):
+    """What an application runs: `server` is the configuration that each replica gets."""
+
+    server: dict[str, Any]
+    cpu: float = 0.0
+    memory: int | None = None
+    gpu: float = 0.0
+    drain_seconds: float = 30.0
+
+
+class Apps(Protocol):
+    """The applications of one cluster."""
+
+    def create(self, name: str, spec: AppSpec, replicas: int) -> None:
+        """Starts an application; one that is there keeps running and gets `replicas`."""
+        ...
+
+    def scale(self, name: str, replicas: int) -> None:
+        """Sets how many replicas there shall be; running ones are not restarted."""
+        ...
+
+    def delete(self, names: Sequence[str]) -> None:
+        """Stops applications, each replica after it was drained; unknown names are passed over."""
+        ...
+
+    def states(self) -> dict[str, AppState]: ...
+
+
+class ServeApps:
+    """The applications of the Ray cluster that this process is connected to."""
+
+    def __init__(self, replica_class: type) -> None:
+        self._replica_class = replica_class
+        self._controller: Any = None
+
+    def create(self, name: str, spec: AppSpec, replicas: int) -> None:
+        state = self.states().get(name)
+        if state is not None and state.status != "DELETING":
+            self.scale(name, replicas)
+            return
+        from ray import serve
+        from ray.serve import api
+
+        options: dict[str, Any] = {"num_cpus": spec.cpu, "num_gpus": spec.gpu}
+        if spec.memory:
+            options["memory"] = spec.memory
+        deployment = serve.deployment(self._replica_class).options(
+            name=DEPLOYMENT,
+            num_replicas=replicas,
+            ray_actor_options=options,
+            graceful_shutdown_timeout_s=spec.drain_seconds,
+            graceful_shutdown_wait_loop_s=0.05,
+            health_check_period_s=2,
+            health_check_timeout_s=10,
+        )
+        # serve.run() can only wait until all replicas run; the host waits by itself, and names what fails
+        api._run(
+            deployment.bind(name, spec.server),
+            name=name,
+            route_prefix=None,
+            external_scaler_enabled=True,
+            _blocking=False,
+        )
+
+    def scale(self, name: str, replicas: int) -> None:
+        from ray.exceptions import RayTaskError
+        from ray.serve._private.common import DeploymentID
+
+        try:
+            self._call("update_deployment_replicas", DeploymentID(name=DEPLOYMENT, app_name=name), replicas)
+        except RayTaskError as error:
+            raise Permanent(f"Serve does not scale {name}: {error.cause}") from error
+
+    def delete(self, names: Sequence[str]) -> None:
+        there = self.states()
+        wanted = [name for name in names if name in there]
+        if wanted:
+            self._call("delete_apps", wanted)
+
+    def states(self) -> dict[str, AppState]:
+        details = self._call("get_serve_instance_details")
+        found: dict[str, AppState] = {}
+        for name, app in details["applications"].items():
+            deployment = app["deployments"].get(DEPLOYMENT)
+            message = app["message"]
+            replicas: tuple[str, ...] = ()
+            if deployment:
+                message = message or deployment["message"]
+                replicas = tuple(replica["replica_id"] for replica in deployment["replicas"] if replica["state"] != "STOPPING")
+            target = deployment["target_num_replicas"] if deployment else 0
+            found[name] = AppState(status=str(app["status"]), message=message, target=target, replicas=replicas)
+        return found
+
+    def _call(self, method: str, *args: Any) -> Any:
+        import ray
+        from ray.exceptions import GetTimeoutError, RayActorError
+
+        deadline = time.monotonic() + _CALL_SECONDS
+        while True:
+            try:
+                return ray.get(getattr(self._find_controller(), method).remote(*args), timeout=_CALL_SECONDS)
+            except GetTimeoutError as error:
+                raise Retryable(f"Serve's controller did not answer {method} within {_CALL_SECONDS:g} s") from error
+            except RayActorError as error:
+                # Ray restarts the controller; what we ask of it is absolute, so asking twice is asking once
+                self._controller = None
+                if time.monotonic() > deadline:
+                    raise Retryable(f"Serve's controller is not there ({error})") from error
+                time.sleep(0.2)
+
+    def _find_controller(self) -> Any:
+        if self._controller is None:
+            from ray import serve
+            from ray.serve.context import _get_global_client
+
+            serve.start(proxy_location="Disabled")
+            self._controller = _get_global_client()._controller  # pyright: ignore[reportOptionalMemberAccess]
+        return self._controller

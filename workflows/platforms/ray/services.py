@@ -1,0 +1,344 @@
+"""Online workflows: what each change does to Serve's applications and to the front, and what is there now."""
+
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from autonomic.seams.clock import Clock
+from autonomic.seams.errors import Permanent
+from autonomic.seams.plan import Change
+from autonomic.seams.state import RoleState, ServiceState
+from autonomic.workflows.platforms.ray import records
+from autonomic.workflows.platforms.ray.intents import Prepared, Refused
+from autonomic.workflows.platforms.ray.records import ReplicaRecord, RoleRecord, ServiceRecord, WorkflowRecord
+from autonomic.workflows.platforms.ray.routes import Routes, load_of
+from autonomic.workflows.platforms.ray.serve_apps import Apps, AppSpec
+from autonomic.workflows.platforms.ray.store import Store
+
+_POLL_SECONDS = 0.05
+Tell = Callable[[str, str, dict[str, Any]], None]
+
+
+class ModelFolders(Protocol):
+    """Where models come from; see `models.Models`."""
+
+    def resolve(self, uri: str) -> str: ...
+
+    def fetch(self, uri: str) -> Any: ...
+
+
+class Services:
+    """The online workflows of a cluster.
+
+    `server_config` makes what a replica is started with. `ready_seconds` is how long a deploy or an upgrade may take.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        apps: Apps,
+        routes: Routes,
+        models: ModelFolders,
+        clock: Clock,
+        tell: Tell,
+        server_config: Callable[[str, WorkflowRecord, ServiceRecord, str], dict[str, Any]],
+        ready_seconds: float = 180.0,
+    ) -> None:
+        self._store = store
+        self._apps = apps
+        self._routes = routes
+        self._models = models
+        self._clock = clock
+        self._tell = tell
+        self._server_config = server_config
+        self._ready_seconds = ready_seconds
+        self._replicas_lock = threading.RLock()
+        self._replicas: dict[str, ReplicaRecord] = {
+            key: ReplicaRecord.model_validate(store.get(f"replica/{key}")) for key in self._keys("replica/")
+        }
+        self._workflows: dict[str, WorkflowRecord] = {
+            name: WorkflowRecord.model_validate(store.get(f"workflow/{name}")) for name in self._keys("workflow/")
+        }
+
+    def _keys(self, prefix: str) -> list[str]:
+        return [key.removeprefix(prefix) for key in self._store.keys(prefix)]
+
+    # -- changes
+
+    def prepare(self, change: Change) -> Prepared:
+        """See `intents.Effects.prepare`."""
+        name, _, service = change.target.partition("/")
+        current = self._workflows.get(name)
+        if change.primitive == "deploy":
+            return self._prepare_deploy(change, current)
+        if change.primitive == "delete":
+            before = _deployment(current) if current else {}
+            return Prepared(to={}, before=before, unchanged=current is None, moves=_targets(name, current))
+        record = current.services.get(service) if current else None
+        if record is None:
+            known = sorted(f"{workflow}/{step}" for workflow, record in self._workflows.items() for step in record.services)
+            raise Refused(f"{change.target} is not a service that is deployed here; deployed: {', '.join(known) or 'none'}")
+        if change.primitive == "rescale":
+            role, replicas = records.check_replicas(record, change)
+            before = {"role": role, "replicas": record.roles[role].replicas}
+            to = {"role": role, "replicas": replicas}
+        elif change.primitive == "reroute":
+            before = {"weights": dict(record.weights)}
+            to = {"weights": records.check_weights(record, change.to.get("weights"))}
+        else:
+            models = {role: self._available(uri) if uri else "" for role, uri in records.check_models(record, change).items()}
+            before = {"models": {role: record.roles[role].model if role in record.roles else "" for role in models}}
+            to = {"models": models}
+        return Prepared(to=to, before=before, unchanged=to == before, moves=(change.target,))
+
+    def _prepare_deploy(self, change: Change, current: WorkflowRecord | None) -> Prepared:
+        workflow = records.parse_online(change.to.get("spec"))
+        if workflow.name != change.target:
+            raise Refused(f"The target is {change.target!r} and the workflow to deploy is named {workflow.name!r}; they must be the same")
+        given: dict[str, Any] = change.to.get("services", {})
+        services: dict[str, Any] = {}
+        for service in workflow.spec.services:  # pyright: ignore[reportAttributeAccessIssue]
+            kept = given.get(service.name, {})
+            models = kept.get("models") or records.wanted_models(service)
+            services[service.name] = {**kept, "models": {role: self._available(model) for role, model in models.items()}}
+        to = {"spec": workflow.model_dump(mode="json", by_alias=True), "package": change.to.get("package", ""), "services": services}
+        wanted = self._after_deploy(to, change.key, current)
+        before = _deployment(current) if current else {}
+        return Prepared(to=to, before=before, unchanged=wanted == current, moves=_targets(change.target, current, wanted))
+
+    def _available(self, uri: str) -> str:
+        try:
+            resolved = self._models.resolve(uri)
+            self._models.fetch(resolved)
+            return resolved
+        except Permanent as missing:
+            raise Refused(str(missing)) from missing
+
+    def _after_deploy(self, to: dict[str, Any], key: str, current: WorkflowRecord | None) -> WorkflowRecord:
+        workflow = records.parse_online(to["spec"])
+        services: dict[str, ServiceRecord] = {}
+        for service in workflow.spec.services:  # pyright: ignore[reportAttributeAccessIssue]
+            given = to["services"][service.name]
+            there = current.services.get(service.name) if current else None
+            services[service.name] = records.after_deploy(workflow.name, service, given["models"], there, given, key, self._clock.now())
+        return WorkflowRecord(spec=to["spec"], package=to["package"], services=services)
+
+    def perform(self, change: Change, before: dict[str, Any]) -> dict[str, Any]:
+        """See `intents.Effects.perform`."""
+        name, _, service = change.target.partition("/")
+        current = self._workflows.get(name)
+        if change.primitive == "deploy":
+            self._converge(name, current, self._after_deploy(change.to, change.key, current))
+        elif change.primitive == "delete":
+            self._remove(name)
+        elif current is None or service not in current.services:
+            raise Permanent(f"{change.target} is not deployed any more")
+        else:
+            record = current.services[service]
+            if change.primitive == "rescale":
+                self._rescale(name, current, record, change.to["role"], change.to["replicas"])
+                self._tell("rescaled", change.target, change.to)
+                return change.to
+            if change.primitive == "reroute":
+                wanted = record.model_copy(update={"weights": change.to["weights"]})
+            else:
+                wanted = records.after_upgrade(name, record, change.to["models"], change.key, self._clock.now())
+            self._converge(name, current, _with(current, wanted))
+        done = {"deploy": "deployed", "delete": "deleted", "reroute": "rerouted", "upgrade": "upgraded"}[change.primitive]
+        self._tell(done, change.target, {} if change.primitive in ("deploy", "delete") else change.to)
+        return change.to
+
+    def _rescale(self, name: str, current: WorkflowRecord, record: ServiceRecord, role: str, replicas: int) -> None:
+        self._apps.scale(record.roles[role].app, records.serve_target(record.spec, role, replicas))
+        self._put(name, _with(current, records.after_rescale(record, role, replicas)))
+        self._route(name, record.spec.name)
+
+    def _converge(self, name: str, current: WorkflowRecord | None, wanted: WorkflowRecord) -> None:
+        old = {role.app for record in current.services.values() for role in record.roles.values()} if current else set[str]()
+        fresh: list[str] = []
+        try:
+            for record in wanted.services.values():
+                for role, entry in record.roles.items():
+                    target = records.serve_target(record.spec, role, entry.replicas)
+                    if entry.app in old:
+                        self._apps.scale(entry.app, target)
+                        continue
+                    fresh.append(entry.app)
+                    self._store.put(f"app/{entry.app}", {"workflow": name, "service": record.spec.name, "role": role})
+                    self._apps.create(entry.app, self._app_spec(name, wanted, record, role), target)
+            for record in wanted.services.values():
+                for entry in record.roles.values():
+                    if entry.app in fresh:
+                        self._wait_ready(entry.app, entry.replicas)
+        except Permanent:
+            self._drop(fresh)
+            raise
+        self._put(name, wanted)
+        for service in wanted.services:
+            self._route(name, service)
+        for service in set(current.services) - set(wanted.services) if current else ():
+            self._routes.remove(name, service)
+        self._drop_others(name, wanted)
+
+    def _app_spec(self, name: str, workflow: WorkflowRecord, record: ServiceRecord, role: str) -> AppSpec:
+        resources = record.spec.resources
+        return AppSpec(
+            server=self._server_config(name, workflow, record, role),
+            cpu=resources.cpu,
+            memory=resources.memory,
+            gpu=resources.gpu,
+            drain_seconds=record.spec.timeout + 5,
+        )
+
+    def _wait_ready(self, app: str, replicas: int) -> None:
+        deadline = self._clock.monotonic() + self._ready_seconds
+        asked = self._clock.monotonic()
+        while len(self.registered(app)) < replicas:
+            now = self._clock.monotonic()
+            if now > deadline:
+                raise Permanent(f"{app}: {len(self.registered(app))} of {replicas} replicas were ready after {self._ready_seconds:g} s")
+            if now - asked > 1:
+                asked = now
+                state = self._apps.states().get(app)
+                if state is not None and state.status in ("DEPLOY_FAILED", "UNHEALTHY"):
+                    raise Permanent(f"{app} does not start: {state.message.strip()[-800:]}")
+            self._clock.sleep(_POLL_SECONDS)
+
+    def _remove(self, name: str) -> None:
+        current = self._workflows.get(name)
+        for service in current.services if current else ():
+            self._routes.remove(name, service)
+        self._store.delete(f"workflow/{name}")
+        self._workflows.pop(name, None)
+        self._drop_others(name, None)
+
+    def _drop_others(self, name: str, wanted: WorkflowRecord | None) -> None:
+        keep = {role.app for record in wanted.services.values() for role in record.roles.values()} if wanted else set[str]()
+        made = [app for app in self._keys("app/") if app not in keep]
+        self._drop([app for app in made if (self._store.get(f"app/{app}") or {}).get("workflow") == name])
+
+    def _drop(self, apps: list[str]) -> None:
+        self._apps.delete(apps)
+        for app in apps:
+            self._store.delete(f"app/{app}")
+
+    def _put(self, name: str, record: WorkflowRecord) -> None:
+        self._store.put(f"workflow/{name}", record.model_dump(mode="json", by_alias=True))
+        self._workflows[name] = record
+
+    # -- replicas
+
+    def register(self, replica: ReplicaRecord) -> bool:
+        """A replica serves from now on. False where its application is not ours any more."""
+        owner = self._owner(replica.app)
+        if owner is None:
+            return False
+        with self._replicas_lock:
+            known = self._replicas.get(replica.id)
+            if known == replica:
+                return True
+            self._store.put(f"replica/{replica.id}", replica.model_dump(mode="json"))
+            self._replicas[replica.id] = replica
+            self._route(owner[0], owner[1])
+        self._tell("replica_ready", f"{owner[0]}/{owner[1]}", {"replica": replica.id, "role": owner[2]})
+        return True
+
+    def unregister(self, replica_id: str, why: str) -> None:
+        """No new request is sent to a replica when this returns."""
+        with self._replicas_lock:
+            replica = self._replicas.pop(replica_id, None)
+            if replica is None:
+                return
+            self._store.delete(f"replica/{replica_id}")
+            owner = self._owner(replica.app)
+            if owner:
+                self._route(owner[0], owner[1])
+        if owner:
+            self._tell("replica_lost", f"{owner[0]}/{owner[1]}", {"replica": replica_id, "role": owner[2], "why": why})
+
+    def registered(self, app: str) -> list[ReplicaRecord]:
+        """The replicas of an application that announced themselves, the oldest first."""
+        with self._replicas_lock:
+            return sorted((replica for replica in self._replicas.values() if replica.app == app), key=lambda replica: replica.started_at)
+
+    def all_registered(self) -> list[tuple[ReplicaRecord, str, str, str]]:
+        """Every registered replica with its workflow, service and role."""
+        with self._replicas_lock:
+            replicas = list(self._replicas.values())
+        owners = [(replica, self._owner(replica.app)) for replica in replicas]
+        return [(replica, *owner) for replica, owner in owners if owner]
+
+    def _owner(self, app: str) -> tuple[str, str, str] | None:
+        for name, workflow in list(self._workflows.items()):
+            for service, record in workflow.services.items():
+                for role, entry in record.roles.items():
+                    if entry.app == app:
+                        return name, service, role
+        made = self._store.get(f"app/{app}")
+        return (made["workflow"], made["service"], made["role"]) if made else None
+
+    def _route(self, name: str, service: str) -> None:
+        with self._replicas_lock:
+            workflow = self._workflows.get(name)
+            record = workflow.services.get(service) if workflow else None
+            if record is None:
+                return
+            # standby replicas are those beyond the wanted number: the front gets the oldest ones
+            servers = {role: self.registered(entry.app)[: entry.replicas] for role, entry in record.roles.items()}
+            self._routes.update(name, record, servers)
+
+    def route_all(self) -> None:
+        """Makes the front what the records say, after a restart."""
+        for name, workflow in list(self._workflows.items()):
+            for service in workflow.services:
+                self._route(name, service)
+
+    # -- what is there
+
+    def workflows(self) -> dict[str, WorkflowRecord]:
+        """The workflows that are deployed."""
+        return dict(self._workflows)
+
+    def observe(self, name: str, service: str) -> ServiceState | None:
+        """A service as it is now, None where there is none."""
+        workflow = self._workflows.get(name)
+        record = workflow.services.get(service) if workflow else None
+        if record is None:
+            return None
+        load = load_of(self._routes, name, service)
+        roles = {
+            role: RoleState(model=entry.model, wanted=entry.replicas, ready=self._ready(entry, load.down))
+            for role, entry in record.roles.items()
+        }
+        return ServiceState(
+            roles=roles,
+            weights=record.weights,
+            min_replicas=record.spec.replicas.min,
+            max_replicas=record.spec.replicas.max,
+            queued=load.queued,
+            in_flight=load.in_flight,
+        )
+
+    def _ready(self, entry: RoleRecord, down: frozenset[str]) -> int:
+        return min(entry.replicas, sum(replica.id not in down for replica in self.registered(entry.app)))
+
+
+def _with(workflow: WorkflowRecord, record: ServiceRecord) -> WorkflowRecord:
+    return workflow.model_copy(update={"services": {**workflow.services, record.spec.name: record}})
+
+
+def _targets(name: str, *workflows: WorkflowRecord | None) -> tuple[str, ...]:
+    services = {service for workflow in workflows if workflow for service in workflow.services}
+    return (name, *sorted(f"{name}/{service}" for service in services))
+
+
+def _deployment(workflow: WorkflowRecord) -> dict[str, Any]:
+    services = {
+        service: {
+            "models": {role: entry.model for role, entry in record.roles.items()},
+            "replicas": {role: entry.replicas for role, entry in record.roles.items()},
+            "weights": record.weights,
+        }
+        for service, record in workflow.services.items()
+    }
+    return {"spec": workflow.spec, "package": workflow.package, "services": services}
