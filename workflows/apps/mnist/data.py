@@ -63,9 +63,7 @@ class Digits:
     def read(cls, path: str | Path) -> "Digits":
         """Reads what `save` wrote."""
         with np.load(path, allow_pickle=False) as arrays:
-            parts = {
-                name: Part(arrays[f"{name}_images"].astype(np.float32) / np.float32(255), arrays[f"{name}_labels"]) for name in SHARES
-            }
+            parts = {name: Part(arrays[f"{name}_images"].astype(np.float32) / np.float32(255), arrays[f"{name}_labels"]) for name in SHARES}
             return cls(parts, str(arrays["digest"]))
 
 
@@ -107,7 +105,8 @@ def read_folder(folder: Path) -> tuple[NDArray[np.uint8], Labels]:
         images.append(read_idx(found[0]))
         labels.append(read_idx(found[1]))
         if images[-1].shape[1:] != (SIDE, SIDE) or len(images[-1]) != len(labels[-1]):
-            raise Permanent(f"{folder}: {pair[0]} has the shape {images[-1].shape} and {pair[1]} {labels[-1].shape}; wanted [n, 28, 28] and [n]")
+            shapes = f"{pair[0]} has the shape {images[-1].shape} and {pair[1]} {labels[-1].shape}"
+            raise Permanent(f"{folder}: {shapes}; wanted [n, 28, 28] and [n]")
     if not images:
         raise Permanent(f"{folder} holds no pair of IDX files; wanted {' and '.join(_IDX_PAIRS[0])}, with or without .gz")
     return np.concatenate(images).astype(np.uint8), np.concatenate(labels).astype(np.int64)
