@@ -39,7 +39,7 @@ class RayHost:
             given,
             store,
             ServeApps(Replica),
-            Front(given.folder / "haproxy"),
+            Front(given.folder / "haproxy", given.front_port),
             Detectors(store),
             BatchRuns(given),
             BatchSearches(given),

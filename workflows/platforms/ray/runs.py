@@ -43,12 +43,13 @@ class BatchRuns:
         """A run, None where it is not known."""
         return ray_runs.get_run(run_id)
 
-    def log(self, run_id: str, step: str, tail_bytes: int | None) -> str | None:
-        """What a step's newest attempt has printed, None where there is no such run or step."""
+    def log(self, run_id: str, step: str, tail: int | None) -> str | None:
+        """What a step's newest attempt has printed, or its last `tail` lines; None where there is no such run or step."""
         run = ray_runs.get_run(run_id)
         if run is None or step not in run.steps:
             return None
-        return ray_runs.read_log(run_id, step, tail_bytes)
+        text = ray_runs.read_log(run_id, step)
+        return "".join(text.splitlines(keepends=True)[-tail:]) if tail else text
 
     def tell_changes(self, tell: Tell) -> None:
         """A notice for each run whose status is another one than when it was last looked at."""

@@ -3,9 +3,9 @@
 import argparse
 import json
 import logging
-import os
 import time
 from pathlib import Path
+from urllib.parse import urlparse
 
 import httpx
 
@@ -57,24 +57,33 @@ def _why(actor: object) -> str:
 
 
 def main() -> None:
-    """Reads the home's tokens and starts the host."""
+    """Reads what `autonomic up` wrote into the home and starts the host; the options say it where nothing is written."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--home", type=Path, required=True, help="the folder of `autonomic up`")
-    parser.add_argument("--port", type=int, required=True, help="where the host listens")
-    parser.add_argument("--address", default="127.0.0.1", help="the interface it listens on")
-    parser.add_argument("--ray", default=os.environ.get("RAY_ADDRESS", "auto"), help="the address of the cluster")
-    parser.add_argument("--mlflow", default="", help="the URL of the MLflow server")
+    parser.add_argument("--home", type=Path, required=True, help="the folder of `autonomic up`, with tokens.json and settings.json")
+    parser.add_argument("--host-url", help="where the host listens")
+    parser.add_argument("--front-url", help="where the services answer")
+    parser.add_argument("--ray-address", help="the cluster")
+    parser.add_argument("--mlflow-url", help="the MLflow server")
     given = parser.parse_args()
-    tokens = json.loads((given.home / "tokens.json").read_text())
+    home = given.home.absolute()
+    tokens = json.loads((home / "tokens.json").read_text())
+    path = home / "settings.json"
+    written = json.loads(path.read_text()) if path.exists() else {}
+    named = {name: value for name, value in vars(given).items() if name != "home" and value}
+    urls = {"host_url": "", "front_url": "", "ray_address": "auto", "mlflow_url": "", **written, **named}
+    host, front = urlparse(urls["host_url"]), urlparse(urls["front_url"])
+    if not host.port:
+        parser.error(f"{path} names no host_url with a port; give --host-url http://127.0.0.1:PORT")
     settings = HostSettings(
-        home=given.home.absolute(),
+        home=home,
         token=tokens["host"],
-        port=given.port,
-        address=given.address,
-        mlflow_url=given.mlflow,
-        service_token=tokens.get("act", ""),
+        port=host.port,
+        front_port=front.port or 0,
+        address=host.hostname or "127.0.0.1",
+        mlflow_url=urls["mlflow_url"],
+        service_token=tokens["act"],
     )
-    start_host(settings, given.ray)
+    start_host(settings, urls["ray_address"])
     print(settings.url)
 
 
