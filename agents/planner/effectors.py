@@ -65,6 +65,10 @@ class TunerEffector:
         change = Change(key=key, primitive="tune", target=str(found["workflow"]), effector="tuner", to={})
         return _outcome(change, "done", float(found["created_at"]), after={"search": identifier})
 
+    def close(self) -> None:
+        """Closes the connections."""
+        self._client.close()
+
     def _request(self, method: str, path: str, body: Any = None) -> httpx.Response:
         try:
             answer = self._client.request(method, path, json=body)

@@ -1,6 +1,6 @@
 """Why something was done, or not: a decision told in words and as JSON."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,12 +10,13 @@ from autonomic.seams.reading import Reading
 from autonomic.seams.runner import PlanStatus
 
 
-def explain(record: DecisionRecord, plan: PlanStatus | None) -> dict[str, Any]:
+def explain(record: DecisionRecord, plan: PlanStatus | None, approvals: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
     """The explanation of a decision.
 
     Args:
         record: the decision as it was recorded.
         plan: how far its plan is, None where there is none.
+        approvals: what people said to it, the newest first, with the gate's verdict on each.
 
     Returns:
         Trigger, readings, what was considered, guards, plan, outcomes and verification, and under `words` the same
@@ -39,6 +40,7 @@ def explain(record: DecisionRecord, plan: PlanStatus | None) -> dict[str, Any]:
             ],
         },
         "verdict": None,
+        "approvals": [{"actor": one["actor"] or "a person", **one["verdict"]} for one in reversed(approvals)],
         "plan": None,
     }
     if record.verdict is not None:
@@ -134,6 +136,8 @@ def words(story: Mapping[str, Any]) -> str:
     if verdict is not None:
         lines.append(f"{_VERDICTS[verdict['outcome']]}: {verdict['why']}.")
         lines += [f"  {'passed' if guard['passed'] else 'FAILED'} {guard['name']}: {guard['detail']}" for guard in verdict["guards"]]
+    for approval in story["approvals"]:
+        lines.append(f"{approval['actor']} approved it; the gate then said {approval['outcome']}: {approval['why']}.")
     for change in story.get("would_do", ()):
         lines.append(f"Would do: {change['primitive']} of {change['target']} to {change['to']}.")
     plan = story["plan"]

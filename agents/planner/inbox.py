@@ -62,20 +62,16 @@ class Inbox:
         now = self._clock.now()
         return [Arrived(key, CloudEvent.model_validate(value), now) for key, value in self._journal.states(_INBOX).items()]
 
-    def done(self, item: Arrived) -> None:
-        """Forgets a handled event."""
-        with self._journal.transaction() as transaction:
-            transaction.delete_state(item.key)
+    def done(self, transaction: Transaction, item: Arrived) -> None:
+        """Forgets a handled event, in the transaction that records what came of it."""
+        transaction.delete_state(item.key)
 
     def failed(self, item: Arrived, why: str) -> None:
         """Gives an event up and says so."""
-        with self._journal.transaction() as transaction:
-            self._fail(transaction, item, why)
-
-    def _fail(self, transaction: Transaction, item: Arrived, why: str) -> None:
         data = {"why": why, "event": item.event.model_dump(mode="json", exclude_none=True)}
-        transaction.append(Record(time=self._clock.now(), kind=EVENT_FAILED, subject=item.target, data=data))
-        transaction.delete_state(item.key)
+        with self._journal.transaction() as transaction:
+            transaction.append(Record(time=self._clock.now(), kind=EVENT_FAILED, subject=item.target, data=data))
+            transaction.delete_state(item.key)
 
 
 def _check(event: CloudEvent) -> None:

@@ -38,8 +38,8 @@ class PlanEffects:
         self._fence = fence
         self._take_back = take_back
         self._judge_revert = judge_revert
-        self.check = check
-        self.progressed = progressed
+        self._check = check
+        self._progressed = progressed
 
     def apply(self, plan: Plan, change: Change) -> Outcome:
         return self._effector(change.effector).apply(change, self._fence())
@@ -56,6 +56,12 @@ class PlanEffects:
 
     def lookup(self, key: str, target: str, effector: str) -> Outcome | None:
         return self._effector(effector).lookup(key)
+
+    def check(self, plan: Plan) -> Judged:
+        return self._check(plan)
+
+    def progressed(self, before: PlanStatus, after: PlanStatus) -> None:
+        self._progressed(before, after)
 
     def _effector(self, name: str) -> EffectorPort:
         effector = self._effectors.get(name)

@@ -1,9 +1,10 @@
 """The planner put together: inbox, workers, engine, runner, effectors, mirror."""
 
+import contextlib
 import os
 import signal
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,28 +13,32 @@ from autonomic.agents.bus import HttpBus
 from autonomic.agents.journal import SqlJournal
 from autonomic.agents.leases import SqlLeases, process_holder
 from autonomic.agents.logs import logger
+from autonomic.agents.planner import mirror
 from autonomic.agents.planner import specs as documents
 from autonomic.agents.planner.dispatcher import Dispatcher
 from autonomic.agents.planner.effectors import AgentsEffector, TunerEffector
-from autonomic.agents.planner.engine import Engine
+from autonomic.agents.planner.engine import APPROVAL, DECISION, Engine
+from autonomic.agents.planner.explain import explain
 from autonomic.agents.planner.inbox import Arrived, Inbox
-from autonomic.agents.planner.leadership import Leadership
+from autonomic.agents.planner.leadership import TARGET, Leadership
 from autonomic.agents.planner.metrics import Metrics
 from autonomic.agents.planner.mirror import RunMirror
 from autonomic.agents.planner.monitor_client import MonitorReadings
 from autonomic.agents.planner.plan_effects import PlanEffects
 from autonomic.agents.planner.plan_store import PlanStore
+from autonomic.agents.planner.registry import Registry
 from autonomic.agents.planner.runner_dbos import DbosRunner
 from autonomic.agents.planner.runner_journal import JournalRunner
+from autonomic.agents.planner.specs import Difference, Specs
 from autonomic.agents.settings import Settings
 from autonomic.seams.clock import SystemClock
-from autonomic.seams.decision import Action, DecisionRecord
+from autonomic.seams.decision import Action, DecisionRecord, Verdict
 from autonomic.seams.errors import AutonomicError, Permanent, Retryable
 from autonomic.seams.event import SPECS_APPLIED, CloudEvent, Event
 from autonomic.seams.ids import RandomIds
-from autonomic.seams.journal import Record
-from autonomic.seams.plan import Plan
+from autonomic.seams.journal import Record, Transaction
 from autonomic.seams.runner import PlanStatus
+from autonomic.seams.state import RunState
 from autonomic.strategies.spec.strategy import Strategy
 from autonomic.workflows.platforms.ray.client import RayPlatform
 from autonomic.workflows.spec.workflow import OnlineSpec, Workflow
@@ -50,81 +55,266 @@ class Planner:
     def __init__(self, settings: Settings, tokens: Tokens, metrics: Metrics) -> None:
         if settings.plan_runner not in RUNNERS:
             raise Permanent(f"plan_runner {settings.plan_runner!r} is not known; known are {', '.join(RUNNERS)}")
-        self.settings = settings
         self.metrics = metrics
         self.clock = SystemClock()
         self.ids = RandomIds()
         self.journal = SqlJournal(settings.journal("planner"))
-        self.plans = PlanStore(self.journal)
         self.platform = RayPlatform(settings.host_url, tokens["host"])
-        self.inbox = Inbox(self.journal, self.clock)
-        self.bus = HttpBus(self.journal, self.clock, {"monitor": settings.monitor_url, "tuner": settings.tuner_url}, tokens["act"])
-        self.mirror = RunMirror(self.journal, self.clock, self.platform)
+        self._plans = PlanStore(self.journal)
+        self._inbox = Inbox(self.journal, self.clock)
+        self._bus = HttpBus(self.journal, self.clock, {"monitor": settings.monitor_url, "tuner": settings.tuner_url}, tokens["act"])
+        self._mirror = RunMirror(self.journal, self.clock, self.platform)
         self._readings = MonitorReadings(settings.monitor_url, tokens["act"])
+        self._registry = Registry(settings.mlflow_url)
+        self._tuner = TunerEffector(settings.tuner_url, tokens["act"])
         self._pool = ThreadPoolExecutor(32, thread_name_prefix="plan")
         self._leases = SqlLeases(self.journal, process_holder())
-        self.leadership = Leadership(self._leases, self._gained, self._lost)
-        self._effects = self._make_effects(tokens)
-        self.runner = self._make_runner()
-        self.engine = self._make_engine()
+        self._leadership = Leadership(self._leases, self._gained, self._lost)
+        self.runner = self._make_runner(settings)
+        self.engine = Engine(self.clock, self.ids, self.journal, self._readings, self.platform.observe, self._registry.aliases, self.runner)
         self._dispatcher: Dispatcher[Arrived] = Dispatcher(self._handle)
         self._attempts: dict[str, int] = {}
         self._lock = threading.Lock()
+        self._applying = threading.Lock()
         self._active = False
         self.specs = documents.load(self.journal)
-        self.engine.set_specs(self.specs.workflows, self.specs.strategies, self.specs.packages)
+        self._put_in_force(self.specs)
+
+    def _make_runner(self, settings: Settings) -> DbosRunner | JournalRunner:
+        effects = PlanEffects(
+            effectors={
+                "platform": self.platform,
+                "registry": self._registry,
+                "tuner": self._tuner,
+                "agents": AgentsEffector(self.journal, frozenset({"monitor", "tuner"})),
+            },
+            fence=self._leadership.fence,
+            # the engine is made with the runner, so that it is only known when the first plan runs
+            take_back=lambda plan, outcome: self.engine.take_back(plan, outcome),
+            judge_revert=lambda plan, outcome: self.engine.judge_revert(plan, outcome),
+            check=lambda plan: self.engine.check(plan),
+            progressed=self._progressed,
+        )
+        if settings.plan_runner == "journal":
+            return JournalRunner(self.journal, self.clock, effects, submit=self._submit)
+        url = settings.journal("planner")
+        return DbosRunner(
+            self.journal, self.clock, effects, url if not url.startswith("sqlite") else f"sqlite:///{settings.home / 'plans.db'}"
+        )
+
+    def _submit(self, work: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # an alarm may go off after the stop
+            self._pool.submit(work)
+
+    def _progressed(self, before: PlanStatus, after: PlanStatus) -> None:
+        self.metrics.progressed(before, after)
+        self.engine.progressed(before, after)
 
     def start(self) -> None:
         """Begins to ask for the lease; events are accepted at once and acted on when it is held."""
-        self.bus.start()
-        self.mirror.start()
-        self.leadership.start()
+        self._bus.start()
+        self._mirror.start()
+        self._leadership.start()
 
     def stop(self) -> None:
         """Ends after the effects that are under way; everything open goes on with the next start."""
         with self._lock:
             self._active = False
         self._dispatcher.stop()
-        if self.leadership.held:
+        if self._leadership.held:
             self.runner.stop()
         self._pool.shutdown(wait=True, cancel_futures=True)
-        self.leadership.stop()
-        self.mirror.stop()
-        self.bus.stop()
+        self._leadership.stop()
+        self._mirror.stop()
+        self._bus.stop()
         self._readings.close()
+        self._tuner.close()
+        self._registry.close()
+        self.platform.close()
         self.journal.close()
 
     def missing(self) -> dict[str, str]:
         """What keeps the planner from its work."""
         parts: dict[str, str] = {}
         if not self._active:
-            holder = self._leases.holder("planner")
+            holder = self._leases.holder(TARGET)
             parts["lease"] = f"held by {holder.holder}" if holder else "not acquired yet"
-        if self.mirror.missing:
-            parts["platform"] = self.mirror.missing
+        if self._mirror.missing:
+            parts["platform"] = self._mirror.missing
         return parts
 
     def accept(self, events: Sequence[CloudEvent]) -> int:
         """Commits events and hands the new ones to the workers; returns how many were new."""
         with self._lock:
-            arrived = self.inbox.accept(events)
+            arrived = self._inbox.accept(events)
             if self._active:
                 for item in arrived:
                     self._dispatcher.put(item.target, item)
         return len(arrived)
 
-    def by_hand(self, action: Action, *, dry_run: bool, actor: str) -> DecisionRecord:
+    def by_hand(self, action: Action, *, dry_run: bool) -> DecisionRecord:
         """Judges and, if the gate agrees, plans what a person asks for.
 
         Raises:
-            Retryable: this planner does not hold the lease.
+            Retryable: this planner does not hold the lease, or the platform cannot be asked; nothing was done.
         """
         self._must_lead()
-        record = self.engine.by_hand(action, dry_run=dry_run, actor=actor)
+        record = self.engine.by_hand(action, dry_run=dry_run)
         if not dry_run:
             self.metrics.decided(record)
         return record
 
+    def approve(self, plan_id: str) -> Verdict:
+        """Starts a plan that waits for a person, if the gate lets it pass now."""
+        self._must_lead()
+        return self.engine.approve(plan_id)
+
+    def cancel(self, plan_id: str) -> bool:
+        """Stops a plan; False where it has ended."""
+        self._must_lead()
+        return self.engine.cancel(plan_id)
+
+    def revert(self, plan_id: str) -> DecisionRecord:
+        """Takes back what an ended plan did, by a plan of its own."""
+        self._must_lead()
+        record = self.engine.revert(plan_id)
+        self.metrics.decided(record)
+        return record
+
+    def decision(self, decision_id: str) -> DecisionRecord | None:
+        """A recorded decision, None where it is unknown."""
+        found = self.journal.latest(kinds=[DECISION], subject=decision_id, limit=1)
+        return DecisionRecord.model_validate(found[0].data) if found else None
+
+    def plan(self, plan_id: str) -> PlanStatus | None:
+        """A plan, also one that waits for a person; None where it is unknown."""
+        progress = self._plans.load(plan_id)
+        if progress is not None:
+            return progress.status
+        return next((status for status in self._pending() if status.plan.id == plan_id), None)
+
+    def plans(self) -> list[PlanStatus]:
+        """All plans, the newest first, with those that wait for a person."""
+        return sorted([*self._pending(), *self._plans.all()], key=lambda status: (status.plan.created_at, status.plan.id), reverse=True)
+
+    def _pending(self) -> list[PlanStatus]:
+        return [
+            PlanStatus(plan=plan, phase="waiting", detail="it waits for a person: autonomic approve", updated_at=plan.created_at)
+            for plan, _ in self.engine.pending()
+        ]
+
+    def story(self, record: DecisionRecord) -> dict[str, Any]:
+        """The explanation of a decision."""
+        plan = self.plan(record.plan) if record.plan else None
+        return explain(record, plan, [found.data for found in self.journal.latest(kinds=[APPROVAL], subject=record.id, limit=20)])
+
+    def told_of_strategy(self, name: str) -> dict[str, Any]:
+        """A strategy in force, and whether it demoted itself."""
+        strategy = self.specs.strategies[name]
+        demoted = self.engine.demoted().get(name, "")
+        autonomy = "suggest" if demoted and strategy.spec.guard.autonomy == "auto" else strategy.spec.guard.autonomy
+        target, priority = strategy.spec.target, strategy.spec.priority
+        return {
+            "name": name, "target": target, "autonomy": autonomy, "demoted": demoted, "priority": priority, "spec": documents.dump(strategy)
+        }  # fmt: skip
+
+    def reinstate(self, name: str) -> None:
+        """Lets a strategy that demoted itself act again."""
+        self._must_lead()
+        self.engine.reinstate(name)
+
+    def apply(
+        self, models: Sequence[Workflow | Strategy], packages: Mapping[str, str], *, prune: bool
+    ) -> tuple[list[Difference], list[DecisionRecord]]:
+        """Puts documents in force, tells the monitor, and deploys online workflows that changed; all was validated before.
+
+        Raises:
+            Retryable: this planner does not hold the lease; nothing was done.
+        """
+        self._must_lead()
+        with self._applying:
+            before = self.specs
+            after = documents.merge(before, models, packages, prune)
+            changes = [difference for difference in documents.differences(before, after) if difference.change != "unchanged"]
+            with self.journal.transaction() as transaction:
+                documents.save(transaction, before, after)
+                self._tell_monitor(transaction, after)
+                summary = [change.model_dump(mode="json", exclude={"text"}) for change in changes]
+                transaction.append(Record(time=self.clock.now(), kind=APPLIED, data={"changes": summary}))
+            self._put_in_force(after)
+            decisions = [record for change in changes if (record := self._follow(change, before)) is not None]
+        return changes, decisions
+
+    def _follow(self, change: Difference, before: Specs) -> DecisionRecord | None:
+        # what is online serves as it was applied; what is batch only runs when somebody wants it to
+        if change.kind != "Workflow":
+            return None
+        document = before.workflows[change.name] if change.change == "removed" else self.specs.workflows[change.name]
+        if not isinstance(document.spec, OnlineSpec):
+            return None
+        primitive = "delete" if change.change == "removed" else "deploy"
+        return self.by_hand(Action(primitive=primitive, target=change.name), dry_run=False)
+
+    def _put_in_force(self, specs: Specs) -> None:
+        self.specs = specs
+        self.engine.set_specs(specs.workflows, specs.strategies, specs.packages)
+
+    def _tell_monitor(self, transaction: Transaction, specs: Specs) -> None:
+        data = {
+            "strategies": [documents.dump(strategy) for strategy in specs.strategies.values()],
+            "workflows": [documents.dump(workflow) for workflow in specs.workflows.values()],
+        }
+        transaction.send("monitor", CloudEvent(id=self.ids.new("specs"), source="planner", type=SPECS_APPLIED, data=data))
+
+    def run(self, run_id: str) -> RunState | None:
+        """A run: as the platform tells it now, else as it was heard of last."""
+        try:
+            found = self.platform.run(run_id)
+        except AutonomicError:
+            found = None
+        return found or mirror.run(self.journal, run_id)
+
     def _must_lead(self) -> None:
         if not self._active:
             raise Retryable("this planner does not hold the lease yet; try again", 1.0)
+
+    def _gained(self) -> None:
+        try:
+            if isinstance(self.runner, DbosRunner):
+                self.runner.launch()
+            resumed = self.runner.resume_all()
+        except Exception:  # noqa: BLE001 the boundary of this thread: a planner without a runner must not stay
+            _log.exception("the plan runner does not start")
+            self._lost()
+            return
+        with self._lock:
+            waiting = list(self._inbox.waiting())
+            for item in waiting:
+                self._dispatcher.put(item.target, item)
+            self._active = True
+        self.metrics.leader.set(1)
+        _log.info("the planner acts", extra={"resumed_plans": len(resumed), "waiting_events": len(waiting)})
+
+    def _lost(self) -> None:
+        # another planner acts now: what is under way here is refused by its fence, and a clean start is the simplest way back
+        self._active = False
+        self.metrics.leader.set(0)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def _handle(self, item: Arrived) -> None:
+        event = Event.model_validate(item.event.data)
+        try:
+            record = self.engine.handle(event, lambda transaction: self._inbox.done(transaction, item))
+        except Retryable:
+            raise
+        except Exception as wrong:
+            attempts = self._attempts[item.key] = self._attempts.get(item.key, 0) + 1
+            if attempts < _ATTEMPTS:
+                raise
+            _log.exception("an event is given up", extra={"event": event.id})
+            self._inbox.failed(item, f"{type(wrong).__name__}: {wrong}")
+        else:
+            self.metrics.decided(record)
+            if record.plan:
+                self.metrics.reaction.observe(max(0.0, self.clock.now() - item.committed_at))
+        self._attempts.pop(item.key, None)

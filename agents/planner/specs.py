@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import yaml
+
 from autonomic.seams.journal import Journal, Transaction
 from autonomic.seams.word import Word
 from autonomic.strategies.spec.strategy import Strategy

@@ -1,0 +1,46 @@
+"""The planner's HTTP service."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.concurrency import run_in_threadpool
+
+from autonomic.agents import cloudevents
+from autonomic.agents.app import create_app, new_registry
+from autonomic.agents.auth import Tokens
+from autonomic.agents.planner import api_act, api_read, stream
+from autonomic.agents.planner.metrics import Metrics
+from autonomic.agents.planner.service import Planner
+from autonomic.agents.settings import Settings
+
+
+def create(settings: Settings, tokens: Tokens) -> FastAPI:
+    """The planner's application; its threads live from the start of the service to its graceful stop."""
+    registry = new_registry()
+    planner = Planner(settings, tokens, Metrics(registry))
+    events = stream.Stream(planner.journal)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        planner.start()
+        yield
+        await run_in_threadpool(planner.stop)
+
+    app = create_app(
+        "planner",
+        settings,
+        tokens=tokens,
+        routers=[
+            cloudevents.router(planner.accept),
+            api_read.router(planner),
+            api_act.router(planner),
+            stream.router(events, planner.journal),
+        ],
+        missing=planner.missing,
+        lifespan=lifespan,
+        registry=registry,
+        body_limits={"/v1/packages": api_act.MAX_PACKAGE_BYTES},
+    )
+    app.state.close_streams = events.close
+    return app
