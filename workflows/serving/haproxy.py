@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from autonomic.workflows.serving.placement import Placement, slot_weights
 
 # an address for slots that stand empty; nothing is ever sent there
 _NOWHERE = ("127.0.0.1", 1)
+_UNKNOWN = "no such service; write /WORKFLOW/SERVICE/v2/models/SERVICE/infer"
+_FULL = "too many requests wait for this service; try again later"
+# bits of srv_admin_state
 _MAINT = 0x01 | 0x02 | 0x20
 _DRAIN = 0x08 | 0x10
 
@@ -98,9 +102,7 @@ def parse_stats(text: str) -> dict[str, dict[str, dict[str, str]]]:
 
 def render(port: int, socket: Path, pidfile: Path, placements: Mapping[str, Placement]) -> str:
     """The configuration of one frontend on the loopback interface and one backend a service."""
-    routes = "\n".join(
-        f"    use_backend {name} if {{ path_beg {_prefix(item)}v2/ }} or {{ path {_prefix(item)}v2 }}" for name, item in placements.items()
-    )
+    routes = "\n".join(_route(name, placement) for name, placement in placements.items())
     backends = "\n".join(_backend(name, placement) for name, placement in placements.items())
     return f"""# Written by autonomic, and again with every change of a replica.
 global
@@ -130,11 +132,11 @@ defaults
     timeout http-request 10s
     timeout http-keep-alive 60s
     default-server inter 250ms fastinter 100ms downinter 250ms fall 2 rise 1 observe layer4 error-limit 1 on-error mark-down
-    http-error status 400 content-type application/json string '{{"error":"this is not a valid HTTP request"}}'
-    http-error status 408 content-type application/json string '{{"error":"the request did not arrive in time"}}'
-    http-error status 502 content-type application/json string '{{"error":"the replica failed while it answered"}}'
-    http-error status 503 content-type application/json string '{{"error":"no replica could take the request in time"}}'
-    http-error status 504 content-type application/json string '{{"error":"the replica did not answer in time"}}'
+    http-error status 400 content-type application/json string '{_json("this is not a valid HTTP request")}'
+    http-error status 408 content-type application/json string '{_json("the request did not arrive in time")}'
+    http-error status 502 content-type application/json string '{_json("the replica failed while it answered")}'
+    http-error status 503 content-type application/json string '{_json("no replica could take the request in time")}'
+    http-error status 504 content-type application/json string '{_json("the replica did not answer in time")}'
 
 frontend front
     bind 127.0.0.1:{port}
@@ -143,9 +145,18 @@ frontend front
     default_backend unknown
 
 backend unknown
-    http-request return status 404 content-type application/json string '{{"error":"no such service; write /WORKFLOW/SERVICE/v2/models/SERVICE/infer"}}'
+    http-request return status 404 content-type application/json string '{_json(_UNKNOWN)}'
 
 {backends}"""
+
+
+def _json(error: str) -> str:
+    return json.dumps({"error": error}, separators=(",", ":"))
+
+
+def _route(name: str, placement: Placement) -> str:
+    prefix = _prefix(placement)
+    return f"    use_backend {name} if {{ path_beg {prefix}v2/ }} or {{ path {prefix}v2 }}"
 
 
 def _prefix(placement: Placement) -> str:
@@ -155,10 +166,10 @@ def _prefix(placement: Placement) -> str:
 def _backend(name: str, placement: Placement) -> str:
     service = placement.service
     milliseconds = max(1, round(service.timeout_seconds * 1000))
-    full = '{"error":"too many requests wait for this service; try again later"}'
+    refuse = f"http-request return status 503 content-type application/json hdr Retry-After 1 string '{_json(_FULL)}'"
     lines = [
         f"backend {name}",
-        f"    http-request return status 503 content-type application/json hdr Retry-After 1 string '{full}' if {{ queue gt {service.max_queue - 1} }}",
+        f"    {refuse} if {{ queue gt {service.max_queue - 1} }}",
         f"    http-request replace-path {_prefix(placement)}(.*) /\\1",
         "    option httpchk",
         "    http-check send meth GET uri /v2/health/ready ver HTTP/1.1 hdr Host replica",

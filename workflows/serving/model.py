@@ -1,0 +1,261 @@
+"""The folder in which a model is kept: `model.json` and its weights, never a pickle.
+
+    {"format": "safetensors" | "state_dict" | "export", "architecture": "package.module:Class", "kwargs": {},
+     "inputs": [{"name": "images", "datatype": "FP32", "shape": [-1, 28, 28]}], "outputs": [...], "postprocess": "classifier" | null}
+
+`architecture` is imported and called with `kwargs`; a `torch.export` program brings its own. Shapes begin with -1, the batch.
+"""
+
+import importlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import Field, ValidationError, model_validator
+
+from autonomic.seams.errors import Permanent
+from autonomic.seams.word import Word
+from autonomic.workflows.serving.oip import DATATYPES
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Format = Literal["safetensors", "state_dict", "export"]
+WEIGHTS: dict[str, str] = {"safetensors": "weights.safetensors", "state_dict": "weights.pt", "export": "model.pt2"}
+
+
+class TensorSpec(Word):
+    """One input or output; `shape` begins with -1, the batch, and another -1 stands for any size."""
+
+    name: str = Field(min_length=1)
+    datatype: str
+    shape: tuple[int, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _sensible(self) -> "TensorSpec":
+        if self.datatype not in DATATYPES:
+            raise ValueError(f"datatype {self.datatype!r} is none of {', '.join(DATATYPES)}")
+        if self.shape[0] != -1 or any(size != -1 and size < 0 for size in self.shape):
+            raise ValueError(f"shape {list(self.shape)} of {self.name!r} must begin with -1 (the batch) and has sizes >= 0 or -1 after it")
+        return self
+
+
+class ModelFile(Word):
+    """`model.json`. A "classifier" returns logits `[n, classes]` and is served as `probabilities` and `label`."""
+
+    format: Format
+    architecture: str = ""
+    kwargs: dict[str, Any] = {}
+    inputs: tuple[TensorSpec, ...] = Field(min_length=1)
+    outputs: tuple[TensorSpec, ...] = Field(min_length=1)
+    postprocess: Literal["classifier"] | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> "ModelFile":
+        if self.format != "export" and ":" not in self.architecture:
+            raise ValueError(f"architecture {self.architecture!r} must be package.module:Class for the format {self.format!r}")
+        if self.postprocess == "classifier" and len(self.outputs) != 1:
+            raise ValueError(f"a classifier has one output, its logits, not {len(self.outputs)}")
+        return self
+
+    @property
+    def served_outputs(self) -> tuple[TensorSpec, ...]:
+        """The outputs as callers see them."""
+        if self.postprocess != "classifier":
+            return self.outputs
+        logits = self.outputs[0]
+        return (
+            TensorSpec(name="probabilities", datatype="FP32", shape=logits.shape),
+            TensorSpec(name="label", datatype="INT64", shape=(-1,)),
+        )
+
+
+class LoadedModel:
+    """A model in memory, in evaluation mode."""
+
+    def __init__(self, file: ModelFile, module: "nn.Module") -> None:
+        self.file = file
+        self.module = module
+
+    def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The served outputs of a batch; `inputs` are arrays by name, in the shapes and types of the file."""
+        import torch
+
+        with torch.inference_mode():
+            tensors = [_tensor(inputs[spec.name]) for spec in self.file.inputs]
+            answer = self.module(*tensors)
+            if self.file.postprocess == "classifier":
+                probabilities = torch.softmax(answer.float(), dim=-1)
+                return {"probabilities": probabilities.numpy(), "label": probabilities.argmax(dim=-1).numpy()}
+            return _outputs(self.file.outputs, answer)
+
+
+def save_model(
+    module: "nn.Module",
+    folder: Path | str,
+    *,
+    architecture: str = "",
+    kwargs: Mapping[str, Any] | None = None,
+    inputs: Sequence[TensorSpec | Mapping[str, Any]],
+    outputs: Sequence[TensorSpec | Mapping[str, Any]],
+    format: Format = "safetensors",
+    postprocess: Literal["classifier"] | None = None,
+) -> Path:
+    """Writes `module` into `folder` (made where it is missing) and returns the folder.
+
+    `architecture` ("package.module:Class") called with `kwargs` must give a module with the same weights; the format
+    "export" needs neither.
+
+    Raises:
+        Permanent: the description is not valid, or the module cannot be stored in this format.
+    """
+    import torch
+
+    try:
+        file = ModelFile.model_validate(
+            {
+                "format": format,
+                "architecture": architecture,
+                "kwargs": dict(kwargs or {}),
+                "inputs": [dict(each) for each in inputs],
+                "outputs": [dict(each) for each in outputs],
+                "postprocess": postprocess,
+            }
+        )
+    except ValidationError as error:
+        raise Permanent(f"the model cannot be saved: {_said(error)}") from error
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = folder / WEIGHTS[format]
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
+    if format == "safetensors":
+        from safetensors.torch import save_file
+
+        save_file(state, weights)
+    elif format == "state_dict":
+        torch.save(state, weights)
+    else:
+        _export(module, file, weights)
+    (folder / "model.json").write_text(file.model_dump_json(indent=2) + "\n")
+    return folder
+
+
+def read_model_file(folder: Path | str) -> ModelFile:
+    """`model.json` of a folder, without loading the model.
+
+    Raises:
+        Permanent: it is missing or not valid.
+    """
+    path = Path(folder) / "model.json"
+    try:
+        return ModelFile.model_validate(json.loads(path.read_text()))
+    except OSError as error:
+        raise Permanent(f"{folder} is no model folder: {path.name} cannot be read ({error.strerror})") from error
+    except ValidationError as error:
+        raise Permanent(f"{path} is not valid: {_said(error)}") from error
+    except ValueError as error:
+        raise Permanent(f"{path} is not JSON: {error}") from error
+
+
+def load_model(folder: Path | str) -> LoadedModel:
+    """Loads a folder that `save_model` wrote; nothing stored there is executed as a pickle.
+
+    Raises:
+        Permanent: the folder is incomplete, the architecture cannot be imported, or the weights do not fit it.
+    """
+    file = read_model_file(folder)
+    weights = Path(folder) / WEIGHTS[file.format]
+    if not weights.is_file():
+        raise Permanent(f"{folder} has no {weights.name}, which its format {file.format!r} asks for")
+    if file.format == "export":
+        return LoadedModel(file, _load_export(weights))
+    module = _build(file)
+    state = _load_state(file.format, weights)
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise Permanent(f"the weights of {weights} do not fit {file.architecture}: {error}") from error
+    return LoadedModel(file, module.eval())
+
+
+def _tensor(array: np.ndarray) -> "Tensor":
+    import torch
+
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
+def _outputs(specs: Sequence[TensorSpec], answer: Any) -> dict[str, np.ndarray]:
+    if isinstance(answer, Mapping):
+        values = [answer[spec.name] for spec in specs]
+    elif isinstance(answer, tuple | list):
+        values = list(answer)
+    else:
+        values = [answer]
+    return {
+        spec.name: np.ascontiguousarray(value.numpy(), dtype=DATATYPES[spec.datatype]) for spec, value in zip(specs, values, strict=True)
+    }
+
+
+def _build(file: ModelFile) -> "nn.Module":
+    from torch import nn
+
+    package, _, name = file.architecture.partition(":")
+    try:
+        made = getattr(importlib.import_module(package), name)(**file.kwargs)
+    except (ImportError, AttributeError, TypeError) as error:
+        raise Permanent(f"the architecture {file.architecture!r} with {file.kwargs} cannot be made: {error}") from error
+    if not isinstance(made, nn.Module):
+        raise Permanent(f"the architecture {file.architecture!r} makes a {type(made).__name__}, not a torch module")
+    return made
+
+
+def _load_state(format: Format, weights: Path) -> dict[str, Any]:
+    import pickle
+
+    import torch
+
+    try:
+        if format == "safetensors":
+            from safetensors import SafetensorError
+            from safetensors.torch import load_file
+
+            try:
+                return load_file(weights)
+            except SafetensorError as error:
+                raise Permanent(f"{weights} is not a safetensors file: {error}") from error
+        return torch.load(weights, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        first = str(error).split("\n", 1)[0]
+        raise Permanent(f"{weights} cannot be loaded as weights only: {first}") from error
+
+
+def _export(module: "nn.Module", file: ModelFile, weights: Path) -> None:
+    import torch
+
+    batch = torch.export.Dim("batch", min=1)
+    examples: list[Tensor] = []
+    for spec in file.inputs:
+        if spec.datatype == "BYTES" or -1 in spec.shape[1:]:
+            raise Permanent(f"the input {spec.name!r} of shape {list(spec.shape)} cannot be exported: only the batch may vary, BYTES never")
+        # a batch of one would be taken for a constant
+        examples.append(torch.from_numpy(np.zeros((2, *spec.shape[1:]), dtype=DATATYPES[spec.datatype])))
+    try:
+        program = torch.export.export(module.eval(), tuple(examples), dynamic_shapes=[{0: batch} for _ in examples])
+    except Exception as error:
+        raise Permanent(f"torch.export cannot export {type(module).__name__}: {error}") from error
+    torch.export.save(program, weights)
+
+
+def _load_export(weights: Path) -> "nn.Module":
+    import torch
+
+    try:
+        return torch.export.load(weights).module()
+    except Exception as error:
+        raise Permanent(f"{weights} is not a torch.export program: {error}") from error
+
+
+def _said(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(str(part) for part in fault['loc']) or 'model.json'}: {fault['msg']}" for fault in error.errors())
