@@ -1,0 +1,151 @@
+"""`autonomic approve`, `revert`, `fire` and `label`: what a person asks the agents to do."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from autonomic.cli.options import Denied, HomeOption, Output, OutputOption
+from autonomic.seams.errors import Permanent, Problem, SpecError
+
+PlanArgument = Annotated[str, typer.Argument(help="Id of a plan (autonomic plans).", metavar="PLAN")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to `app`."""
+    for command in (approve, revert, fire, label):
+        app.command()(command)
+
+
+def approve(plan: PlanArgument, home: HomeOption = None, output: OutputOption = Output.TABLE) -> None:
+    """Let a plan begin that waits for a person; the gate judges it once more. The id of its decision does as well.
+
+    Examples:
+
+        autonomic approve plan-0h3k2
+    """
+    _plan_action(plan, "approve", home, output)
+
+
+def revert(plan: PlanArgument, home: HomeOption = None, output: OutputOption = Output.TABLE) -> None:
+    """Take back what a plan did, by a plan of its own that passes the gate.
+
+    Examples:
+
+        autonomic revert plan-0h3k2
+    """
+    _plan_action(plan, "revert", home, output)
+
+
+def _plan_action(plan: str, verb: str, home: Path | None, output: Output) -> None:
+    from autonomic.cli.client import Client
+    from autonomic.cli.output import show
+
+    with Client(home) as client:
+        told = client.post("planner", f"/v1/plans/{plan}:{verb}")
+    rows = [(told["decision"], told["plan"], told["verdict"] or "", told["why"])]
+    show(told, output, ("DECISION", "PLAN", "GATE", "WHY"), rows)
+    if told["verdict"] == "refuse":
+        raise Denied(f"the gate refused it: {told['why']} (autonomic explain {told['decision']})")
+
+
+def fire(
+    strategy: Annotated[str, typer.Argument(help="Name of a strategy, or STRATEGY/TRIGGER.", metavar="STRATEGY")],
+    home: HomeOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Look at a strategy now, as if its trigger had come: `on: {call: true}`, or any other.
+
+    The condition is judged as always. Without TRIGGER it is the strategy's `call`, else its first trigger.
+
+    Examples:
+
+        autonomic fire hello-hourly
+
+        autonomic fire keep-latency/every
+    """
+    from autonomic.cli.client import Client
+    from autonomic.cli.output import brief, show
+
+    name, _, trigger = strategy.partition("/")
+    with Client(home) as client:
+        if not trigger:
+            trigger = _first_trigger(client, name)
+        told = client.post("monitor", f"/v1/triggers/{name}/{trigger}:fire")
+    show(told, output, ("FIRED", ""), [(f"{name}/{trigger}", brief(told, 160))])
+
+
+def _first_trigger(client: Any, strategy: str) -> str:
+    items = [item for item in client.pages("monitor", "/v1/triggers", 10_000) if item["strategy"] == strategy]
+    if not items:
+        raise Permanent(f"the monitor knows no strategy {strategy!r}; see `autonomic status`")
+    names = [str(item.get("trigger") or item["name"]).rpartition("/")[2] for item in items]
+    return "call" if "call" in names else names[0]
+
+
+def label(
+    service: Annotated[str, typer.Argument(help="The service that predicted, WORKFLOW/SERVICE.", metavar="SERVICE")],
+    labels: Annotated[list[str] | None, typer.Argument(help="True labels (whole numbers).", metavar="[PREDICTION_ID=LABEL]...")] = None,
+    file: Annotated[Path | None, typer.Option("--file", help="CSV file with the columns prediction_id and label.")] = None,
+    home: HomeOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Tell the true labels of predictions; late and out of order is allowed.
+
+    The points that are worth a label are listed with --output json and no labels given.
+
+    Examples:
+
+        autonomic label mnist-online/predictor 01h3=7 01h4=2
+
+        autonomic label mnist-online/predictor --file labels.csv
+    """
+    from autonomic.cli.client import Client
+    from autonomic.cli.output import show, working
+
+    workflow, slash, name = service.partition("/")
+    if not slash or not name:
+        raise SpecError([Problem(f"found {service!r}; a service is written WORKFLOW/SERVICE", "SERVICE")])
+    given = parse_labels(labels or [], file)
+    with Client(home) as client:
+        if not given:
+            points = client.get("host", f"/v1/points/{workflow}/{name}", state="unlabelled")
+            rows = [(point.get("prediction_id") or point.get("id"), point.get("label"), point.get("confidence")) for point in points]
+            show(points, output, ("PREDICTION", "PREDICTED", "CONFIDENCE"), rows, empty="No points wait for labels.")
+            return
+        with working("Sending labels"):
+            told = client.post("monitor", "/v1/labels", {"workflow": workflow, "service": name, "labels": given})
+    show(told, output, ("SERVICE", "LABELS"), [(service, str(len(given)))])
+
+
+def parse_labels(labels: list[str], file: Path | None) -> list[dict[str, Any]]:
+    """Labels of `ID=LABEL` texts and of a CSV file.
+
+    Raises:
+        SpecError: with every one that is not of that form.
+    """
+    import csv
+
+    pairs = [(f"argument {number}", 1, *text.rpartition("=")[::2]) for number, text in enumerate(labels, 1)]
+    if file is not None:
+        try:
+            with file.open(newline="") as stream:
+                reader = csv.DictReader(stream)
+                if not {"prediction_id", "label"} <= set(reader.fieldnames or ()):
+                    raise SpecError([Problem(f"found the columns {reader.fieldnames}; prediction_id and label are needed", str(file))])
+                pairs += [(str(file), reader.line_num, row["prediction_id"], row["label"]) for row in reader]
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise SpecError([Problem(f"cannot be read: {error}", str(file))]) from None
+    problems: list[Problem] = []
+    found: list[dict[str, Any]] = []
+    for place, line, prediction, text in pairs:
+        try:
+            found.append({"prediction_id": prediction, "label": int(text or "")})
+        except ValueError:
+            problems.append(Problem(f"found {prediction!r} and {text!r}; a label is PREDICTION_ID=WHOLE NUMBER", place, line))
+            continue
+        if not prediction:
+            problems.append(Problem("the id of the prediction is missing", place, line))
+    if problems:
+        raise SpecError(problems)
+    return found

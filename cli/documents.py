@@ -1,0 +1,169 @@
+"""`autonomic validate`, `schema`, `apply` and `diff`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from autonomic.cli.options import HomeOption, NothingRuns, Output, OutputOption
+
+if TYPE_CHECKING:
+    from autonomic.cli.client import Client
+    from autonomic.strategies.validation import Specs
+    from autonomic.workflows.spec.workflow import Workflow
+
+PathsArgument = Annotated[list[Path], typer.Argument(help="YAML files, or folders with *.yaml and *.yml files.", metavar="PATH...")]
+APPLY_SECONDS = 600.0
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to `app`."""
+    for command in (validate, schema, apply, diff):
+        app.command()(command)
+
+
+def validate(paths: PathsArgument, home: HomeOption = None, output: OutputOption = Output.TABLE) -> None:
+    """Check documents and all that they name, without changing anything.
+
+    Every problem of every file is told with its place. Strategies may aim at workflows of these files, and at those
+    in force where a system runs in this home.
+
+    Examples:
+
+        autonomic validate examples/
+
+        autonomic validate my-workflow.yaml my-strategies/ --output json
+    """
+    from autonomic.cli.output import show
+    from autonomic.strategies.validation import load_specs
+
+    known, prometheus_url = _surroundings(home)
+    specs = load_specs(paths, prometheus_url=prometheus_url, known_workflows=known)
+    data = [
+        {"kind": model.kind, "name": model.name, "file": (origin := specs.origins[model.kind, model.name]).file, "line": origin.line}
+        for model in (*specs.workflows, *specs.strategies)
+    ]
+    show(data, output, ("KIND", "NAME", "PLACE"), [(row["kind"], row["name"], f"{row['file']}:{row['line']}") for row in data])
+    typer.secho(f"{len(data)} documents are valid.", fg="green", err=True)
+
+
+def schema() -> None:
+    """Print the JSON Schema of workflows and strategies, for editors.
+
+    An editor with a YAML language server completes and checks a file that begins with the line
+    `# yaml-language-server: $schema=PATH` with the path of the schema.
+
+    Examples:
+
+        autonomic schema > autonomic.schema.json
+    """
+    from autonomic.strategies.schema import text
+
+    typer.echo(text(), nl=False)
+
+
+def apply(
+    paths: PathsArgument,
+    prune: Annotated[bool, typer.Option("--prune", help="Also remove what is in force and not in these files.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
+    home: HomeOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Put workflows and strategies in force, and deploy online workflows that changed.
+
+    Everything is checked before anything changes. User code named by run: that lies beside its YAML file or on
+    PYTHONPATH is packed and sent along. Ends with 4 where the gate refuses to deploy.
+
+    Examples:
+
+        autonomic apply examples/hello
+
+        autonomic apply production/ --prune --dry-run
+    """
+    from autonomic.cli.client import Client
+    from autonomic.cli.output import brief, show
+
+    with Client(home) as client:
+        answer = _send(client, paths, prune=prune, dry_run=dry_run)
+    changes, decisions = answer["changes"], answer.get("decisions", [])
+    rows = [(change["kind"], change["name"], change["change"]) for change in changes]
+    show(answer, output, ("KIND", "NAME", "CHANGE"), rows, empty="Nothing changes.")
+    verdicts = [(record, record.get("verdict") or {"outcome": "none", "why": record["decision"]["why"]}) for record in decisions]
+    if output is Output.TABLE:
+        for record, verdict in verdicts:
+            actions = ", ".join(f"{action['primitive']} {action['target']}" for action in record["decision"]["actions"])
+            typer.echo(f"{actions or record['decision']['target']}: {verdict['outcome']}: {brief(verdict['why'], 160)}")
+            typer.echo(f"  autonomic explain {record['id']}")
+    if any(verdict["outcome"] == "refuse" for _, verdict in verdicts):
+        raise typer.Exit(4)
+
+
+def diff(
+    paths: PathsArgument,
+    prune: Annotated[bool, typer.Option("--prune", help="Also show what --prune would remove.")] = False,
+    home: HomeOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Show how documents differ from what is in force.
+
+    Examples:
+
+        autonomic diff examples/hello
+    """
+    from autonomic.cli.client import Client
+    from autonomic.cli.output import show
+
+    with Client(home) as client:
+        answer = _send(client, paths, prune=prune, dry_run=True)
+    if output is not Output.TABLE:
+        show(answer["changes"], output)
+        return
+    for change in answer["changes"]:
+        typer.secho(f"{change['kind']}/{change['name']}: {change['change']}", bold=True)
+        for line in change["text"].splitlines():
+            typer.secho(line, fg="green" if line.startswith("+") else "red" if line.startswith("-") else None)
+    if not answer["changes"]:
+        typer.echo("No differences.")
+
+
+def _send(client: "Client", paths: list[Path], *, prune: bool, dry_run: bool) -> dict[str, Any]:
+    from autonomic.cli.output import working
+    from autonomic.strategies.validation import load_specs
+
+    known = [] if prune else in_force(client)
+    specs = load_specs(paths, prometheus_url=client.settings.prometheus_url or None, known_workflows=known)
+    with working("Packing code"):
+        packages = _packages(client, specs)
+    documents = [model.model_dump(mode="json", by_alias=True) for model in (*specs.workflows, *specs.strategies)]
+    body = {"documents": documents, "packages": packages, "prune": prune, "dry_run": dry_run}
+    with working("Comparing" if dry_run else "Applying"):
+        return client.post("planner", "/v1/diff" if dry_run else "/v1/apply", body, timeout=APPLY_SECONDS)
+
+
+def _packages(client: "Client", specs: "Specs") -> dict[str, str]:
+    """Uploads the code of each workflow and returns the digests."""
+    from autonomic.cli.packages import pack
+
+    digests: dict[str, str] = {}
+    for workflow in specs.workflows:
+        content = pack(workflow, specs.folders[workflow.name])
+        digests[workflow.name] = client.post("planner", "/v1/packages", content=content, timeout=120)["digest"] if content else ""
+    return digests
+
+
+def in_force(client: "Client") -> list["Workflow"]:
+    """The workflows that are in force."""
+    from autonomic.workflows.spec.workflow import Workflow
+
+    return [Workflow.model_validate(item["spec"]) for item in client.pages("planner", "/v1/workflows", 10_000)]
+
+
+def _surroundings(home: Path | None) -> tuple[list["Workflow"], str | None]:
+    """The workflows in force and the Prometheus of a system that runs; validation works without one."""
+    from autonomic.cli.client import Client
+
+    try:
+        with Client(home) as client:
+            return in_force(client), client.settings.prometheus_url or None
+    except NothingRuns:
+        return [], None

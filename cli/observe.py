@@ -1,0 +1,217 @@
+"""`autonomic status`, `events`, `decisions`, `explain` and `plans`."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from autonomic.cli.options import HomeOption, NothingRuns, Output, OutputOption
+
+LimitOption = Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many, the newest first.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to `app`."""
+    for command in (status, events, decisions, explain, plans):
+        app.command()(command)
+
+
+def status(home: HomeOption = None, output: OutputOption = Output.TABLE) -> None:
+    """Show what runs: parts, workflows, strategies.
+
+    Ends with 3 when nothing runs or the planner cannot be reached, 1 when a part is not ready.
+
+    Examples:
+
+        autonomic status
+
+        autonomic status --output json
+    """
+    from autonomic.cli.client import Client
+    from autonomic.cli.output import show, working
+
+    with Client(home) as client:
+        with working("Asking"):
+            parts = _parts(client)
+            reachable = parts["planner"]["state"] != "unreachable"
+            workflows = client.pages("planner", "/v1/workflows", 1000, observe=True) if reachable else []
+            strategies = client.pages("planner", "/v1/strategies", 1000) if reachable else []
+        data = {"home": str(client.settings.home), "parts": parts, "workflows": workflows, "strategies": strategies}
+    if output is not Output.TABLE:
+        show(data, output)
+    else:
+        show(
+            data, output, ("PART", "STATE", "URL", ""), [(name, part["state"], part["url"], part["detail"]) for name, part in parts.items()]
+        )
+        if reachable:
+            typer.echo()
+            rows = [row for workflow in workflows for row in _workflow_rows(workflow)]
+            show(data, output, ("WORKFLOW", "TYPE", "STATE"), rows, empty="No workflows; `autonomic apply PATH` puts some in force.")
+            typer.echo()
+            show(data, output, ("STRATEGY", "TARGET", "AUTONOMY"), [_strategy_row(item) for item in strategies], empty="No strategies.")
+    if not reachable:
+        raise NothingRuns(f"nothing runs in {data['home']}: the planner does not answer; start everything with `autonomic up`")
+    if any(part["state"] != "ready" for part in parts.values()):
+        raise typer.Exit(1)
+
+
+def events(
+    limit: LimitOption = 20,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Show everything that happens from now on, until Ctrl-C.")] = False,
+    kinds: Annotated[str | None, typer.Option(help="With --follow: only these kinds, separated by commas.")] = None,
+    home: HomeOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Show the events that the planner got.
+
+    With --follow also decisions, plans, runs and what the platform told; as JSON lines with --output json.
+
+    Examples:
+
+        autonomic events --limit 5
+
+        autonomic events --follow --kinds decision,plan
+    """
+    from autonomic.cli.client import Client
+    from autonomic.cli.output import brief, clock, show
+
+    with Client(home) as client:
+        if follow:
+            try:
+                for record in client.stream(kinds):
+                    line = f"{clock(record['time'])} {record['kind']:<14} {record['subject']} {brief(_gist(record['data']), 120)}"
+                    typer.echo(line.rstrip() if output is Output.TABLE else json.dumps(record, ensure_ascii=False))
+            except KeyboardInterrupt:
+                return
+        items = client.pages("planner", "/v1/events", limit)
+    rows = [(clock(item["time"]), item["kind"], item["subject"], brief(_gist(item["data"]), 120)) for item in items]
+    show(items, output, ("TIME", "KIND", "SUBJECT", ""), rows, empty="No events yet.")
+
+
+def decisions(
+    strategy: Annotated[str | None, typer.Option(help="Only those of this strategy.")] = None,
+    limit: LimitOption = 20,
+    home: HomeOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Show what was decided, and what the gate said.
+
+    Examples:
+
+        autonomic decisions --strategy keep-latency
+    """
+    from autonomic.cli.client import Client
+    from autonomic.cli.output import brief, clock, show
+
+    with Client(home) as client:
+        items = client.pages("planner", "/v1/decisions", limit, strategy=strategy)
+    rows = [
+        (
+            item["id"],
+            clock(item["time"]),
+            item["decision"]["strategy"] or "by hand",
+            ", ".join(f"{action['primitive']} {action['target']}" for action in item["decision"]["actions"]) or "nothing",
+            (item["verdict"] or {}).get("outcome", ""),
+            brief((item["verdict"] or item["decision"])["why"]),
+        )
+        for item in items
+    ]
+    show(items, output, ("DECISION", "TIME", "STRATEGY", "ACTIONS", "GATE", "WHY"), rows, empty="No decisions yet.")
+
+
+def explain(
+    decision: Annotated[str, typer.Argument(help="Id of a decision (autonomic decisions).", metavar="DECISION")],
+    home: HomeOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Tell why something was done, or not: readings, trigger, guards, plan, outcome, verification.
+
+    Examples:
+
+        autonomic explain decision-0h3k2
+
+        autonomic explain decision-0h3k2 --output json
+    """
+    from autonomic.cli.client import Client
+    from autonomic.cli.output import show
+
+    with Client(home) as client:
+        told = client.get("planner", f"/v1/decisions/{decision}")["explanation"]
+    if output is Output.TABLE:
+        typer.echo(told["words"])
+    else:
+        show(told, output)
+
+
+def plans(
+    phase: Annotated[str | None, typer.Option(help="Only those in this phase, such as waiting, verifying or failed.")] = None,
+    limit: LimitOption = 20,
+    home: HomeOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Show plans and how far they are; one that waits for a person is begun with `autonomic approve`.
+
+    Examples:
+
+        autonomic plans --phase waiting
+    """
+    from autonomic.cli.client import Client
+    from autonomic.cli.output import brief, clock, show
+
+    with Client(home) as client:
+        items = client.pages("planner", "/v1/plans", limit, phase=phase)
+    rows = [
+        (
+            item["plan"]["id"],
+            clock(item["updated_at"]),
+            item["plan"]["strategy"] or "by hand",
+            ", ".join(f"{change['primitive']} {change['target']}" for change in item["plan"]["changes"]),
+            item["phase"],
+            brief(item["detail"]),
+        )
+        for item in items
+    ]
+    show(items, output, ("PLAN", "UPDATED", "STRATEGY", "CHANGES", "PHASE", ""), rows, empty="No plans.")
+
+
+def _parts(client: Any) -> dict[str, dict[str, str]]:
+    parts: dict[str, dict[str, str]] = {}
+    for name in ("monitor", "planner", "tuner", "host"):
+        state, detail = client.ready(name)
+        parts[name] = {"state": state, "url": client.url(name), "detail": detail}
+    for name, url, path in (("prometheus", client.settings.prometheus_url, "/-/ready"), ("mlflow", client.settings.mlflow_url, "/health")):
+        if url:
+            parts[name] = {"state": "ready" if client.answers(url + path) else "unreachable", "url": url, "detail": ""}
+    return parts
+
+
+def _workflow_rows(workflow: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """One row for the workflow, or for each of its services."""
+    if workflow["type"] == "batch":
+        runs = (workflow["state"] or {}).get("runs", [])
+        newest = f"newest run {runs[0]['id']} {runs[0]['status']}" if runs else workflow["detail"] or "never run"
+        return [(workflow["name"], "batch", newest)]
+    rows: list[tuple[str, str, str]] = []
+    for service in workflow["spec"]["spec"]["services"]:
+        target = f"{workflow['name']}/{service['name']}"
+        state = workflow["services"].get(target, {}).get("service")
+        if state is None:
+            rows.append((target, "online", workflow["detail"] or "not deployed"))
+            continue
+        roles = [f"{role} {one['ready']}/{one['wanted']} {one['model']}" for role, one in state["roles"].items()]
+        weights = " ".join(f"{role}={share}%" for role, share in state["weights"].items() if share)
+        rows.append((target, "online", f"{', '.join(roles)}; traffic {weights or 'none'}; {state['queued']} queued"))
+    return rows
+
+
+def _strategy_row(item: dict[str, Any]) -> tuple[str, str, str]:
+    spec = item["spec"]["spec"]
+    return item["name"], spec["target"], spec["guard"]["autonomy"]
+
+
+def _gist(data: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a record that say the most, where it has them."""
+    inner = data.get("data") if isinstance(data.get("data"), dict) else {}
+    both = {**(inner or {}), **data}
+    wanted = ("type", "source", "strategy", "trigger", "target", "phase", "status", "message", "detail", "why")
+    return {name: both[name] for name in wanted if isinstance(both.get(name), str) and both[name]}

@@ -1,0 +1,217 @@
+"""`autonomic run` and `logs`."""
+
+import json
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from autonomic.cli.options import Denied, HomeOption, Output, OutputOption
+from autonomic.seams.errors import Permanent, Problem, SpecError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from autonomic.cli.client import Client
+
+POLL_SECONDS = 0.5
+_START_SECONDS = 120.0
+_FINISHED = frozenset({"succeeded", "failed", "stopped"})
+_FAILED_PLANS = frozenset({"failed", "refused", "cancelled", "reverted", "escalated"})
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to `app`."""
+    app.command()(run)
+    app.command()(logs)
+
+
+def run(
+    workflow: Annotated[str, typer.Argument(help="Name of a batch workflow that was applied.", metavar="WORKFLOW")],
+    param: Annotated[list[str] | None, typer.Option("--param", "-p", help="A parameter, NAME=VALUE; may be given often.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Show each step live until the run has ended.")] = False,
+    home: HomeOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Run a batch workflow.
+
+    With --wait the outputs of the last steps are printed, and the command ends with 1 when the run did not succeed.
+    Ctrl-C ends the waiting, not the run. A VALUE is read as JSON where it is JSON, else as text.
+
+    Examples:
+
+        autonomic run hello --wait --param words=300
+
+        autonomic run training --param 'layers=[32, 64]' --output json
+    """
+    from autonomic.cli.client import Client
+    from autonomic.cli.output import show, working
+
+    body = {"target": workflow, "args": {"parameters": parameters(param or [])}}
+    with Client(home) as client:
+        with working("Starting"):
+            told = client.post("planner", "/v1/primitives/run", body)
+        run_id = _run_id(told)
+        if not wait:
+            rows = [(run_id, workflow, told["decision"])]
+            show({"run": run_id, "workflow": workflow, "decision": told["decision"]}, output, ("RUN", "WORKFLOW", "DECISION"), rows)
+            return
+        state = _follow(client, run_id, told.get("plan", ""), live=output is Output.TABLE)
+        last = _last_outputs(client, state)
+        if output is Output.TABLE:
+            typer.secho(f"{run_id} {state['status']}{': ' if state['detail'] else ''}{state['detail']}", bold=True)
+            for step, outputs in last.items():
+                for name, value in outputs.items():
+                    typer.echo(f"{step}.{name} = {json.dumps(value, ensure_ascii=False)}")
+        else:
+            show({**state, "last_outputs": last}, output)
+        if state["status"] != "succeeded":
+            for name, step in state["steps"].items():
+                if step["status"] == "failed":
+                    typer.secho(f"{name} failed: {step['detail']}  (autonomic logs {run_id} {name})", fg="red", err=True)
+            raise typer.Exit(1)
+
+
+def logs(
+    run_or_workflow: Annotated[str, typer.Argument(help="Id of a run, or name of a workflow for its newest run.", metavar="RUN")],
+    step: Annotated[str | None, typer.Argument(help="Only this step.", metavar="[STEP]")] = None,
+    tail: Annotated[int | None, typer.Option("--tail", "-n", min=1, help="Only the last lines of each step.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
+    home: HomeOption = None,
+) -> None:
+    """Show what the steps of a run printed.
+
+    Examples:
+
+        autonomic logs hello
+
+        autonomic logs run-0h3k2 train --tail 20 --follow
+    """
+    from autonomic.cli.client import Client
+
+    with Client(home) as client:
+        state = _find_run(client, run_or_workflow)
+        names = list(state["steps"])
+        if step is not None and step not in names:
+            raise Permanent(f"run {state['id']} has no step {step!r}; it has {', '.join(names) or 'none yet'}")
+        shown: dict[str, str] = {}
+        while True:
+            for name in [step] if step else list(state["steps"]):
+                if state["steps"][name]["status"] != "pending":
+                    _print_news(client, state["id"], name, tail, shown, titled=step is None)
+            if not follow or state["status"] in _FINISHED:
+                return
+            time.sleep(POLL_SECONDS)
+            state = client.get("planner", f"/v1/runs/{state['id']}")
+
+
+def parameters(given: list[str]) -> dict[str, Any]:
+    """`NAME=VALUE` texts as a mapping.
+
+    Raises:
+        SpecError: one is not of that form.
+    """
+    values: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise SpecError([Problem(f"found {text!r}; a parameter is written NAME=VALUE", "--param")])
+        try:
+            values[name] = json.loads(value)
+        except ValueError:
+            values[name] = value
+    return values
+
+
+def _run_id(told: dict[str, Any]) -> str:
+    if told["verdict"] != "go":
+        raise Denied(f"the gate says {told['verdict']}: {told['why']} (autonomic explain {told['decision']})")
+    return str(told["changes"][0]["to"]["run_id"])
+
+
+def _find_run(client: "Client", run_or_workflow: str) -> dict[str, Any]:
+    newest = client.get("planner", "/v1/runs", workflow=run_or_workflow, limit=1)["items"]
+    return newest[0] if newest else client.get("planner", f"/v1/runs/{run_or_workflow}")
+
+
+def _print_news(client: "Client", run_id: str, step: str, tail: int | None, shown: dict[str, str], *, titled: bool) -> None:
+    try:
+        text = client.get("planner", f"/v1/runs/{run_id}/steps/{step}/log", tail=tail)
+    except Permanent:
+        return  # it has printed nothing yet
+    before = shown.get(step, "")
+    news = text[len(before) :] if text.startswith(before) else text
+    if news or step not in shown:
+        if titled:
+            typer.secho(f"==> {step} <==", bold=True)
+        typer.echo(news, nl=not news.endswith("\n"))
+    shown[step] = text
+
+
+def _follow(client: "Client", run_id: str, plan: str, *, live: bool) -> dict[str, Any]:
+    """Shows a run until it has ended, and returns its last state."""
+    from rich.live import Live
+
+    from autonomic.cli.output import console
+
+    state: dict[str, Any] | None = None
+    told: dict[str, str] = {}
+    screen = console(err=True)
+    started = time.monotonic()
+    try:
+        with Live(console=screen, refresh_per_second=8, transient=False) as view:
+            while state is None or state["status"] not in _FINISHED:
+                state = _state(client, run_id, plan, started)
+                if live and state is not None and screen.is_terminal:
+                    view.update(_picture(state))
+                elif live and state is not None:
+                    _tell_changes(state, told)
+                if state is None or state["status"] not in _FINISHED:
+                    time.sleep(POLL_SECONDS)
+    except KeyboardInterrupt:
+        typer.echo(f"The run goes on: autonomic logs {run_id} --follow", err=True)
+        raise typer.Exit(130) from None
+    return state
+
+
+def _state(client: "Client", run_id: str, plan: str, started: float) -> dict[str, Any] | None:
+    try:
+        return client.get("planner", f"/v1/runs/{run_id}")
+    except Permanent:
+        if plan:
+            status = client.get("planner", f"/v1/plans/{plan}")
+            if status["phase"] in _FAILED_PLANS:
+                why = "; ".join(outcome["detail"] for outcome in status["outcomes"] if outcome["detail"]) or status["detail"]
+                raise Permanent(f"the run did not start: its plan {plan} {status['phase']}: {why}") from None
+        if time.monotonic() - started > _START_SECONDS:
+            raise
+        return None
+
+
+def _picture(state: dict[str, Any]) -> "RenderableType":
+    from rich.console import Group
+    from rich.text import Text
+
+    from autonomic.cli.output import cell, table, took
+
+    now = time.time()
+    rows = [
+        [cell(name), cell(step["status"]), cell(took(step["started_at"], step["finished_at"], now)), cell(step["detail"][:100])]
+        for name, step in state["steps"].items()
+    ]
+    return Group(Text(f"{state['id']} {state['status']}"), table(("STEP", "STATUS", "TIME", ""), rows))
+
+
+def _tell_changes(state: dict[str, Any], told: dict[str, str]) -> None:
+    for name, step in state["steps"].items():
+        if step["status"] not in (told.get(name), "pending"):
+            told[name] = step["status"]
+            typer.echo(f"{name}: {step['status']}", err=True)
+
+
+def _last_outputs(client: "Client", state: dict[str, Any]) -> dict[str, Any]:
+    from autonomic.workflows.spec.graph import last_steps
+
+    spec = client.get("planner", f"/v1/workflows/{state['workflow']}", observe=False)["spec"]["spec"]
+    needs = {step["name"]: step["needs"] for step in spec["steps"]}
+    return {name: state["steps"][name]["outputs"] for name in last_steps(needs) if name in state["steps"]}
