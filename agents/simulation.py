@@ -1,0 +1,180 @@
+"""Strategies under a virtual clock: the production evaluator, engine and plan runner over the simulated platform.
+
+    simulation = Simulation(load("examples/mnist"), loads={"mnist-online/predictor": Load(rate=[(0, 10), (600, 60)])})
+    simulation.run(hours=1)
+    assert simulation.platform.service("mnist-online/predictor").quantile(0.99, 60) < 0.1
+
+A virtual hour takes a second or two, and the same seed gives the same decisions.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from autonomic.agents.journal import SqlJournal
+from autonomic.agents.planner.engine import DECISION, INPUTS, Engine
+from autonomic.agents.planner.judging import Inputs
+from autonomic.agents.planner.plan_effects import PlanEffects
+from autonomic.agents.planner.plan_store import PlanStore
+from autonomic.agents.planner.runner_journal import JournalRunner
+from autonomic.seams.clock import VirtualClock
+from autonomic.seams.decision import Action, DecisionRecord
+from autonomic.seams.errors import Retryable
+from autonomic.seams.ids import SeededIds
+from autonomic.seams.reading import Reading
+from autonomic.seams.runner import PlanStatus
+from autonomic.seams.signal import Query
+from autonomic.strategies.evaluator import EvaluatorState, evaluate
+from autonomic.strategies.spec.strategy import On, Strategy
+from autonomic.workflows.platforms.simulated import Batch, Load, SimulatedPlatform, SimulatedRecorder, SimulatedRegistry, SimulatedSignal
+from autonomic.workflows.platforms.simulated.signal import Scripted
+from autonomic.workflows.spec.workflow import OnlineSpec, Workflow
+
+
+class Simulation:
+    """Runs strategies on simulated workflows.
+
+    Args:
+        documents: the workflows and strategies; online workflows are deployed at the start.
+        loads: what each service is asked for, by `workflow/service`.
+        batches: how each batch workflow goes, by its name.
+        models: the registered models to begin with: name -> alias -> tags of the version.
+        scripted: readings of their own making, by `strategy/reading` or `reading`; called with the seconds since the start.
+        seed: of the ids; each load has a seed of its own.
+    """
+
+    def __init__(
+        self,
+        documents: Iterable[Workflow | Strategy],
+        loads: Mapping[str, Load] | None = None,
+        batches: Mapping[str, Batch] | None = None,
+        models: Mapping[str, Mapping[str, Mapping[str, str]]] | None = None,
+        scripted: Mapping[str, Scripted] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.clock = VirtualClock()
+        self.start = self.clock.now()
+        self.registry = SimulatedRegistry(self.clock)
+        for model, versions in (models or {}).items():
+            for alias, tags in versions.items():
+                self.registry.register(model, dict(tags), alias)
+        self.platform = SimulatedPlatform(self.clock, self.registry, loads, batches)
+        self.signal = SimulatedSignal(self.platform, self.start, scripted)
+        self.messages = SimulatedRecorder(self.clock)
+        self.searches = SimulatedRecorder(self.clock)
+        self.journal = SqlJournal("sqlite://", self.clock.now)
+        self._ids = SeededIds(seed)
+        effects = PlanEffects(
+            {"platform": self.platform, "registry": self.registry, "agents": self.messages, "tuner": self.searches},
+            lambda: 1,
+            lambda plan, outcome: self.engine.take_back(plan, outcome),
+            lambda plan, outcome: self.engine.judge_revert(plan, outcome),
+            lambda plan: self.engine.check(plan),
+            lambda before, after: self.engine.progressed(before, after),
+        )
+        self.runner = JournalRunner(self.journal, self.clock, effects)
+        self.engine = Engine(self.clock, self._ids, self.journal, self._readings, self.platform.observe, self.registry.aliases, self.runner)
+        documents = list(documents)
+        workflows = {document.name: document for document in documents if isinstance(document, Workflow)}
+        self._strategies = {document.name: document for document in documents if isinstance(document, Strategy)}
+        self._states = {name: EvaluatorState() for name in self._strategies}
+        self.engine.set_specs(workflows, self._strategies, {})
+        for name, workflow in workflows.items():
+            if isinstance(workflow.spec, OnlineSpec):
+                self.engine.by_hand(Action(primitive="deploy", target=name), actor="simulation")
+        for name, strategy in self._strategies.items():
+            for schedule in _schedules(strategy.spec.on, self.start):
+                self._plan_next(name, schedule, self.start)
+
+    def run(self, hours: float = 0.0, seconds: float = 0.0) -> None:
+        """Lets virtual time pass."""
+        self.clock.advance(hours * 3600.0 + seconds)
+
+    def at(self, seconds: float, function: Callable[[], None]) -> None:
+        """Calls `function` at that many seconds since the start, for faults and people."""
+        self.clock.call_at(self.start + seconds, function)
+
+    def fire(self, strategy: str, data: Mapping[str, Any] | None = None) -> list[DecisionRecord]:
+        """Asks a strategy to look now, as `autonomic fire` does."""
+        return self._look(strategy, "call", data)
+
+    def decisions(self, strategy: str | None = None) -> list[DecisionRecord]:
+        """What was decided, in order."""
+        found = [DecisionRecord.model_validate(record.data) for record in self.journal.read(kinds=[DECISION], limit=1_000_000)]
+        return [record for record in found if strategy in (None, record.decision.strategy)]
+
+    def inputs(self) -> dict[str, Inputs]:
+        """What each decision was made of, by its id."""
+        return {record.subject: Inputs.model_validate(record.data) for record in self.journal.read(kinds=[INPUTS], limit=1_000_000)}
+
+    def plans(self) -> list[PlanStatus]:
+        """All plans, the oldest first."""
+        return list(reversed(PlanStore(self.journal).all()))
+
+    def _plan_next(self, strategy: str, schedule: "_Schedule", after: float) -> None:
+        when = schedule(after)
+        if when is not None:
+            self.clock.call_at(when, lambda: self._tick(strategy, schedule, when))
+
+    def _tick(self, strategy: str, schedule: "_Schedule", when: float) -> None:
+        self._look(strategy, "when", None)
+        self._plan_next(strategy, schedule, when)
+
+    def _look(self, name: str, trigger: str, data: Mapping[str, Any] | None) -> list[DecisionRecord]:
+        strategy = self._strategies[name]
+        now = self.clock.now()
+        self._states[name], events = evaluate(strategy, self._states[name], self._readings(name, {}), now, self._ids, trigger, data)
+        handled: list[DecisionRecord] = []
+        for event in events:
+            try:
+                handled.append(self.engine.handle(event))
+            except Retryable:
+                # the service's dispatcher keeps an event and tries again; here its breach fires again
+                continue
+        return handled
+
+    def _readings(self, strategy: str, by: Mapping[str, str]) -> dict[str, Reading]:
+        spec = self._strategies[strategy].spec
+        queries = [
+            Query(
+                strategy=strategy,
+                name=name,
+                target=spec.target,
+                signal=reading.signal,
+                args=reading.query,
+                max_age_seconds=reading.max_age,
+            )
+            for name, reading in spec.readings.items()
+        ]
+        return dict(zip(spec.readings, self.signal.read(queries, self.clock.now()), strict=True))
+
+
+_Schedule = Callable[[float], float | None]
+"""The next time after a time, None where there is none."""
+
+
+def _schedules(on: On, start: float) -> list[_Schedule]:
+    if on.any is not None:
+        return [schedule for inner in on.any for schedule in _schedules(inner, start)]
+    if on.every is not None:
+        every = on.every
+        return [lambda after: after + every]
+    if on.at is not None:
+        moment = on.at.timestamp()
+        return [lambda after: moment if moment > after else None]
+    if on.cron is not None:
+        return [_cron(on.cron, on.timezone)]
+    return []
+
+
+def _cron(fields: str, timezone: str) -> _Schedule:
+    from apscheduler.triggers.cron import CronTrigger
+
+    trigger = CronTrigger.from_crontab(fields, timezone)
+
+    def following(after: float) -> float | None:
+        moment = datetime.fromtimestamp(after, UTC)
+        found = trigger.get_next_fire_time(moment, moment)
+        return found.timestamp() if found is not None else None
+
+    return following

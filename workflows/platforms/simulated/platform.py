@@ -1,0 +1,331 @@
+"""The simulated platform: the contract of `seams.platform` over queues and scripted runs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from autonomic.seams.clock import Clock
+from autonomic.seams.errors import Permanent, Retryable
+from autonomic.seams.plan import Change, Outcome
+from autonomic.seams.platform import Notice
+from autonomic.seams.state import FINISHED, RoleState, RunState, ServiceState, State
+from autonomic.seams.target import Target
+from autonomic.workflows.platforms.ray import records
+from autonomic.workflows.platforms.ray.intents import Intents, Prepared, Refused
+from autonomic.workflows.platforms.ray.notices import Notices
+from autonomic.workflows.platforms.ray.records import ServiceRecord, WorkflowRecord
+from autonomic.workflows.platforms.ray.store import MemoryStore
+from autonomic.workflows.platforms.simulated.queueing import Line, Load, QueueingService
+from autonomic.workflows.platforms.simulated.registry import SimulatedRegistry
+from autonomic.workflows.spec.workflow import BatchSpec, Workflow
+
+ONLINE = frozenset({"deploy", "delete", "rescale", "reroute", "upgrade"})
+BATCH = frozenset({"run", "stop", "retrain"})
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """How a batch workflow goes: after `seconds` it ends with `outputs`, or fails where `fails` says why.
+
+    `outputs` may be a function of the run, so that a training can register a model.
+    """
+
+    seconds: float = 60.0
+    outputs: Mapping[str, Any] | Callable[[RunState], Mapping[str, Any]] = field(default_factory=dict[str, Any])
+    fails: str = ""
+
+
+class SimulatedPlatform:
+    """Services are queues (`loads` by `workflow/service`), runs take their time (`batches` by workflow).
+
+    A new model is in service at once, where a real platform keeps the old one until the new one is ready. It can be
+    unreachable for a while (`lose`), its replicas can die (`kill`), and effects can fail (`fail`).
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        registry: SimulatedRegistry | None = None,
+        loads: Mapping[str, Load] | None = None,
+        batches: Mapping[str, Batch] | None = None,
+    ) -> None:
+        self._clock = clock
+        self._store = MemoryStore()
+        self._intents = Intents(self._store, self, clock)
+        self._notices = Notices(self._store, clock)
+        self._loads = dict(loads or {})
+        self._batches = dict(batches or {})
+        self._workflows: dict[str, WorkflowRecord] = {}
+        self._services: dict[str, QueueingService] = {}
+        self._runs: dict[str, RunState] = {}
+        self._lost_until = 0.0
+        self._failures: dict[str, list[str]] = {}
+        self.registry = registry or SimulatedRegistry(clock)
+
+    # -- the contract
+
+    def capabilities(self) -> frozenset[str]:
+        return ONLINE | BATCH
+
+    def apply(self, change: Change, fence: int) -> Outcome:
+        self._reach()
+        return self._intents.apply(change, fence)
+
+    def lookup(self, key: str) -> Outcome | None:
+        self._reach()
+        return self._intents.lookup(key)
+
+    def observe(self, target: str) -> State:
+        self._reach()
+        name, step = Target.parse(target)
+        revision = self._intents.revision(target)
+        workflow = self._workflows.get(name)
+        runs = tuple(run for run in self.runs() if run.workflow == name)
+        if step:
+            if workflow is None or step not in workflow.services:
+                return State(target=target, kind="absent", revision=revision)
+            record = workflow.services[step]
+            spec = record.spec.model_dump(mode="json", by_alias=True)
+            return State(target=target, kind="online", revision=revision, spec=spec, service=self._observe_service(target, record))
+        if workflow is not None:
+            return State(target=target, kind="online", revision=revision, spec=workflow.spec)
+        return State(target=target, kind="batch" if runs or name in self._batches else "absent", revision=revision, runs=runs)
+
+    def runs(self, workflow: str | None = None) -> list[RunState]:
+        self._reach()
+        return [run for run in reversed(self._runs.values()) if workflow in (None, run.workflow)]
+
+    def watch(self, cursor: int) -> list[Notice]:
+        self._reach()
+        return self._notices.watch(cursor)
+
+    # -- the world
+
+    def service(self, target: str) -> QueueingService:
+        """The queue of a deployed service, computed up to now."""
+        found = self._services[target]
+        found.advance(self._clock.now())
+        return found
+
+    def services(self) -> list[str]:
+        """The targets of all deployed services."""
+        return sorted(self._services)
+
+    def kill(self, target: str, role: str = "champion") -> None:
+        """All replicas of a role die; they start anew."""
+        self.service(target).kill(role)
+        self._notices.tell("replicas_lost", target, {"role": role})
+
+    def lose(self, seconds: float) -> None:
+        """For so long nobody reaches the platform; services go on."""
+        self._lost_until = self._clock.now() + seconds
+
+    def fail(self, primitive: str, *reasons: str) -> None:
+        """The next effects of a primitive fail, one for each reason."""
+        self._failures.setdefault(primitive, []).extend(reasons)
+
+    def _reach(self) -> None:
+        now = self._clock.now()
+        if now < self._lost_until:
+            raise Retryable("the simulated platform is unreachable", self._lost_until - now)
+
+    def _observe_service(self, target: str, record: ServiceRecord) -> ServiceState:
+        queue = self.service(target)
+        return ServiceState(
+            roles={
+                role: RoleState(model=entry.model, wanted=entry.replicas, ready=queue.ready(role)) for role, entry in record.roles.items()
+            },
+            weights=record.weights,
+            min_replicas=record.spec.replicas.min,
+            max_replicas=record.spec.replicas.max,
+            queued=queue.queued(),
+            in_flight=queue.in_flight(),
+        )
+
+    # -- effects; see `intents.Effects`
+
+    def prepare(self, change: Change) -> Prepared:
+        """Looks at a change and touches nothing."""
+        if change.effector != "platform":
+            raise Refused(f"{change.key} is for the effector {change.effector!r}; this one is the platform")
+        if change.primitive in ("run", "retrain"):
+            return self._prepare_run(change)
+        if change.primitive == "stop":
+            wanted = [str(run) for run in change.to.get("run_ids", [])]
+            active = [run for run in wanted if run in self._runs and self._runs[run].status not in FINISHED]
+            return Prepared(to={"run_ids": wanted}, before={"run_ids": active}, unchanged=not active, moves=(change.target,))
+        if change.primitive not in ONLINE:
+            raise Refused(
+                f"The simulated platform does not know the primitive {change.primitive!r}; it knows {', '.join(sorted(ONLINE | BATCH))}"
+            )
+        name, step = Target.parse(change.target)
+        current = self._workflows.get(name)
+        if change.primitive == "deploy":
+            return self._prepare_deploy(change, current)
+        if change.primitive == "delete":
+            before = _deployment(current) if current else {}
+            return Prepared(to={}, before=before, unchanged=current is None, moves=_moves(name, current))
+        if current is None or step not in current.services:
+            raise Refused(f"{change.target} is not a service that is deployed here")
+        record = current.services[step]
+        if change.primitive == "rescale":
+            role, replicas = records.check_replicas(record, change)
+            before: dict[str, Any] = {"role": role, "replicas": record.roles[role].replicas}
+            to: dict[str, Any] = {"role": role, "replicas": replicas}
+        elif change.primitive == "reroute":
+            before = {"weights": dict(record.weights)}
+            to = {"weights": records.check_weights(record, change.to.get("weights"))}
+        else:
+            models = {role: self._resolve(uri) if uri else "" for role, uri in records.check_models(record, change).items()}
+            before = {"models": {role: record.roles[role].model if role in record.roles else "" for role in models}}
+            to = {"models": models}
+        return Prepared(to=to, before=before, unchanged=to == before, moves=(change.target,))
+
+    def _prepare_run(self, change: Change) -> Prepared:
+        try:
+            workflow = Workflow.model_validate(change.to.get("spec"))
+        except ValueError as invalid:
+            raise Refused(f"The workflow to run is not valid: {invalid}") from None
+        if not isinstance(workflow.spec, BatchSpec) or workflow.name != change.target:
+            raise Refused(f"{change.target} cannot be run: its document is that of {workflow.name}, {workflow.spec.type}")
+        if not change.to.get("run_id"):
+            raise Refused(f"{change.primitive} needs a run_id")
+        active = [run.id for run in self._runs.values() if run.workflow == change.target and run.status not in FINISHED]
+        if change.primitive == "retrain" and active:
+            raise Refused(f"{change.target} is in flight already (run {active[0]}); a second retraining is not started beside it")
+        return Prepared(to=change.to, before={"run_ids": []}, moves=(change.target,))
+
+    def _prepare_deploy(self, change: Change, current: WorkflowRecord | None) -> Prepared:
+        workflow = records.parse_online(change.to.get("spec"))
+        if workflow.name != change.target:
+            raise Refused(f"The target is {change.target!r} and the workflow to deploy is named {workflow.name!r}; they must be the same")
+        given: dict[str, Any] = change.to.get("services", {})
+        services: dict[str, Any] = {}
+        for service in workflow.spec.services:  # pyright: ignore[reportAttributeAccessIssue]
+            kept = given.get(service.name, {})
+            models = kept.get("models") or records.wanted_models(service)
+            services[service.name] = {**kept, "models": {role: self._resolve(model) for role, model in models.items()}}
+        to = {"spec": workflow.model_dump(mode="json", by_alias=True), "package": change.to.get("package", ""), "services": services}
+        wanted = self._after_deploy(to, change.key, current)
+        before = _deployment(current) if current else {}
+        return Prepared(to=to, before=before, unchanged=wanted == current, moves=_moves(change.target, current, wanted))
+
+    def _after_deploy(self, to: dict[str, Any], key: str, current: WorkflowRecord | None) -> WorkflowRecord:
+        services: dict[str, ServiceRecord] = {}
+        for service in records.parse_online(to["spec"]).spec.services:  # pyright: ignore[reportAttributeAccessIssue]
+            given = to["services"][service.name]
+            there = current.services.get(service.name) if current else None
+            name = to["spec"]["metadata"]["name"]
+            services[service.name] = records.after_deploy(name, service, given["models"], there, given, key, self._clock.now())
+        return WorkflowRecord(spec=to["spec"], package=to["package"], services=services)
+
+    def _resolve(self, uri: str) -> str:
+        resolved = self.registry.resolve(uri)
+        if resolved is None:
+            raise Refused(f"The model {uri} is not in the registry")
+        return resolved
+
+    def perform(self, change: Change, before: dict[str, Any]) -> dict[str, Any]:
+        """Makes the simulated world as `change.to` says."""
+        if self._failures.get(change.primitive):
+            raise Permanent(self._failures[change.primitive].pop(0))
+        if change.primitive in ("run", "retrain"):
+            self._start_run(change.to)
+            return {"run_ids": [change.to["run_id"]]}
+        if change.primitive == "stop":
+            for run_id in change.to["run_ids"]:
+                self._end_run(run_id, "stopped")
+            return change.to
+        name, step = Target.parse(change.target)
+        current = self._workflows.get(name)
+        if change.primitive == "deploy":
+            wanted = self._after_deploy(change.to, change.key, current)
+        elif change.primitive == "delete":
+            wanted = None
+        elif current is None:
+            raise Permanent(f"{change.target} is not deployed any more")
+        else:
+            record = current.services[step]
+            if change.primitive == "rescale":
+                record = records.after_rescale(record, change.to["role"], change.to["replicas"])
+            elif change.primitive == "reroute":
+                record = record.model_copy(update={"weights": change.to["weights"]})
+            else:
+                record = records.after_upgrade(name, record, change.to["models"], change.key, self._clock.now())
+            wanted = current.model_copy(update={"services": {**current.services, step: record}})
+        self._converge(name, wanted)
+        self._notices.tell(change.primitive, change.target, change.to if change.primitive not in ("deploy", "delete") else {})
+        return change.to
+
+    def _converge(self, name: str, wanted: WorkflowRecord | None) -> None:
+        now = self._clock.now()
+        self._workflows.pop(name, None)
+        if wanted is not None:
+            self._workflows[name] = wanted
+        services = {f"{name}/{service}": record for service, record in wanted.services.items()} if wanted else {}
+        for target in [target for target in self._services if target.startswith(f"{name}/") and target not in services]:
+            del self._services[target]
+        for target, record in services.items():
+            fresh = target not in self._services
+            if fresh:
+                load = self._loads.get(target, Load())
+                self._services[target] = QueueingService(load, now, {}, {})
+            queue = self.service(target)
+            queue.weights = dict(record.weights)
+            for role in [role for role in queue.lines if role not in record.roles]:
+                del queue.lines[role]
+            for role, entry in record.roles.items():
+                standby = record.spec.replicas.standby if role == "champion" else 0
+                if role not in queue.lines:
+                    queue.lines[role] = Line(wanted=0, standby=standby, slots=record.spec.max_in_flight)
+                    queue.lines[role].wanted = entry.replicas
+                    queue.lines[role].start(now, 0.0)
+                queue.rescale(role, entry.replicas)
+
+    # -- runs
+
+    def _start_run(self, to: dict[str, Any]) -> None:
+        if to["run_id"] in self._runs:
+            return
+        now = self._clock.now()
+        run = RunState(
+            id=to["run_id"],
+            workflow=to["workflow"],
+            status="running",
+            parameters=to["parameters"],
+            cause=to.get("cause", ""),
+            started_at=now,
+        )
+        self._runs[run.id] = run
+        self._notices.tell("run_started", run.workflow, {"run": run.id})
+        self._clock.call_at(now + self._batches.get(run.workflow, Batch()).seconds, lambda: self._end_run(run.id, "succeeded"))
+
+    def _end_run(self, run_id: str, status: str) -> None:
+        run = self._runs.get(run_id)
+        if run is None or run.status in FINISHED:
+            return
+        script = self._batches.get(run.workflow, Batch())
+        update: dict[str, Any] = {"status": status, "finished_at": self._clock.now()}
+        if status == "succeeded" and script.fails:
+            update |= {"status": "failed", "detail": script.fails}
+        elif status == "succeeded":
+            update["outputs"] = dict(script.outputs(run) if callable(script.outputs) else script.outputs)
+        self._runs[run_id] = run.model_copy(update=update)
+        self._notices.tell("run_finished", run.workflow, {"run": run_id, "status": update["status"]})
+
+
+def _moves(name: str, *workflows: WorkflowRecord | None) -> tuple[str, ...]:
+    services = {service for workflow in workflows if workflow for service in workflow.services}
+    return (name, *sorted(f"{name}/{service}" for service in services))
+
+
+def _deployment(workflow: WorkflowRecord) -> dict[str, Any]:
+    services = {
+        service: {
+            "models": {role: entry.model for role, entry in record.roles.items()},
+            "replicas": {role: entry.replicas for role, entry in record.roles.items()},
+            "weights": record.weights,
+        }
+        for service, record in workflow.services.items()
+    }
+    return {"spec": workflow.spec, "package": workflow.package, "services": services}
