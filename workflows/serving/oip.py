@@ -209,7 +209,7 @@ def encode_response(
             tensor["parameters"] = {"binary_data_size": len(data)}
             binary.append(data)
         else:
-            tensor["data"] = _to_json(array)
+            tensor["data"] = to_json(array)
         tensors.append(tensor)
     document: dict[str, Any] = {"model_name": model, "model_version": version, "outputs": tensors}
     if request.id:
@@ -218,6 +218,17 @@ def encode_response(
         document["parameters"] = dict(parameters)
     header = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
     return (b"".join([header, *binary]), len(header)) if binary else (header, None)
+
+
+def to_json(array: np.ndarray) -> list[Any]:
+    """The flat data of an array as JSON can hold it; NaN and infinities become null."""
+    if array.dtype == np.object_:
+        return [value.decode(errors="replace") if isinstance(value, bytes) else str(value) for value in array.reshape(-1)]
+    values = array.reshape(-1).tolist()
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        # JSON has no such numbers; who needs them asks for binary data
+        return [value if math.isfinite(value) else None for value in values]
+    return values
 
 
 def metadata(name: str, version: str, inputs: Sequence[Described], outputs: Sequence[Described]) -> dict[str, Any]:
@@ -377,16 +388,6 @@ def _classes(array: np.ndarray, count: int) -> np.ndarray:
         for column, index in enumerate(indices):
             result[row, column] = f"{flat[row, index]:f}:{index}".encode()
     return result
-
-
-def _to_json(array: np.ndarray) -> list[Any]:
-    if array.dtype == np.object_:
-        return [value.decode(errors="replace") if isinstance(value, bytes) else str(value) for value in array.reshape(-1)]
-    values = array.reshape(-1).tolist()
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        # JSON has no such numbers; who needs them asks for binary data
-        return [value if math.isfinite(value) else None for value in values]
-    return values
 
 
 def _short(value: Any) -> str:

@@ -146,8 +146,8 @@ class PredictionLog:
 
     Args:
         path: the file; its folder is made.
-        max_rows: predictions kept without pick or label; the oldest go first.
-        max_points: predictions kept with one, and labels that wait for their prediction.
+        max_rows: of so many newest predictions all are kept; older ones go, unless they were picked or labelled.
+        max_points: picks and labels kept, those included that wait for their prediction.
 
     Raises:
         Permanent: the file cannot be used.
@@ -339,26 +339,29 @@ class PredictionLog:
         ]
 
     def _trim(self, db: sqlite3.Connection) -> None:
-        picked = "(id IN (SELECT prediction_id FROM picks) OR id IN (SELECT prediction_id FROM labels))"
-        for condition, most in ((f"NOT {picked}", self._max_rows), (picked, self._max_points)):
-            surplus = int(db.execute(f"SELECT count(*) FROM predictions WHERE {condition}").fetchone()[0]) - most
-            if surplus <= 0:
-                continue
-            gone = db.execute(
-                f"SELECT seq, id, input_ref FROM predictions WHERE {condition} ORDER BY seq LIMIT ?", (min(surplus, _TRIM_MOST),)
-            ).fetchall()
-            ids = [(row["id"],) for row in gone]
-            db.executemany("DELETE FROM predictions WHERE id = ?", ids)
-            db.executemany("DELETE FROM picks WHERE prediction_id = ?", ids)
-            db.executemany("DELETE FROM labels WHERE prediction_id = ?", ids)
-            db.executemany(
-                "DELETE FROM inputs WHERE ref = ? AND NOT EXISTS (SELECT 1 FROM predictions WHERE input_ref = ref)",
-                [(row["input_ref"],) for row in gone],
+        points = "SELECT prediction_id FROM picks UNION SELECT prediction_id FROM labels"
+        last = int(db.execute("SELECT max(seq) FROM predictions").fetchone()[0] or 0)
+        gone = db.execute(
+            f"SELECT id, input_ref FROM predictions WHERE seq <= ? AND id NOT IN ({points}) ORDER BY seq LIMIT ?",
+            (last - self._max_rows, _TRIM_MOST),
+        ).fetchall()
+        surplus = int(db.execute(f"SELECT count(*) FROM ({points})").fetchone()[0]) - self._max_points
+        if surplus > 0:
+            # what waits for its prediction is as old as its arrival
+            db.execute(
+                "DELETE FROM labels WHERE prediction_id IN (SELECT prediction_id FROM labels WHERE prediction_id NOT IN"
+                " (SELECT id FROM predictions) ORDER BY received LIMIT ?)",
+                (min(surplus, _TRIM_MOST),),
             )
-        db.execute(
-            "DELETE FROM labels WHERE prediction_id IN (SELECT prediction_id FROM labels WHERE prediction_id NOT IN"
-            " (SELECT id FROM predictions) ORDER BY received DESC LIMIT -1 OFFSET ?)",
-            (self._max_points,),
+            gone += db.execute(
+                f"SELECT id, input_ref FROM predictions WHERE id IN ({points}) ORDER BY seq LIMIT ?", (min(surplus, _TRIM_MOST),)
+            ).fetchall()
+        ids = [(row["id"],) for row in gone]
+        for statement in ("predictions WHERE id = ?", "picks WHERE prediction_id = ?", "labels WHERE prediction_id = ?"):
+            db.executemany(f"DELETE FROM {statement}", ids)
+        db.executemany(
+            "DELETE FROM inputs WHERE ref = ? AND NOT EXISTS (SELECT 1 FROM predictions WHERE input_ref = ref)",
+            [(row["input_ref"],) for row in gone],
         )
 
 

@@ -1,45 +1,64 @@
-"""The model server: one model behind the Open Inference Protocol v2 over HTTP."""
+"""The model server: one model behind the Open Inference Protocol v2 over HTTP.
 
-from pydantic import Field
+Alone: `python -m autonomic.workflows.serving.server CONFIG.json`, where the file holds a `ServerConfig`; it prints
+`{"port": N}` when it is ready, and drains on SIGTERM.
+"""
 
-from autonomic.seams.state import Role
-from autonomic.seams.word import Word
+import asyncio
+import contextlib
+import hmac
+import json
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
+import uvicorn
+from pydantic import ValidationError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
 
-class ServerConfig(Word):
-    """One replica. Durations are seconds.
+from autonomic.seams.errors import Permanent, Retryable
+from autonomic.workflows.serving import oip
+from autonomic.workflows.serving.batcher import Answer, Batcher
+from autonomic.workflows.serving.config import ServerConfig
+from autonomic.workflows.serving.model import LoadedModel, load_model
+from autonomic.workflows.serving.predictions import PredictionLog
+from autonomic.workflows.serving.server_metrics import ServerMetrics, request_start
+from autonomic.workflows.serving.worker import ModelFailed, Worker
 
-    `name` is the model's name in URLs (the service's name), `model` what is served (`models:/mnist/3`), `model_version` its
-    version ("3"), `model_folder` the folder with model.json. `max_in_flight` requests are worked on at a time, `max_waiting`
-    more wait here, and those after them get 503. `predictions` is the log's file ("" keeps none). `python_path` is put before
-    sys.path, for the architecture's class. `token` asks callers of infer for a bearer token ("" does not).
-    """
+__all__ = ["ModelServer", "ServerConfig", "main"]
 
-    workflow: str
-    service: str
-    role: Role = "champion"
-    name: str
-    model: str
-    model_version: str
-    model_folder: str
-    address: str = "127.0.0.1"
-    port: int = Field(default=0, ge=0, le=65535)
-    max_batch_size: int = Field(default=1, ge=1)
-    max_wait_seconds: float = Field(default=0.0, ge=0)
-    max_in_flight: int = Field(default=1, ge=1)
-    max_waiting: int = Field(default=64, ge=0)
-    device_time_seconds: float = Field(default=0.0, ge=0)
-    max_body_bytes: int = Field(default=16 * 2**20, ge=1)
-    token: str = Field(default="", repr=False)
-    predictions: str = ""
-    python_path: tuple[str, ...] = ()
-    threads: int = Field(default=1, ge=1)
+_START_SECONDS = 30.0
+_BACKLOG = 512
+# longer than the front keeps an idle connection, so that it is the front that closes it
+_KEEP_ALIVE_SECONDS = 75
+_EXTENSIONS = ["binary_tensor_data", "classification"]
 
 
 class ModelServer:
     """Serves one model from a thread with an event loop of its own."""
 
-    def __init__(self, config: ServerConfig) -> None: ...
+    def __init__(self, config: ServerConfig) -> None:
+        self._config = config
+        self._metrics = ServerMetrics(config)
+        self._draining = False
+        self._busy = 0
+        self._waiting = 0
+        self._server: _Uvicorn | None = None
+        self._thread: threading.Thread | None = None
+        self._log: PredictionLog | None = None
+        self._model: LoadedModel
+        self._batcher: Batcher
+        self._admission: asyncio.Semaphore
 
     def start(self) -> int:
         """Loads the model, listens, and returns the port; the server is ready then.
@@ -47,12 +66,253 @@ class ModelServer:
         Raises:
             Permanent: the model folder, the log or the port cannot be used.
         """
+        config = self._config
+        sys.path[:0] = [folder for folder in config.python_path if folder not in sys.path]
+        self._model = load_model(config.model_folder)
+        import torch
+
+        torch.set_num_threads(config.threads)
+        if config.predictions:
+            self._log = PredictionLog(config.predictions)
+        listener = _listen(config.address, config.port)
+        port = int(listener.getsockname()[1])
+        settings = uvicorn.Config(
+            self._app(),
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            lifespan="on",
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            server_header=False,
+            date_header=False,
+        )
+        self._server = _Uvicorn(settings)
+        self._thread = threading.Thread(target=self._server.run, args=([listener],), daemon=True, name=f"model-server-{port}")
+        self._thread.start()
+        if not self._server.listening.wait(_START_SECONDS):
+            raise Permanent(f"the model server did not listen on {config.address}:{port} within {_START_SECONDS:g} s")
+        return port
 
     def alive(self) -> bool:
         """Whether it still serves."""
+        return self._thread is not None and self._thread.is_alive()
 
     def drain(self, timeout_seconds: float) -> bool:
-        """Says "not ready", refuses new requests, finishes those it has, and stops; False where some were cut off."""
+        """Says "not ready", finishes the requests that it has and those that still come, and stops.
+
+        Returns:
+            False where some were cut off because the time was over.
+        """
+        self._draining = True
+        if self._server is None or self._thread is None:
+            return True
+        deadline = time.monotonic() + timeout_seconds
+        while self._busy and time.monotonic() < deadline:
+            time.sleep(0.01)
+        finished = self._busy == 0
+        self._server.should_exit = True
+        self._server.force_exit = not finished
+        self._thread.join(max(5.0, deadline - time.monotonic()))
+        if self._log is not None:
+            self._log.close()
+        return finished
 
     def stop(self) -> None:
         """Stops at once: `drain(0)`."""
+        self.drain(0.0)
+
+    def _app(self) -> Starlette:
+        model = "/v2/models/{name}"
+        routes = [
+            Route("/v2", self._server_metadata),
+            Route("/v2/health/live", self._live),
+            Route("/v2/health/ready", self._ready),
+            Route("/metrics", self._exposition),
+        ]
+        for path in (model, model + "/versions/{version}"):
+            routes += [
+                Route(path, self._model_metadata),
+                Route(path + "/ready", self._model_ready),
+                Route(path + "/infer", self._infer, methods=["POST"]),
+            ]
+        return Starlette(routes=routes, lifespan=self._lifespan, exception_handlers={HTTPException: _http_error, Exception: _failure})
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        config = self._config
+        with ThreadPoolExecutor(1, thread_name_prefix="inference") as executor:
+            worker = Worker(config, self._model, self._log, self._metrics)
+            self._batcher = Batcher(worker, executor, config.max_batch_size, config.max_wait_seconds)
+            self._admission = asyncio.Semaphore(config.max_in_flight)
+            running = asyncio.create_task(self._batcher.run())
+            yield
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+
+    async def _server_metadata(self, _request: Request) -> Response:
+        from autonomic import __version__
+
+        return _json({"name": "autonomic", "version": __version__, "extensions": _EXTENSIONS})
+
+    async def _live(self, _request: Request) -> Response:
+        return _json({"live": True})
+
+    async def _ready(self, _request: Request) -> Response:
+        return _json({"ready": not self._draining}, 503 if self._draining else 200)
+
+    async def _model_ready(self, request: Request) -> Response:
+        self._check_model(request)
+        return _json({"name": self._config.name, "ready": not self._draining}, 503 if self._draining else 200)
+
+    async def _model_metadata(self, request: Request) -> Response:
+        self._check_model(request)
+        file = self._model.file
+        return _json(oip.metadata(self._config.name, self._config.model_version, file.inputs, file.served_outputs))
+
+    async def _exposition(self, _request: Request) -> Response:
+        return Response(self._metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def _infer(self, request: Request) -> Response:
+        start = request_start(request.headers.get("x-request-start"))
+        self._busy += 1
+        try:
+            response = await self._answer(request)
+        except HTTPException as error:
+            response = _json({"error": error.detail}, error.status_code, error.headers)
+        except ClientDisconnect:
+            # nobody reads this; 499 is what proxies count for it
+            response = _json({"error": "the client went away"}, 499)
+        finally:
+            self._busy -= 1
+        self._metrics.count(response.status_code)
+        if response.status_code == 200:
+            self._metrics.duration.observe(time.time() - start)
+        return response
+
+    async def _answer(self, request: Request) -> Response:
+        self._authorise(request)
+        self._check_model(request)
+        body = await self._body(request)
+        file = self._model.file
+        try:
+            asked = oip.decode_request(body, request.headers.get(oip.HEADER_LENGTH), file.inputs, file.served_outputs)
+        except oip.BadRequest as error:
+            raise HTTPException(400, str(error)) from error
+        answer = await self._admitted(asked)
+        # the protocol's parameters hold no lists
+        parameters = {"prediction_ids": ",".join(answer.ids)} if answer.ids else {}
+        data, header_length = oip.encode_response(self._config.name, self._config.model_version, asked, answer.outputs, parameters)
+        if header_length is None:
+            return Response(data, media_type="application/json")
+        return Response(data, media_type="application/octet-stream", headers={oip.HEADER_LENGTH: str(header_length)})
+
+    async def _admitted(self, asked: oip.InferRequest) -> Answer:
+        if self._admission.locked() and self._waiting >= self._config.max_waiting:
+            raise HTTPException(503, f"{self._waiting} requests wait here already; try again later", {"Retry-After": "1"})
+        self._waiting += 1
+        self._metrics.queue.set(self._waiting)
+        try:
+            await self._admission.acquire()
+        finally:
+            self._waiting -= 1
+            self._metrics.queue.set(self._waiting)
+        self._metrics.in_flight.inc()
+        try:
+            return await self._batcher.infer(asked.id, asked.inputs, asked.rows)
+        except Retryable as error:
+            raise HTTPException(503, str(error), {"Retry-After": "1"}) from error
+        except ModelFailed as error:
+            raise HTTPException(500, str(error)) from error
+        finally:
+            self._metrics.in_flight.dec()
+            self._admission.release()
+
+    def _authorise(self, request: Request) -> None:
+        if not self._config.token:
+            return
+        given = request.headers.get("authorization", "")
+        if not hmac.compare_digest(given.encode(), f"Bearer {self._config.token}".encode()):
+            raise HTTPException(401, "this service asks for a bearer token of its own", {"WWW-Authenticate": "Bearer"})
+
+    def _check_model(self, request: Request) -> None:
+        name, version = request.path_params["name"], request.path_params.get("version", self._config.model_version)
+        if name != self._config.name:
+            raise HTTPException(404, f"there is no model {name!r} here; this server has {self._config.name!r}")
+        if version != self._config.model_version:
+            raise HTTPException(404, f"there is no version {version!r} of {name!r} here; this server has {self._config.model_version!r}")
+
+    async def _body(self, request: Request) -> bytes:
+        if request.headers.get("content-encoding", "identity") != "identity":
+            raise HTTPException(415, "a compressed body is not understood here; send it as it is")
+        most = self._config.max_body_bytes
+        parts: list[bytes] = []
+        size = 0
+        async for part in request.stream():
+            size += len(part)
+            if size > most:
+                raise HTTPException(413, f"the body is larger than {most} bytes, the most that is taken", {"Connection": "close"})
+            parts.append(part)
+        return b"".join(parts)
+
+
+class _Uvicorn(uvicorn.Server):
+    """Says when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+
+def _listen(address: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((address, port))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise Permanent(f"the model server cannot listen on {address}:{port}: {error.strerror}") from error
+    listener.set_inheritable(False)
+    return listener
+
+
+def _json(document: dict[str, Any], status: int = 200, headers: Any = None) -> Response:
+    return Response(json.dumps(document, separators=(",", ":")), status, headers, "application/json")
+
+
+async def _http_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _json({"error": error.detail}, error.status_code, error.headers)
+
+
+async def _failure(_request: Request, error: Exception) -> Response:
+    return _json({"error": f"the model server failed: {type(error).__name__}"}, 500)
+
+
+def main(arguments: list[str]) -> int:
+    """Serves what the configuration file says until SIGTERM or SIGINT."""
+    if len(arguments) != 1:
+        print("usage: python -m autonomic.workflows.serving.server CONFIG.json", file=sys.stderr)
+        return 2
+    leave = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: leave.set())
+    try:
+        server = ModelServer(ServerConfig.model_validate_json(Path(arguments[0]).read_text()))
+        port = server.start()
+    except (OSError, ValidationError, Permanent) as error:
+        print(f"the model server does not start: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps({"port": port}), flush=True)
+    while server.alive() and not leave.wait(1.0):
+        pass
+    return 0 if leave.is_set() and server.drain(30.0) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
