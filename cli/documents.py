@@ -9,11 +9,11 @@ from autonomic.cli.options import HomeOption, NothingRuns, Output, OutputOption
 
 if TYPE_CHECKING:
     from autonomic.cli.client import Client
-    from autonomic.strategies.validation import Specs
     from autonomic.workflows.spec.workflow import Workflow
 
 PathsArgument = Annotated[list[Path], typer.Argument(help="YAML files, or folders with *.yaml and *.yml files.", metavar="PATH...")]
 APPLY_SECONDS = 600.0
+UPLOAD_SECONDS = 120.0
 
 
 def register(app: typer.Typer) -> None:
@@ -128,27 +128,23 @@ def diff(
 
 def _send(client: "Client", paths: list[Path], *, prune: bool, dry_run: bool) -> dict[str, Any]:
     from autonomic.cli.output import working
+    from autonomic.cli.packages import package_of
     from autonomic.strategies.validation import load_specs
+    from autonomic.workflows.batch.packages import digest_of
 
     known = [] if prune else in_force(client)
     specs = load_specs(paths, prometheus_url=client.settings.prometheus_url or None, known_workflows=known)
     with working("Packing code"):
-        packages = _packages(client, specs)
+        packages = {workflow.name: package_of(workflow, specs.folders[workflow.name]) for workflow in specs.workflows}
+    if not dry_run:
+        with working("Sending code"):
+            for content in filter(None, packages.values()):
+                client.post("planner", "/v1/packages", content=content, timeout=UPLOAD_SECONDS)
     documents = [model.model_dump(mode="json", by_alias=True) for model in (*specs.workflows, *specs.strategies)]
-    body = {"documents": documents, "packages": packages, "prune": prune, "dry_run": dry_run}
+    digests = {name: digest_of(content) if content else "" for name, content in packages.items()}
+    body = {"documents": documents, "packages": digests, "prune": prune, "dry_run": dry_run}
     with working("Comparing" if dry_run else "Applying"):
         return client.post("planner", "/v1/diff" if dry_run else "/v1/apply", body, timeout=APPLY_SECONDS)
-
-
-def _packages(client: "Client", specs: "Specs") -> dict[str, str]:
-    """Uploads the code of each workflow and returns the digests."""
-    from autonomic.cli.packages import pack
-
-    digests: dict[str, str] = {}
-    for workflow in specs.workflows:
-        content = pack(workflow, specs.folders[workflow.name])
-        digests[workflow.name] = client.post("planner", "/v1/packages", content=content, timeout=120)["digest"] if content else ""
-    return digests
 
 
 def in_force(client: "Client") -> list["Workflow"]:

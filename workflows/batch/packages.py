@@ -9,6 +9,7 @@ import shutil
 import stat
 import subprocess
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,29 +24,39 @@ _LEFT_OUT_SUFFIXES = {".pyc", ".pyo"}
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def pack(folder: Path) -> bytes:
-    """The files below `folder` as a zip whose bytes depend on nothing but them and their git commit.
+def pack(folder: Path | None, modules: Iterable[Path] = ()) -> bytes:
+    """The files below `folder` (None: no folder) and Python modules or packages from elsewhere, as a zip.
 
-    Hidden files, byte code, virtual environments and links are left out.
+    Its bytes depend on nothing but them and the folder's git commit. Hidden files, byte code, virtual environments and
+    links are left out.
 
     Raises:
         Permanent: there is too much; says what to do.
     """
+    files = {path.relative_to(folder).as_posix(): path for path in _code_files(folder)} if folder else {}
+    for module in modules:
+        inside = _code_files(module) if module.is_dir() else [module]
+        files |= {path.relative_to(module.parent).as_posix(): path for path in inside}
+    sizes = {name: path.stat().st_size for name, path in files.items()}
+    if sum(sizes.values()) > MAX_UNPACKED_BYTES or len(files) > MAX_FILES:
+        largest = max(sizes, key=lambda name: sizes[name])
+        raise Permanent(
+            f"{folder or 'the code'} is too much to send as code: {len(files)} files of {sum(sizes.values()) / 2**20:.0f} MiB, at most "
+            f"{MAX_FILES} of {MAX_UNPACKED_BYTES // 2**20} MiB are taken; the largest is {largest}. "
+            "Keep the YAML file and its modules in a folder of their own, and data elsewhere"
+        )
     buffer = io.BytesIO()
-    size = count = 0
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in _code_files(folder):
-            data = path.read_bytes()
-            size += len(data)
-            count += 1
-            if size > MAX_UNPACKED_BYTES or count > MAX_FILES:
-                raise Permanent(
-                    f"{folder} is too much to send as code (more than {MAX_UNPACKED_BYTES // 2**20} MiB or {MAX_FILES} files); "
-                    "keep the YAML file and its modules in a folder of their own, and data elsewhere"
-                )
-            _add(archive, path.relative_to(folder).as_posix(), data)
-        _add(archive, ABOUT, json.dumps(git_state(folder), sort_keys=True).encode())
-    return buffer.getvalue()
+        for name, path in files.items():
+            _add(archive, name, path.read_bytes())
+        if folder:
+            _add(archive, ABOUT, json.dumps(git_state(folder), sort_keys=True).encode())
+    package = buffer.getvalue()
+    if len(package) > MAX_PACKAGE_BYTES:
+        raise Permanent(
+            f"{folder or 'the code'} packs to {len(package)} bytes; at most {MAX_PACKAGE_BYTES} are taken. Keep data elsewhere"
+        )
+    return package
 
 
 def digest_of(package: bytes) -> str:
