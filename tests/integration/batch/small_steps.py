@@ -78,3 +78,10 @@ def slow(marker: str, seconds: float) -> dict[str, Any]:
 
 def quadratic(x: float, shift: float = 0.0) -> dict[str, float]:
     return {"score": -((x - 3.0) ** 2) + shift}
+
+
+def slow_quadratic(x: float, seconds: float, marker: str) -> dict[str, float]:
+    time.sleep(seconds)
+    with Path(marker).open("a") as file:
+        file.write("x")
+    return {"score": -((x - 3.0) ** 2)}
