@@ -40,7 +40,7 @@ def _champion_pids(world: World) -> set[int]:
     return {
         connection.pid
         for connection in psutil.net_connections("tcp")
-        if connection.pid and connection.status == psutil.CONN_LISTEN and connection.laddr.port in ports
+        if connection.pid and connection.status == psutil.CONN_LISTEN and ports.intersection(connection.laddr[1:2])
     }
 
 

@@ -1,0 +1,53 @@
+"""`make benchmarks`: runs the experiments one after the other and writes one report."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.autoscaling import experiment as autoscaling
+from benchmarks.claims import Claim
+from benchmarks.overhead import experiment as overhead
+from benchmarks.reaction import experiment as reaction
+from benchmarks.report import Report
+
+ROOT = Path(__file__).parents[1]
+EXPERIMENTS: dict[str, Callable[[Report, Path, int], list[Claim]]] = {
+    "overhead": overhead.run,
+    "reaction": reaction.run,
+    "autoscaling": autoscaling.run,
+}
+
+
+def main(
+    experiments: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(EXPERIMENTS)}; default: all.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Repetitions of each arm, where arms are compared.")] = 5,
+    out: Annotated[Path, typer.Option(help="Folder of the report and of the results as JSON lines.")] = ROOT / "reports",
+) -> None:
+    """Measure, and end with 1 when a claim did not hold."""
+    chosen = experiments or list(EXPERIMENTS)
+    unknown = [name for name in chosen if name not in EXPERIMENTS]
+    if unknown:
+        raise typer.BadParameter(f"unknown experiments {', '.join(unknown)}; known are {', '.join(EXPERIMENTS)}")
+    console = Console()
+    report = Report("autonomic: benchmarks")
+    claims: list[Claim] = []
+    for name in chosen:
+        begin = time.time()
+        console.rule(name)
+        claims += EXPERIMENTS[name](report, out / f"{name}.jsonl", seeds)
+        console.print(f"{name} took {time.time() - begin:.0f} s")
+    table = Table("part", "claimed", "measured", "")
+    for claim in claims:
+        table.add_row(claim.part, claim.claimed, claim.measured, "[green]held[/]" if claim.held else "[red]did not hold[/]")
+    console.print(table)
+    console.print(f"Report: {report.write(out / 'benchmarks.html')}", highlight=False)
+    raise typer.Exit(0 if all(claim.held for claim in claims) else 1)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,1 @@
+"""How long it takes from a metric that satisfies a condition to the call of the platform."""
