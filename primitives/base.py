@@ -20,6 +20,10 @@ class Refused(Permanent):
         super().__init__(message)
 
 
+class Unneeded(Refused):
+    """The state that was asked for is there already."""
+
+
 class Context(Word):
     """What a primitive may look at beside its target's state; all of it is recorded with the decision.
 

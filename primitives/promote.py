@@ -4,7 +4,7 @@ import math
 from typing import ClassVar
 
 from autonomic.primitives.arguments import PromoteArguments
-from autonomic.primitives.base import Context, Layer, Refused, put_back
+from autonomic.primitives.base import Context, Layer, Refused, Unneeded, put_back
 from autonomic.primitives.models import QUARANTINED, aliases, describe_registry, registered_model, registry_change
 from autonomic.seams.plan import Change, Irreversible, Outcome
 from autonomic.seams.state import ModelVersion, State
@@ -35,7 +35,7 @@ class Promote:
         if candidate.tags.get(QUARANTINED):
             raise Refused(f"promote: version {candidate.version} of {model} is quarantined: {candidate.tags[QUARANTINED]}")
         if champion is not None and champion.version == candidate.version:
-            raise Refused(f"promote: version {candidate.version} of {model} is the champion already")
+            raise Unneeded(f"promote: version {candidate.version} of {model} is the champion already")
         fault = judge(candidate, args.margin, args.tolerance)
         if fault:
             away = {args.from_: ""} if args.from_ not in ("champion", "backup") else {}

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from autonomic.primitives.arguments import RerouteArguments
-from autonomic.primitives.base import Context, Layer, Refused, put_back, role, service
+from autonomic.primitives.base import Context, Layer, Refused, Unneeded, put_back, role, service
 from autonomic.seams.plan import Change, Irreversible, Outcome
 from autonomic.seams.state import State
 
@@ -25,7 +25,7 @@ class Reroute:
             role(found, name, state.target)
         weights = _shares(named, {name: found.weights.get(name, 0) for name in found.roles})
         if weights == {name: found.weights.get(name, 0) for name in weights}:
-            raise Refused(f"reroute: {state.target} has {_list(weights)} already")
+            raise Unneeded(f"reroute: {state.target} has {_list(weights)} already")
         return (Change(key=context.key(), primitive=self.name, target=state.target, to={"weights": weights}, expect=state.revision),)
 
     def revert(self, outcome: Outcome) -> Change | Irreversible:

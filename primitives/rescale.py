@@ -4,7 +4,7 @@ import math
 from typing import ClassVar
 
 from autonomic.primitives.arguments import Requirement, RescaleArguments
-from autonomic.primitives.base import Context, Layer, Refused, put_back, role, service
+from autonomic.primitives.base import Context, Layer, Refused, Unneeded, put_back, role, service
 from autonomic.seams.plan import Change, Irreversible, Outcome
 from autonomic.seams.state import State
 
@@ -31,7 +31,7 @@ class Rescale:
         replicas = min(found.max_replicas, max(low, asked))
         if replicas == wanted:
             bound = f"; its bounds are {low} to {found.max_replicas}" if replicas != asked else ""
-            raise Refused(f"rescale: the {args.role} of {state.target} has {wanted} replicas already{bound}")
+            raise Unneeded(f"rescale: the {args.role} of {state.target} has {wanted} replicas already{bound}")
         to = {"role": args.role, "replicas": replicas}
         return (Change(key=context.key(), primitive=self.name, target=state.target, to=to, expect=state.revision),)
 

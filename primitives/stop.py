@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from autonomic.primitives.arguments import StopArguments
-from autonomic.primitives.base import Context, Layer, Refused
+from autonomic.primitives.base import Context, Layer, Refused, Unneeded
 from autonomic.seams.plan import Change, Irreversible, Outcome
 from autonomic.seams.state import FINISHED, State
 
@@ -21,7 +21,7 @@ class Stop:
         if args.run is not None and args.run not in active:
             raise Refused(f"stop: {state.target} has no active run {args.run!r}; active are {', '.join(active) or 'none'}")
         if not active:
-            raise Refused(f"stop: {state.target} has no active run")
+            raise Unneeded(f"stop: {state.target} has no active run")
         to = {"run_ids": [args.run] if args.run is not None else active}
         return (Change(key=context.key(), primitive=self.name, target=state.target, to=to),)
 

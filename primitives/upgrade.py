@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from autonomic.primitives.arguments import UpgradeArguments
-from autonomic.primitives.base import Context, Layer, Refused, put_back, resolve_model, service
+from autonomic.primitives.base import Context, Layer, Unneeded, put_back, resolve_model, service
 from autonomic.seams.plan import Change, Irreversible, Outcome
 from autonomic.seams.state import State
 
@@ -22,7 +22,7 @@ class Upgrade:
         models = {role: resolve_model(uri, context) for role, uri in wanted.items()}
         changed = {role: uri for role, uri in models.items() if role not in found.roles or found.roles[role].model != uri}
         if not changed:
-            raise Refused(f"upgrade: {state.target} has {_list(models)} already")
+            raise Unneeded(f"upgrade: {state.target} has {_list(models)} already")
         return (Change(key=context.key(), primitive=self.name, target=state.target, to={"models": changed}, expect=state.revision),)
 
     def revert(self, outcome: Outcome) -> Change | Irreversible:

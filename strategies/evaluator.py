@@ -26,14 +26,13 @@ class Breach(Word):
     """What is known of the condition, for one label value. Times are seconds since the epoch.
 
     `holds` is the last judgement. `since`: it holds without a break since then. `firing`: the breach has begun and is
-    not cleared. `fired_at` is its last event, `fired_before` the one before that (for readings `since: fired`).
+    not cleared. `fired_at` is its last event.
     """
 
     holds: bool | None = None
     since: float | None = None
     firing: bool = False
     fired_at: float | None = None
-    fired_before: float | None = None
 
 
 class EvaluatorState(Word):
@@ -105,7 +104,7 @@ def _every(on: On) -> float:
 def _step(strategy: Strategy, breach: Breach, values: Mapping[str, Reading], now: float) -> tuple[Breach, bool]:
     spec = strategy.spec
     if spec.when is None:
-        return Breach(holds=True, since=now, fired_at=now, fired_before=breach.fired_at), True
+        return Breach(holds=True, since=now, fired_at=now), True
     holds = Condition.compile(spec.when, spec.readings).judge(values)
     since = (breach.since if breach.since is not None else now) if holds else None
     firing = breach.firing and not _cleared(strategy, holds, values)
@@ -115,7 +114,7 @@ def _step(strategy: Strategy, breach: Breach, values: Mapping[str, Reading], now
         fires = bool(firing and holds and breach.fired_at is not None and now - breach.fired_at >= refire_seconds(strategy) - _TICK)
     if not fires:
         return breach.model_copy(update={"holds": holds, "since": since, "firing": firing}), False
-    return Breach(holds=holds, since=since, firing=True, fired_at=now, fired_before=breach.fired_at), True
+    return Breach(holds=holds, since=since, firing=True, fired_at=now), True
 
 
 def _cleared(strategy: Strategy, holds: bool | None, values: Mapping[str, Reading]) -> bool:

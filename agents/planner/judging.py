@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from autonomic.primitives import gate
 from autonomic.primitives.arguments import ARGUMENTS
-from autonomic.primitives.base import Context, Refused
+from autonomic.primitives.base import Context, Refused, Unneeded
 from autonomic.primitives.gate import Proposal, Snapshot
 from autonomic.primitives.table import PRIMITIVES
 from autonomic.seams.decision import Action, Decision, DecisionRecord, Guard, Verdict
@@ -150,8 +150,9 @@ def _gated(
 
 
 def plan_actions(decision: Decision, cause: str, plan_id: str, readings: Mapping[str, Reading], world: World) -> Planned:
-    """The changes of all actions, numbered through. One action that is refused refuses all."""
+    """The changes of all actions, numbered through. One that is refused refuses all; one that is not needed is left out."""
     changes: list[Change] = []
+    needless: list[str] = []
     for action in decision.actions:
         context = Context(
             plan=plan_id,
@@ -166,11 +167,13 @@ def plan_actions(decision: Decision, cause: str, plan_id: str, readings: Mapping
         )
         try:
             changes += _plan_action(action, context, world.snapshot.states)
+        except Unneeded as unneeded:
+            needless.append(str(unneeded))
         except Refused as refused:
             return Planned(refused.instead, str(refused))
         except ValidationError as invalid:
             return Planned((), f"{action.primitive}: its arguments {action.args!r} are not valid: {invalid.errors()[0]['msg']}")
-    return Planned(_expecting_once(changes))
+    return Planned(_expecting_once(changes), "" if changes else "; ".join(needless))
 
 
 def _plan_action(action: Action, context: Context, states: Mapping[str, State]) -> tuple[Change, ...]:

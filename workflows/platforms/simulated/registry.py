@@ -61,7 +61,7 @@ class SimulatedRegistry:
         before = {
             "model": model,
             "aliases": {alias: aliases.get(alias, "") for alias in change.to["aliases"]},
-            "tags": {version: {tag: versions[version].get(tag, "") for tag in given} for version, given in tags.items()},
+            "tags": {version: {tag: versions[version].get(tag) for tag in given} for version, given in tags.items()},
         }
         for alias, version in change.to["aliases"].items():
             aliases.pop(alias, None)
