@@ -1,9 +1,10 @@
 """Fixtures that start the real parts once for all tests that need them."""
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -41,6 +42,75 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator["RayCluste
         else:
             os.environ[name] = value
     cluster.stop()
+
+
+class LightHost:
+    """The host of a real cluster whose replicas are real Serve replicas with a server that needs no model (tests/light)."""
+
+    def __init__(self, home: Path, address: str) -> None:
+        from autonomic.workflows.embedded.processes import free_port
+        from autonomic.workflows.platforms.ray.client import RayPlatform
+        from autonomic.workflows.platforms.ray.settings import HostSettings
+        from autonomic.workflows.platforms.ray.start_host import start_host
+
+        self.settings = HostSettings(
+            home=home,
+            token="light",
+            port=free_port(),
+            server="light_server:LightServer",
+            python_path=(str(Path(__file__).parent / "light"),),
+        )
+        start_host(self.settings, address)
+        self.platform = RayPlatform(self.settings.url, self.settings.token)
+
+    @property
+    def actor(self) -> Any:
+        import ray
+
+        return ray.get_actor("autonomic-host", "autonomic")
+
+    def kill(self) -> None:
+        """Ends the host's process with SIGKILL; Ray starts it again."""
+        import signal
+
+        import ray
+
+        os.kill(ray.get(self.actor.pid.remote(), timeout=60), signal.SIGKILL)
+
+    def wait(self, within_seconds: float = 60) -> None:
+        """Returns when the host answers."""
+        import httpx
+
+        deadline = time.monotonic() + within_seconds
+        while True:
+            try:
+                if httpx.get(f"{self.settings.url}/healthz", timeout=2, trust_env=False).status_code == 200:
+                    return
+            except httpx.HTTPError:
+                assert time.monotonic() < deadline, "the host did not come back"
+            time.sleep(0.02)
+
+    def model(self, name: str) -> str:
+        """The address of a model folder that the light server takes."""
+        folder = self.settings.home / "light-models" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "model.json").write_text("{}")
+        return f"file://{folder}"
+
+    def close(self) -> None:
+        import ray
+
+        self.platform.close()
+        ray.get(self.actor.stop.remote(), timeout=60)
+        ray.kill(self.actor)
+
+
+@pytest.fixture(scope="session")
+def light_host(ray_cluster: "RayCluster", tmp_path_factory: pytest.TempPathFactory) -> Iterator[LightHost]:
+    """A real host on the cluster; tests use workflows of their own in it."""
+    host = LightHost(tmp_path_factory.mktemp("light-host"), ray_cluster.address)
+    yield host
+    host.close()
 
 
 @pytest.fixture(scope="session")

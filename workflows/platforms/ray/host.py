@@ -18,7 +18,6 @@ class RayHost:
 
     def __init__(self, settings: dict[str, Any]) -> None:
         import ray
-        from ray import serve
 
         from autonomic.workflows.batch.cluster_store import ClusterStore
         from autonomic.workflows.platforms.ray.api import ApiServer, create_app
@@ -32,7 +31,6 @@ class RayHost:
 
         given = HostSettings.model_validate(settings)
         given.folder.mkdir(parents=True, exist_ok=True)
-        serve.start(proxy_location="Disabled")
         store = ClusterStore(NAMESPACE)
         node = ray.get_runtime_context().get_node_id()
         self._host = Host(

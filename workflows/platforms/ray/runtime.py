@@ -65,7 +65,12 @@ class Host:
         self._lose_dead_processes()
         self.services.route_all()
         self._keeper.start()
-        threading.Thread(target=self.intents.recover, daemon=True, name="recovery").start()
+        threading.Thread(target=self._recover, daemon=True, name="recovery").start()
+
+    def _recover(self) -> None:
+        # also brings Serve's client in, which takes a second; the first change need not wait for it
+        self._apps.states()
+        self.intents.recover()
 
     def close(self) -> None:
         """Ends all that the host started: applications, detectors, the front. What the store holds stays."""

@@ -1,5 +1,6 @@
 """Serve applications, one deployment each, without Serve's HTTP proxy; nothing here touches an application that it was not asked for."""
 
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -54,6 +55,7 @@ class ServeApps:
     def __init__(self, replica_class: type) -> None:
         self._replica_class = replica_class
         self._controller: Any = None
+        self._lock = threading.Lock()
 
     def create(self, name: str, spec: AppSpec, replicas: int) -> None:
         state = self.states().get(name)
@@ -131,10 +133,11 @@ class ServeApps:
                 time.sleep(0.2)
 
     def _find_controller(self) -> Any:
-        if self._controller is None:
-            from ray import serve
-            from ray.serve.context import _get_global_client
+        with self._lock:
+            if self._controller is None:
+                from ray import serve
+                from ray.serve.context import _get_global_client
 
-            serve.start(proxy_location="Disabled")
-            self._controller = _get_global_client()._controller  # pyright: ignore[reportOptionalMemberAccess]
-        return self._controller
+                serve.start(proxy_location="Disabled")
+                self._controller = _get_global_client()._controller  # pyright: ignore[reportOptionalMemberAccess]
+            return self._controller

@@ -1,0 +1,117 @@
+"""The platforms that the contract suite runs against."""
+
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import pytest
+
+from autonomic.seams.clock import VirtualClock
+from autonomic.seams.plan import Change, Outcome
+from autonomic.seams.platform import Platform
+from autonomic.seams.state import ServiceState
+from autonomic.workflows.platforms.simulated import Batch, SimulatedPlatform
+
+
+class Case(Protocol):
+    """A platform with two models, `old` and `new`, and `missing`, which is not there."""
+
+    platform: Platform
+    old: str
+    new: str
+    missing: str
+
+    def wait_until(self, condition: Callable[[], bool]) -> None: ...
+
+    def restart(self) -> None:
+        """The writer of the platform dies and comes back, where it is a process of its own."""
+        ...
+
+
+class SimulatedCase:
+    old, new, missing = "models:/digits/1", "models:/digits/2", "models:/digits/77"
+
+    def __init__(self) -> None:
+        self.clock = VirtualClock()
+        self.platform = SimulatedPlatform(self.clock, batches={"job": Batch(seconds=60)})
+        self.platform.registry.register("digits")
+        self.platform.registry.register("digits")
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        for _ in range(600):
+            if condition():
+                return
+            self.clock.advance(0.1)
+        raise AssertionError("not within a virtual minute")
+
+    def restart(self) -> None:
+        return
+
+
+class RayCase:
+    missing = "file:///nowhere/at/all"
+
+    def __init__(self, host: Any) -> None:
+        self.host = host
+        self.platform = host.platform
+        self.old, self.new = host.model("old"), host.model("new")
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < deadline, "not within a minute"
+            time.sleep(0.05)
+
+    def restart(self) -> None:
+        self.host.kill()
+        self.host.wait()
+
+
+class Deployed:
+    """A case with the workflow `web` in service, and shorter words for what the tests do with it."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.platform = case.platform
+        self._keys = 0
+        self.spec = self.online("web")
+        assert self.apply("deploy", "web", {"spec": self.spec, "package": ""}).status == "done"
+
+    def online(self, name: str, **service: Any) -> dict[str, Any]:
+        """The document of an online workflow with the service `api`: a champion, a canary and a backup."""
+        models = {"model": self.case.old, "canary": self.case.old, "backup": self.case.old}
+        api = {"name": "api", **models, "replicas": {"min": 1, "max": 3}, "log": False, **service}
+        return self._document(name, {"type": "online", "services": [api]})
+
+    def batch(self, name: str = "job") -> dict[str, Any]:
+        """The document of a batch workflow with one step that takes long."""
+        return self._document(name, {"type": "batch", "steps": [{"name": "work", "command": ["sleep", "300"]}]})
+
+    def _document(self, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+        return {"apiVersion": "autonomic.dev/v1alpha1", "kind": "Workflow", "metadata": {"name": name}, "spec": spec}
+
+    def change(self, primitive: str, target: str, to: dict[str, Any], expect: int | None = None) -> Change:
+        self._keys += 1
+        return Change(key=f"contract.{self._keys}", primitive=primitive, target=target, to=to, expect=expect)
+
+    def apply(self, primitive: str, target: str, to: dict[str, Any], fence: int = 1, expect: int | None = None) -> Outcome:
+        return self.platform.apply(self.change(primitive, target, to, expect), fence)
+
+    def run(self, run_id: str, name: str = "job") -> dict[str, Any]:
+        """What a `run` of a batch workflow is told."""
+        return {"run_id": run_id, "workflow": name, "spec": self.batch(name), "parameters": {}, "package": "", "cause": "test"}
+
+    def revision(self, target: str = "web/api") -> int:
+        return self.platform.observe(target).revision
+
+    def service(self) -> ServiceState:
+        service = self.platform.observe("web/api").service
+        assert service is not None
+        return service
+
+
+@pytest.fixture(scope="module", params=["simulated", "ray"])
+def deployed(request: pytest.FixtureRequest) -> Deployed:
+    """Each platform in turn, with the workflow `web` in service."""
+    case: Case = SimulatedCase() if request.param == "simulated" else RayCase(request.getfixturevalue("light_host"))
+    return Deployed(case)

@@ -1,0 +1,209 @@
+"""What every platform keeps: each change does what it says, once, for the one who may, and can be taken back."""
+
+from typing import Any
+
+import pytest
+
+from autonomic.seams.plan import Outcome
+
+PRIMITIVES = {"deploy", "delete", "rescale", "reroute", "upgrade", "run", "stop", "retrain"}
+
+
+def test_it_says_what_it_can_do(deployed: Any) -> None:
+    assert deployed.platform.capabilities() >= PRIMITIVES
+
+
+def test_a_deployed_service_is_seen_as_declared(deployed: Any) -> None:
+    state = deployed.platform.observe("web/api")
+    assert state.kind == "online"
+    assert deployed.platform.observe("web").kind == "online"
+    service = deployed.service()
+    wanted = (deployed.case.old, 1)
+    assert {role: (entry.model, entry.wanted) for role, entry in service.roles.items()} == {
+        "champion": wanted,
+        "canary": wanted,
+        "backup": wanted,
+    }
+    assert service.weights == {"champion": 100, "canary": 0, "backup": 0}
+    assert (service.min_replicas, service.max_replicas) == (1, 3)
+
+
+def test_deploying_the_same_again_changes_nothing(deployed: Any) -> None:
+    before = deployed.platform.observe("web/api")
+    outcome = deployed.apply("deploy", "web", {"spec": deployed.spec, "package": ""})
+    assert outcome.status == "unchanged"
+    assert deployed.platform.observe("web/api").revision == before.revision
+
+
+# (primitive, what is wanted, what is seen of it)
+CHANGES = [
+    ("rescale", lambda case: {"role": "champion", "replicas": 2}, lambda service: service.roles["champion"].wanted),
+    ("rescale", lambda case: {"role": "backup", "replicas": 0}, lambda service: service.roles["backup"].wanted),
+    ("reroute", lambda case: {"weights": {"champion": 70, "canary": 20, "backup": 10}}, lambda service: service.weights),
+    ("upgrade", lambda case: {"models": {"canary": case.new}}, lambda service: service.roles["canary"].model),
+    ("upgrade", lambda case: {"models": {"backup": ""}}, lambda service: sorted(service.roles)),
+]
+
+
+@pytest.mark.parametrize(("primitive", "wanted", "seen"), CHANGES, ids=["rescale", "rescale-to-none", "reroute", "upgrade", "remove-role"])
+def test_a_change_is_done_once_and_its_before_takes_it_back(deployed: Any, primitive: str, wanted: Any, seen: Any) -> None:
+    to, original, revision = wanted(deployed.case), seen(deployed.service()), deployed.revision()
+    change = deployed.change(primitive, "web/api", to, expect=revision)
+
+    outcome = deployed.platform.apply(change, 1)
+    assert outcome.status == "done", outcome.detail
+    assert outcome.after == to
+    changed = seen(deployed.service())
+    assert changed != original
+    assert deployed.revision() == revision + 1
+
+    # the same key is the same change: nothing is done again, although the target has moved on
+    assert deployed.platform.apply(change, 1) == outcome
+    assert deployed.platform.lookup(change.key) == outcome
+    assert deployed.revision() == revision + 1
+
+    # wanting what is there already is no change
+    assert deployed.apply(primitive, "web/api", to).status == "unchanged"
+    assert deployed.revision() == revision + 1
+
+    assert deployed.apply(primitive, "web/api", outcome.before).status == "done"
+    assert seen(deployed.service()) == original
+    assert deployed.revision() == revision + 2
+
+
+def test_more_replicas_become_ready(deployed: Any) -> None:
+    deployed.apply("rescale", "web/api", {"role": "champion", "replicas": 2})
+    deployed.case.wait_until(lambda: deployed.service().roles["champion"].ready == 2)
+    deployed.apply("rescale", "web/api", {"role": "champion", "replicas": 1})
+    deployed.case.wait_until(lambda: deployed.service().roles["champion"].ready == 1)
+
+
+REFUSED = [
+    ("rescale", "web/api", lambda d: {"role": "champion", "replicas": 9}, "1 to 3 are allowed"),
+    ("rescale", "web/api", lambda d: {"role": "champion", "replicas": 0}, "1 to 3 are allowed"),
+    ("rescale", "web/api", lambda d: {"role": "shadow", "replicas": 1}, "no role 'shadow'"),
+    ("rescale", "web/api", lambda d: {}, "None replicas"),
+    ("rescale", "web/nothing", lambda d: {"role": "champion", "replicas": 2}, "web/nothing is not a service"),
+    ("rescale", "nothing/api", lambda d: {"role": "champion", "replicas": 2}, "nothing/api is not a service"),
+    ("reroute", "web/api", lambda d: {"weights": {"champion": 80, "canary": 30}}, "add up to 110"),
+    ("reroute", "web/api", lambda d: {"weights": {"champion": 50, "stranger": 50}}, "stranger"),
+    ("reroute", "web/api", lambda d: {"weights": {"champion": 150, "canary": -50}}, "whole percents"),
+    ("upgrade", "web/api", lambda d: {"models": {"champion": d.case.missing}}, "not"),
+    ("upgrade", "web/api", lambda d: {"models": {"champion": ""}}, "delete the workflow"),
+    ("upgrade", "web/api", lambda d: {"models": {"stranger": d.case.new}}, "stranger"),
+    ("deploy", "job", lambda d: {"spec": d.batch(), "package": ""}, "batch workflow"),
+    ("deploy", "web", lambda d: {"spec": {"kind": "Workflow"}, "package": ""}, "not valid"),
+    ("deploy", "web", lambda d: {"spec": d.online("other"), "package": ""}, "other"),
+    ("deploy", "web", lambda d: {"spec": d.online("web", model=d.case.missing), "package": ""}, "not"),
+    ("run", "web", lambda d: {**d.run("run-web"), "spec": d.spec}, "online"),
+    ("run", "other", lambda d: d.run("run-other"), "job"),
+    ("run", "job", lambda d: d.run(""), "run_id"),
+    ("fly", "web/api", lambda d: {}, "'fly'"),
+]
+
+
+@pytest.mark.parametrize(("primitive", "target", "to", "why"), REFUSED)
+def test_what_cannot_be_done_is_refused_in_words_and_touches_nothing(deployed: Any, primitive: str, target: str, to: Any, why: str) -> None:
+    before, runs = deployed.platform.observe("web/api"), deployed.platform.runs()
+    change = deployed.change(primitive, target, to(deployed))
+    outcome = deployed.platform.apply(change, 1)
+    assert outcome.status == "refused"
+    assert why in outcome.detail
+    assert deployed.platform.observe("web/api") == before
+    assert deployed.platform.runs() == runs
+    assert deployed.platform.lookup(change.key) is None
+
+
+def test_a_change_for_another_effector_is_refused(deployed: Any) -> None:
+    change = deployed.change("promote", "web/api", {}).model_copy(update={"effector": "registry"})
+    assert deployed.platform.apply(change, 1).status == "refused"
+
+
+def test_a_stale_revision_is_refused(deployed: Any) -> None:
+    revision = deployed.revision()
+    outcome = deployed.apply("rescale", "web/api", {"role": "champion", "replicas": 2}, expect=revision - 1)
+    assert outcome.status == "refused"
+    assert str(revision) in outcome.detail
+    assert deployed.service().roles["champion"].wanted == 1
+    assert deployed.revision() == revision
+
+
+def test_a_lower_fence_is_refused_also_after_a_restart(deployed: Any) -> None:
+    def try_fence(fence: int, replicas: int) -> Outcome:
+        return deployed.apply("rescale", "web/api", {"role": "canary", "replicas": replicas}, fence=fence)
+
+    assert try_fence(7, 2).status == "done"
+    refused = try_fence(6, 3)
+    assert refused.status == "refused"
+    assert "6" in refused.detail
+    assert "7" in refused.detail
+    revision, cursor = deployed.revision(), deployed.platform.watch(0)[-1].cursor
+    deployed.case.restart()
+    assert try_fence(6, 3).status == "refused"
+    assert deployed.service().roles["canary"].wanted == 2
+    # what was known before the restart is known after it
+    assert deployed.revision() == revision
+    assert cursor in [notice.cursor for notice in deployed.platform.watch(0)]
+    assert try_fence(7, 1).status == "done"
+    assert deployed.apply("reroute", "web/api", {"weights": {"champion": 100}}, fence=8).status == "unchanged"
+
+
+def test_what_is_not_there_is_absent(deployed: Any) -> None:
+    for target in ("nothing", "nothing/api", "web/nothing"):
+        assert deployed.platform.observe(target).kind == "absent"
+    assert deployed.platform.lookup("nothing") is None
+
+
+def test_notices_come_in_order_and_once(deployed: Any) -> None:
+    cursor = deployed.platform.watch(0)[-1].cursor
+    assert deployed.platform.watch(cursor) == []
+    deployed.apply("reroute", "web/api", {"weights": {"champion": 95, "canary": 5}}, fence=8)
+    deployed.apply("reroute", "web/api", {"weights": {"champion": 100}}, fence=8)
+    new = [notice for notice in deployed.platform.watch(cursor) if notice.target == "web/api" and "weights" in notice.data]
+    assert [notice.data["weights"]["champion"] for notice in new] == [95, 100]
+    everything = [notice.cursor for notice in deployed.platform.watch(0)]
+    assert everything == sorted(set(everything))
+
+
+def test_a_run_is_started_once_and_stopped_once(deployed: Any) -> None:
+    change = deployed.change("run", "job", deployed.run("run-1"))
+    outcome = deployed.platform.apply(change, 1)
+    assert outcome.status == "done", outcome.detail
+    assert deployed.platform.apply(change, 1) == outcome
+    # another change that names the same run finds it there
+    deployed.apply("run", "job", deployed.run("run-1"))
+    assert [run.id for run in deployed.platform.runs() if run.workflow == "job"] == ["run-1"]
+    state = deployed.platform.observe("job")
+    assert state.kind == "batch"
+    assert [run.id for run in state.runs] == ["run-1"]
+
+    doubled = deployed.apply("retrain", "job", deployed.run("run-2"))
+    assert doubled.status == "refused"
+    assert "run-1" in doubled.detail
+
+    stopped = deployed.apply("stop", "job", {"run_ids": ["run-1"]})
+    assert stopped.status == "done"
+    assert stopped.before == {"run_ids": ["run-1"]}
+    deployed.case.wait_until(lambda: deployed.platform.observe("job").runs[0].status == "stopped")
+    assert deployed.apply("stop", "job", {"run_ids": ["run-1"]}).status == "unchanged"
+
+    assert deployed.apply("retrain", "job", deployed.run("run-3")).status == "done"
+    assert deployed.apply("stop", "job", {"run_ids": ["run-3"]}).status == "done"
+
+
+def test_a_deleted_workflow_is_gone_and_its_before_brings_it_back(deployed: Any) -> None:
+    deployed.apply("rescale", "web/api", {"role": "champion", "replicas": 2}, fence=8)
+    service = deployed.service()
+    outcome = deployed.apply("delete", "web", {}, fence=8)
+    assert outcome.status == "done"
+    assert deployed.platform.observe("web").kind == "absent"
+    assert deployed.platform.observe("web/api").kind == "absent"
+    assert deployed.apply("delete", "web", {}, fence=8).status == "unchanged"
+    assert deployed.apply("rescale", "web/api", {"role": "champion", "replicas": 1}, fence=8).status == "refused"
+
+    assert deployed.apply("deploy", "web", outcome.before, fence=8).status == "done"
+    again = deployed.service()
+    assert again.weights == service.weights
+    assert {role: (entry.model, entry.wanted) for role, entry in again.roles.items()} == {
+        role: (entry.model, entry.wanted) for role, entry in service.roles.items()
+    }
