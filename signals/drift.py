@@ -8,8 +8,8 @@ from autonomic.seams.reading import Reading, error, missing, number
 from autonomic.seams.signal import Answer, Query
 from autonomic.seams.target import Target
 
-Drift = Callable[[str, str], Mapping[str, Any]]
-"""(workflow, service) -> {"time": seconds, "values": {name: number}}; raises `AutonomicError`."""
+Drift = Callable[[str, str], Mapping[str, Any] | None]
+"""(workflow, service) -> {"time": seconds, "values": {name: number}}, None without such a service; raises `AutonomicError`."""
 
 
 class DriftSignal:
@@ -30,7 +30,7 @@ class DriftSignal:
         if not service:
             return f"drift is of a service; the target {target!r} names none"
         try:
-            return self._drift(workflow, service)
+            return self._drift(workflow, service) or {}
         except AutonomicError as failure:
             return str(failure)
 

@@ -1,0 +1,406 @@
+"""The loop: what is due is read, evaluated and committed, with the events in the outbox, in one transaction."""
+
+import heapq
+import itertools
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from autonomic.agents.journal import SqlJournal, SqlTransaction
+from autonomic.agents.logs import logger
+from autonomic.agents.monitor.metrics import MonitorMetrics
+from autonomic.agents.monitor.reader import Reader
+from autonomic.agents.monitor.schedule import Trigger, next_time, subject_of
+from autonomic.agents.monitor.watched import Memory, Watched, Work
+from autonomic.seams.clock import Clock
+from autonomic.seams.event import FIRED, CloudEvent, Event
+from autonomic.seams.ids import Ids
+from autonomic.seams.journal import Record
+from autonomic.seams.reading import Reading
+from autonomic.seams.signal import Answer
+from autonomic.strategies.evaluator import evaluate
+from autonomic.strategies.spec.strategy import Strategy
+
+PLANNER = "planner"
+EVENT = "event"
+MEMORY = "strategy/"
+DUE = "due/"
+CHUNK = 500
+"""How many strategies one job reads and commits together."""
+FAST_SECONDS = 5.0
+"""Strategies that are looked at more often are read apart for each target: one that hangs does not slow the others."""
+LOOK_SECONDS = 30.0
+"""A date or cron time further away is looked at again after so long, because clocks are set."""
+SAVE_LAST_SECONDS = 10.0
+"""The last good readings alone are saved so often."""
+_log = logger(__name__)
+
+
+class _Alarm(NamedTuple):
+    at: float
+    order: int
+    watched: Watched
+    trigger: Trigger
+    # the wall time of a cron or at trigger
+    wall: float | None
+
+
+class InlineExecutor(Executor):
+    """Runs at once in the caller's thread, for simulation."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as failure:  # noqa: BLE001 as every executor, it keeps the exception in the future
+            future.set_exception(failure)
+        return future
+
+
+class MonitorLoop:
+    """Looks at strategies when they are due.
+
+    A strategy that is due while its last evaluation is under way is not looked at a second time; that is counted as a
+    missed cycle. Strategies that read the same signals share a job, so that a signal that hangs holds up only those that
+    need it.
+
+    Args:
+        inline: everything runs in `tick`, in the caller's thread (simulation); otherwise `start` has its own threads.
+    """
+
+    def __init__(
+        self, clock: Clock, ids: Ids, journal: SqlJournal, reader: Reader, metrics: MonitorMetrics | None = None, inline: bool = False
+    ) -> None:
+        self._clock = clock
+        self._ids = ids
+        self._journal = journal
+        self._reader = reader
+        self._metrics = metrics or MonitorMetrics()
+        self._inline = InlineExecutor() if inline else None
+        self._pools: dict[frozenset[str], ThreadPoolExecutor] = {}
+        self._watched: dict[str, Watched] = {}
+        self._alarms: list[_Alarm] = []
+        self._order = itertools.count()
+        self._keys: set[str] = set()
+        self._lock = threading.Lock()
+        self._wake = threading.Condition(self._lock)
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+
+    # -- the set of strategies
+
+    def replace(self, strategies: Sequence[Strategy]) -> None:
+        """Watches these strategies from now on; what is known of those that did not change is kept."""
+        saved = self._journal.states(MEMORY)
+        set_dates: dict[str, Any] = {}
+        with self._wake:
+            before = self._watched
+            self._watched = {}
+            fresh: list[Watched] = []
+            for strategy in strategies:
+                known = before.get(strategy.name)
+                if known is not None and known.strategy == strategy:
+                    self._watched[strategy.name] = known
+                    continue
+                kept = known.memory.to_json(known.fingerprint) if known is not None else saved.get(MEMORY + strategy.name)
+                watched = self._watched[strategy.name] = Watched(strategy, kept)
+                fresh.append(watched)
+            self._alarms = [alarm for alarm in self._alarms if self._watched.get(alarm.watched.name) is alarm.watched]
+            heapq.heapify(self._alarms)
+            for watched in fresh:
+                marks = [self._set_first(watched, trigger) for trigger in watched.triggers]
+                if any(marks):
+                    set_dates[MEMORY + watched.name] = watched.memory.to_json(watched.fingerprint)
+            self._metrics.strategies.set(len(self._watched))
+            self._wake.notify()
+        gone = [name for name in before if name not in self._watched]
+        if gone or set_dates:
+            with self._journal.transaction() as transaction:
+                transaction.put_states(set_dates)
+                for name in gone:
+                    transaction.delete_state(MEMORY + name)
+        self._resume()
+
+    def all(self) -> list[Watched]:
+        """All strategies, by name."""
+        watched = self._watched
+        return [watched[name] for name in sorted(watched)]
+
+    def get(self, name: str) -> Watched | None:
+        return self._watched.get(name)
+
+    def listening(self, event_type: str) -> list[tuple[Watched, Trigger]]:
+        """The triggers that wait for events of this type."""
+        return [(watched, trigger) for watched in self.all() for trigger in watched.triggers if trigger.on.event == event_type]
+
+    def next_times(self) -> dict[tuple[str, str], float]:
+        """When each timed trigger is looked at next, by strategy and trigger."""
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        with self._lock:
+            return {
+                (alarm.watched.name, alarm.trigger.name): alarm.wall if alarm.wall is not None else now + alarm.at - monotonic
+                for alarm in self._alarms
+            }
+
+    def _set_first(self, watched: Watched, trigger: Trigger) -> bool:
+        """Sets a new trigger's first alarm; True where that has to be remembered."""
+        on, now = trigger.on, self._clock.now()
+        if on.every is not None:
+            heapq.heappush(self._alarms, _Alarm(self._clock.monotonic(), next(self._order), watched, trigger, None))
+        elif on.cron is not None:
+            self._set_wall(watched, trigger, next_time(on, now))
+        elif on.at is not None and trigger.name not in watched.memory.made:
+            # a date that came while nobody watched is made up for, unless it was past when the strategy was applied
+            mark = f"set {trigger.name}"
+            wall = now if mark in watched.memory.made and next_time(on, now) is None else next_time(on, now)
+            self._set_wall(watched, trigger, wall)
+            if wall is not None and mark not in watched.memory.made:
+                watched.memory.made = (*watched.memory.made, mark)
+                return True
+        return False
+
+    def _set_wall(self, watched: Watched, trigger: Trigger, wall: float | None) -> None:
+        if wall is not None:
+            delay = min(max(0.0, wall - self._clock.now()), LOOK_SECONDS)
+            heapq.heappush(self._alarms, _Alarm(self._clock.monotonic() + delay, next(self._order), watched, trigger, wall))
+
+    # -- time
+
+    def start(self) -> None:
+        """Runs until `stop`."""
+        self._thread = threading.Thread(target=self._run, name="monitor-loop", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends after the evaluations that are under way."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        if self._thread is not None:
+            self._thread.join()
+        for pool in self._pools.values():
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _run(self) -> None:
+        while True:
+            self.tick()
+            with self._wake:
+                if self._stopping:
+                    return
+                delay = self._idle_seconds()
+                if delay is None or delay > 0:
+                    self._wake.wait(delay)
+
+    def _idle_seconds(self) -> float | None:
+        return max(0.0, self._alarms[0].at - self._clock.monotonic()) if self._alarms else None
+
+    def tick(self) -> float | None:
+        """Starts what is due; returns how long nothing will be, None for ever."""
+        due: list[tuple[Watched, Work]] = []
+        with self._lock:
+            now = self._clock.monotonic()
+            while self._alarms and self._alarms[0].at <= now:
+                alarm = heapq.heappop(self._alarms)
+                if self._set_next(alarm, now):
+                    continue
+                if alarm.watched.busy:
+                    self._metrics.missed.inc()
+                else:
+                    alarm.watched.busy = True
+                    due.append((alarm.watched, Work(alarm.trigger.name)))
+        for lane, jobs in _lanes(due).items():
+            for start in range(0, len(jobs), CHUNK):
+                self._submit(lane, jobs[start : start + CHUNK])
+        with self._lock:
+            return self._idle_seconds()
+
+    def _set_next(self, alarm: _Alarm, now: float) -> bool:
+        """Sets the alarm of the time after this one; True where it is not yet time for this one."""
+        if alarm.wall is None:
+            every = alarm.trigger.on.every or 0.0
+            behind = int((now - alarm.at) // every)
+            self._metrics.missed.inc(behind)
+            heapq.heappush(self._alarms, alarm._replace(at=alarm.at + (behind + 1) * every, order=next(self._order)))
+            return False
+        if self._clock.now() < alarm.wall:
+            self._set_wall(alarm.watched, alarm.trigger, alarm.wall)
+            return True
+        if alarm.trigger.on.cron is not None:
+            self._set_wall(alarm.watched, alarm.trigger, next_time(alarm.trigger.on, self._clock.now()))
+        return False
+
+    # -- evaluations that are asked for
+
+    def ask(self, watched: Watched, work: Work) -> Future[Sequence[Event]]:
+        """Looks at a strategy out of turn, after what is under way for it."""
+        work.done = Future()
+        with self._lock:
+            if work.key and work.key in self._keys:
+                work.done.set_result(())
+                return work.done
+            self._keys.add(work.key)
+            if watched.busy:
+                watched.waiting.append(work)
+                return work.done
+            watched.busy = True
+        self._submit(_lane(watched), [(watched, work)])
+        return work.done
+
+    def _resume(self) -> None:
+        """Looks again at events from outside that were committed and not looked at before the last stop."""
+        for key, value in self._journal.states(DUE).items():
+            watched = self.get(value["strategy"])
+            if watched is None:
+                with self._journal.transaction() as transaction:
+                    transaction.delete_state(key)
+            else:
+                self.ask(watched, Work(value["trigger"], value["data"], key))
+
+    def _submit(self, lane: tuple[frozenset[str], str], jobs: Sequence[tuple[Watched, Work]]) -> None:
+        if self._inline is not None:
+            self._inline.submit(self._do, jobs)
+            return
+        with self._lock:
+            if self._stopping:
+                return
+            pool = self._pools.get(lane[0])
+            if pool is None:
+                pool = self._pools[lane[0]] = ThreadPoolExecutor(8, "monitor-" + "-".join(sorted(lane[0])))
+            pool.submit(self._do, jobs)
+
+    def _do(self, jobs: Sequence[tuple[Watched, Work]]) -> None:
+        events: dict[str, Sequence[Event]] = {}
+        failed: Exception | None = None
+        try:
+            events = self._evaluate(jobs)
+        except Exception as failure:  # noqa: BLE001 the loop goes on whatever one evaluation meets; nothing was committed
+            failed = failure
+            _log.error("evaluation failed", exc_info=failure, extra={"strategies": [watched.name for watched, _ in jobs][:5]})
+        again: list[tuple[Watched, Work]] = []
+        with self._lock:
+            for watched, work in jobs:
+                self._keys.discard(work.key)
+                if watched.waiting:
+                    again.append((watched, watched.waiting.popleft()))
+                else:
+                    watched.busy = False
+        for watched, work in jobs:
+            if work.done is not None and failed is not None:
+                work.done.set_exception(failed)
+            elif work.done is not None:
+                work.done.set_result(events.get(watched.name, ()))
+        for watched, work in again:
+            self._submit(_lane(watched), [(watched, work)])
+
+    # -- sense and evaluate
+
+    def read(self, jobs: Iterable[Watched], again: bool = False) -> tuple[list[dict[str, Answer]], float]:
+        """Reads now what strategies ask for, and when it was."""
+        asked = [watched.asked(again) for watched in jobs]
+        answers = iter(self._reader.read([query for queries in asked for query in queries], self._clock.now()))
+        found = [{query.name: next(answers) for query in queries} for queries in asked]
+        return found, self._clock.now()
+
+    def _evaluate(self, jobs: Sequence[tuple[Watched, Work]]) -> dict[str, Sequence[Event]]:
+        began = self._clock.monotonic()
+        found, now = self.read(watched for watched, _ in jobs)
+        fired: dict[str, Sequence[Event]] = {}
+        memories: dict[str, Memory] = {}
+        changed: dict[str, Any] = {}
+        for (watched, work), readings in zip(jobs, found, strict=True):
+            before = watched.memory
+            state, events = evaluate(watched.strategy, before.state, readings, now, self._ids, work.trigger, work.data)
+            memory = Memory(state, self._cursors(watched, events), _made(watched, work))
+            memories[watched.name] = memory
+            if _worth_saving(watched, memory, now):
+                changed[MEMORY + watched.name] = memory.to_json(watched.fingerprint)
+            if events:
+                fired[watched.name] = events
+            self._metrics.observe(readings, now)
+        # what was replaced meanwhile is not heard any more: its successor looks for itself
+        for name in [watched.name for watched, _ in jobs if self.get(watched.name) is not watched]:
+            fired.pop(name, None)
+            changed.pop(MEMORY + name, None)
+        keys = [work.key for watched, work in jobs if work.key and self.get(watched.name) is watched]
+        if changed or fired or keys:
+            with self._journal.transaction() as transaction:
+                transaction.put_states(changed)
+                _send(transaction, [event for events in fired.values() for event in events])
+                for key in keys:
+                    transaction.delete_state(key)
+        for (watched, _), readings in zip(jobs, found, strict=True):
+            watched.memory, watched.latest, watched.evaluated_at = memories[watched.name], readings, now
+            if MEMORY + watched.name in changed:
+                watched.saved_at = now
+        self._metrics.evaluations.inc(len(jobs))
+        self._metrics.seconds.observe(self._clock.monotonic() - began)
+        self._metrics.events.labels(FIRED).inc(sum(map(len, fired.values())))
+        return fired
+
+    def _cursors(self, watched: Watched, events: Sequence[Event]) -> dict[str, dict[str, Any]]:
+        """What is counted after these events: what the readings counted that fired them."""
+        if not events:
+            return watched.memory.cursors
+        cursors = dict(watched.memory.cursors)
+        for query in watched.asked():
+            after = getattr(self._reader.signals.get(query.signal), "cursor_after", None)
+            cursor = after(query) if after is not None else None
+            if cursor is not None:
+                cursors[query.name] = {"before": cursors.get(query.name, {}).get("now"), "now": cursor}
+        return cursors
+
+
+def _lane(watched: Watched) -> tuple[frozenset[str], str]:
+    intervals = [trigger.on.every for trigger in watched.triggers if trigger.on.every is not None]
+    return watched.signals, watched.strategy.spec.target if intervals and min(intervals) < FAST_SECONDS else ""
+
+
+def _lanes(due: Iterable[tuple[Watched, Work]]) -> dict[tuple[frozenset[str], str], list[tuple[Watched, Work]]]:
+    lanes: dict[tuple[frozenset[str], str], list[tuple[Watched, Work]]] = {}
+    for watched, work in due:
+        lanes.setdefault(_lane(watched), []).append((watched, work))
+    return lanes
+
+
+def _made(watched: Watched, work: Work) -> tuple[str, ...]:
+    """Which dates came, so that a restart does not repeat one."""
+    made = watched.memory.made
+    dates = {trigger.name for trigger in watched.triggers if trigger.on.at is not None}
+    return (*made, work.trigger) if work.trigger in dates and work.trigger not in made else made
+
+
+def _worth_saving(watched: Watched, memory: Memory, now: float) -> bool:
+    before = watched.memory
+    if memory.state.breaches != before.state.breaches or memory.cursors != before.cursors or memory.made != before.made:
+        return True
+    return memory.state.last != before.state.last and now - watched.saved_at >= SAVE_LAST_SECONDS
+
+
+def _send(transaction: SqlTransaction, events: Sequence[Event]) -> None:
+    told = [event.model_dump(mode="json") for event in events]
+    records = [
+        Record(time=event.observed_at, kind=EVENT, subject=event.strategy, data=data) for event, data in zip(events, told, strict=True)
+    ]
+    transaction.append_many(records)
+    transaction.send_many(PLANNER, [cloud_event(event, data) for event, data in zip(events, told, strict=True)])
+
+
+def cloud_event(event: Event, data: Mapping[str, Any]) -> CloudEvent:
+    """A fired trigger in its envelope."""
+    time = datetime.fromtimestamp(event.observed_at, UTC).isoformat()
+    return CloudEvent(
+        id=event.id,
+        source="/autonomic/monitor",
+        type=event.type,
+        subject=subject_of(event),
+        time=time,
+        datacontenttype="application/json",
+        data=dict(data),
+    )
+
+
+def plain(answer: Answer) -> Reading | list[Reading]:
+    """An answer as JSON shows it."""
+    return answer if isinstance(answer, Reading) else list(answer)

@@ -1,0 +1,151 @@
+"""The monitor put together."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from prometheus_client import CollectorRegistry
+
+from autonomic.agents.auth import Tokens
+from autonomic.agents.bus import HttpBus
+from autonomic.agents.journal import SqlJournal
+from autonomic.agents.monitor import labels
+from autonomic.agents.monitor.intake import OUTSIDE, Intake
+from autonomic.agents.monitor.loop import EVENT, PLANNER, MonitorLoop
+from autonomic.agents.monitor.metrics import MonitorMetrics, OutboxCollector
+from autonomic.agents.monitor.news import MlflowNews
+from autonomic.agents.monitor.reader import Reader
+from autonomic.agents.monitor.watched import Watched, Work
+from autonomic.agents.settings import Settings
+from autonomic.seams.clock import SystemClock
+from autonomic.seams.errors import Permanent, Retryable
+from autonomic.seams.ids import RandomIds
+from autonomic.seams.reading import Reading, missing
+from autonomic.seams.state import State
+from autonomic.signals.scrape import http_fetch
+from autonomic.signals.table import SIGNALS, Sources
+from autonomic.strategies.readings import fill, group, label_of
+
+HOST_SECONDS = 5.0
+KEEP_SECONDS = 7 * 86400.0
+FIRE_SECONDS = 30.0
+
+
+class MonitorService:
+    """The loop with its signals, the intake and the bus, from the settings of one installation."""
+
+    def __init__(self, settings: Settings, tokens: Tokens, registry: CollectorRegistry) -> None:
+        self.settings = settings
+        self.clock = SystemClock()
+        self.ids = RandomIds()
+        self.metrics = MonitorMetrics(registry)
+        self.journal = SqlJournal(settings.journal("monitor"))
+        registry.register(OutboxCollector(self.journal.outbox_sizes))
+        self._host_token = tokens["host"]
+        self._platform: Any = None
+        sources = Sources(
+            clock=self.clock,
+            prometheus_url=settings.prometheus_url,
+            mlflow_url=settings.mlflow_url,
+            host_url=settings.host_url,
+            fetch=http_fetch(self._host_token, settings.host_url),
+            observe=self._observe,
+            drift=lambda workflow, service: self._host().drift(workflow, service),
+            newest=lambda event_type: self.intake.newest(event_type),
+        )
+        self.reader = Reader({name: make(sources) for name, make in SIGNALS.items()})
+        self.loop = MonitorLoop(self.clock, self.ids, self.journal, self.reader, self.metrics)
+        self.intake = Intake(self.journal, self.loop, self.clock, self.metrics)
+        self.news = MlflowNews(settings.mlflow_url, self.journal, self.loop, self.intake)
+        self.bus = HttpBus(
+            self.journal,
+            self.clock,
+            {PLANNER: settings.planner_url},
+            tokens["act"],
+            routes={labels.HOST: labels.route(lambda *given: self._host().add_labels(*given))},
+        )
+
+    def start(self) -> None:
+        """Begins to watch and to deliver."""
+        self.bus.start()
+        self.intake.restore()
+        self.loop.start()
+        self.news.start()
+        self.clock.call_at(self.clock.now() + 60, self._prune)
+
+    def stop(self) -> None:
+        """Ends what is under way; what is not delivered goes out after the next start."""
+        self.news.stop()
+        self.loop.stop()
+        self.bus.stop()
+        self.reader.close()
+        self.journal.close()
+
+    def missing(self) -> dict[str, str]:
+        """What keeps the monitor from its work: signals of which every last reading was an error."""
+        found = {f"strategy {name}": why for name, why in self.intake.unreadable.items()}
+        errors: dict[str, str] = {}
+        answering: set[str] = set()
+        for watched in self.loop.all():
+            for query in watched.queries:
+                answer = watched.latest.get(query.name, ())
+                for reading in (answer,) if isinstance(answer, Reading) else answer:
+                    if reading.status == "error":
+                        errors[query.signal] = reading.detail
+                    else:
+                        answering.add(query.signal)
+        return found | {f"signal {signal}": why for signal, why in errors.items() if signal not in answering}
+
+    def read(self, watched: Watched, by: Mapping[str, str]) -> dict[str, Reading]:
+        """A strategy's readings now, for one label value, with its policy for missing ones.
+
+        Raises:
+            Permanent: `by` does not name the label of a reading.
+        """
+        (found,), now = self.loop.read([watched], again=True)
+        strategy = watched.strategy
+        by_labels = {name: label for name, spec in strategy.spec.readings.items() if (label := label_of(spec)) is not None}
+        if set(by) - set(by_labels.values()):
+            raise Permanent(
+                f"by: {', '.join(sorted(by))} is given; the readings of {watched.name} are by {sorted(set(by_labels.values()))}"
+            )
+        filled, _ = fill(strategy, found, watched.memory.state.last, now)
+        groups = group(strategy, filled) or {}
+        chosen = groups.get(tuple(by.items()))
+        if chosen is not None:
+            return chosen
+        singles = {name: several[0] for name, several in filled.items() if name not in by_labels}
+        wanted = ", ".join(f"{name}={value}" for name, value in by.items()) or "any label"
+        return {**singles, **{name: missing(now, strategy.spec.readings[name].signal, f"nothing for {wanted}") for name in by_labels}}
+
+    def fire(self, watched: Watched, trigger: str) -> list[str]:
+        """Looks at a strategy now; the ids of the events that it fired.
+
+        Raises:
+            Retryable: its readings take too long; it is still looked at.
+        """
+        asked = self.loop.ask(watched, Work(trigger))
+        try:
+            return [event.id for event in asked.result(FIRE_SECONDS)]
+        except TimeoutError:
+            raise Retryable(f"the readings of {watched.name} take longer than {FIRE_SECONDS:g} s") from None
+
+    def points(self, target: str, state: Literal["unlabelled", "labelled", "all"]) -> list[dict[str, Any]]:
+        """The critical points of a service, asked from the host."""
+        workflow, service = target.split("/")
+        return self._host().points(workflow, service, state)
+
+    def _observe(self, target: str) -> State:
+        return self._host().observe(target)
+
+    def _host(self) -> Any:
+        if not self.settings.host_url:
+            raise Retryable("no host is configured", 30)
+        if self._platform is None:
+            from autonomic.workflows.platforms.ray.client import RayPlatform
+
+            self._platform = RayPlatform(self.settings.host_url, self._host_token, HOST_SECONDS)
+        return self._platform
+
+    def _prune(self) -> None:
+        self.journal.prune(self.clock.now() - KEEP_SECONDS, (EVENT, OUTSIDE))
+        self.clock.call_at(self.clock.now() + 3600, self._prune)
