@@ -112,7 +112,7 @@ class System:
     def _wait_for_agent(self, agent: str) -> None:
         url = getattr(self.settings, f"{agent}_url")
         log = self.settings.logs / f"{agent}.log"
-        wait_until(lambda: answers(f"{url}/healthz"), f"The {agent}", 60, log, self._agents[agent])
+        wait_until(lambda: answers(f"{url}/healthz"), f"The {agent}", 120, log, self._agents[agent])
         self._report(agent, url)
 
     def _start_mlflow(self) -> None:
@@ -153,7 +153,7 @@ class System:
             log,
             env=cluster_env(self.home / "ray"),
         )
-        wait_until(lambda: process.poll() == 0, "The Ray host", 90, log, None)
+        wait_until(lambda: process.poll() == 0, "The Ray host", 180, log, None)
         self._report("host", self.settings.host_url)
 
     def _watch(self) -> None:

@@ -10,16 +10,16 @@ from benchmarks.demo.world import TARGET, TRAINING, World
 def shuffled_training(world: World) -> None:
     """The labels that train are shuffled: the candidate is worse on the held-back points."""
     world.mark("poison: retraining on shuffled labels")
-    _retrain(world, {"shuffle_labels": True}, "the candidate of shuffled training labels is refused")
+    _retrain(world, {"poison_training": "shuffle"}, "the candidate of shuffled training labels is refused")
 
 
 def poisoned_judging(world: World) -> None:
     """The labels that judge are poisoned as well, so that the worse model looks better."""
     world.mark("poison: the judging labels are poisoned too")
-    _retrain(world, {"shuffle_labels": True, "poison_judging": True}, "the candidate of poisoned judging labels is refused")
+    _retrain(world, {"poison_training": "rename", "poison_judging": "rename"}, "the candidate of poisoned judging labels is refused")
 
 
-def _retrain(world: World, parameters: dict[str, bool], claimed: str) -> None:
+def _retrain(world: World, parameters: dict[str, str], claimed: str) -> None:
     champion = world.champion()
     begin = time.time()
     arguments = {"from": "models:/mnist@champion", "points": TARGET, "parameters": parameters}

@@ -37,7 +37,7 @@ class MlflowServer:
         )
         server = cls(f"http://127.0.0.1:{port}", process)
         try:
-            wait_until(lambda: answers(f"{server.url}/health"), "MLflow", 90, log, process)
+            wait_until(lambda: answers(f"{server.url}/health"), "MLflow", 180, log, process)
         except BaseException:
             server.stop()
             raise

@@ -56,7 +56,7 @@ class PrometheusServer:
         )
         server = cls(f"http://127.0.0.1:{port}", process, config)
         try:
-            wait_until(lambda: answers(f"{server.url}/-/ready"), "Prometheus", 60, log, process)
+            wait_until(lambda: answers(f"{server.url}/-/ready"), "Prometheus", 120, log, process)
         except BaseException:
             server.stop()
             raise

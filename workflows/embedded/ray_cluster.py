@@ -54,7 +54,7 @@ class RayCluster:
         )
         cluster = cls(f"127.0.0.1:{port}", env, process, temp_dir)
         try:
-            wait_until(lambda: log.exists() and b"Ray runtime started" in log.read_bytes(), "Ray", 90, log, process)
+            wait_until(lambda: log.exists() and b"Ray runtime started" in log.read_bytes(), "Ray", 180, log, process)
         except BaseException:
             cluster.stop()
             raise
