@@ -107,6 +107,14 @@ class SimulatedPlatform:
         found.advance(self._clock.now())
         return found
 
+    def service_state(self, target: str) -> ServiceState | None:
+        """What `observe` says of a service, None where it is not deployed."""
+        self._reach()
+        name, step = Target.parse(target)
+        workflow = self._workflows.get(name)
+        record = workflow.services.get(step) if workflow else None
+        return self._observe_service(target, record) if record else None
+
     def services(self) -> list[str]:
         """The targets of all deployed services."""
         return sorted(self._services)

@@ -2,6 +2,7 @@
 
 import math
 import random
+from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -81,7 +82,8 @@ class QueueingService:
         self._now = start
         self._random = random.Random(load.seed)
         self._next_arrival = self._draw(start)
-        self._finished: deque[tuple[float, float, str]] = deque()
+        # (end, latency, role), sorted
+        self._finished: list[tuple[float, float, str]] = []
         self.served = 0
         self.lost = 0
         self.late = 0
@@ -93,8 +95,8 @@ class QueueingService:
         while self._now < now:
             changes = [replica.ready_at for line in self.lines.values() for replica in line.replicas if self._now < replica.ready_at < now]
             self._segment(min(changes, default=now))
-        while self._finished and self._finished[0][0] < now - KEPT_SECONDS:
-            self._finished.popleft()
+        if self._finished and self._finished[0][0] < now - 2 * KEPT_SECONDS:
+            del self._finished[: bisect_left(self._finished, (now - KEPT_SECONDS,))]
 
     def rescale(self, role: str, replicas: int) -> None:
         """Another number of replicas from now on."""
@@ -111,8 +113,9 @@ class QueueingService:
 
     def latencies(self, seconds: float, role: str | None = None) -> list[float]:
         """The seconds from arrival to answer of requests that ended in the last `seconds`, sorted; the lost ones not."""
-        since = self._now - seconds
-        return sorted(latency for end, latency, by in self._finished if since < end <= self._now and role in (None, by))
+        first = bisect_right(self._finished, (self._now - seconds, math.inf))
+        last = bisect_right(self._finished, (self._now, math.inf))
+        return sorted(latency for _, latency, by in self._finished[first:last] if role in (None, by))
 
     def quantile(self, q: float, seconds: float) -> float:
         """The quantile of `latencies`, NaN where nothing ended."""
@@ -170,7 +173,7 @@ class QueueingService:
             line.waiting.popleft()
             finish = start + load.service_seconds * (1 + load.jitter * (2 * self._random.random() - 1))
             replica.free_at[slot] = finish
-            self._finished.append((finish, finish - arrival, role))
+            insort(self._finished, (finish, finish - arrival, role))
             self.served += 1
             self.late += finish - arrival > self.late_seconds
 

@@ -79,12 +79,11 @@ class SimulatedSignal:
         return service.throughput(parse_duration(found[2]), labels.get("role"))
 
     def _of_platform(self, target: str, what: str) -> float | None:
-        state = self._platform.observe(target)
         if what == "active_runs":
-            return float(sum(run.status not in FINISHED for run in state.runs))
-        if state.service is None:
+            return float(sum(run.status not in FINISHED for run in self._platform.runs(Target.parse(target).workflow)))
+        service = self._platform.service_state(target)
+        if service is None:
             return None
-        service = state.service
         champion, backup = service.roles.get("champion"), service.roles.get("backup")
         values: dict[str, float] = {
             "ready_replicas": champion.ready if champion else 0,
