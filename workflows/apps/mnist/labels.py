@@ -65,16 +65,21 @@ def stable_answers(champion: Classifier, images: Images) -> tuple[Labels, NDArra
 def check_labels(champion: Classifier, images: Images, labels: Labels, anomalies: NDArray[np.float32]) -> LabelCheck:
     """Compares labels with the confident, stable and not strange answers of the champion.
 
-    One-sided binomial test: not trusted where so many contradictions would come with a probability below
-    `SIGNIFICANCE` if the answers were wrong as often as `TOLERATED`.
-
     Args:
         champion: the model in production.
         images: of the judging points.
         labels: theirs, in the same order.
         anomalies: theirs (`Reference.anomalies`), in the same order.
     """
-    answers, lowest = stable_answers(champion, images)
+    return compare(*stable_answers(champion, images), labels, anomalies)
+
+
+def compare(answers: Labels, lowest: NDArray[np.float32], labels: Labels, anomalies: NDArray[np.float32]) -> LabelCheck:
+    """Compares labels with what `stable_answers` gave.
+
+    One-sided binomial test: not trusted where so many contradictions would come with a probability below
+    `SIGNIFICANCE` if the answers were wrong as often as `TOLERATED`.
+    """
     usual = anomalies <= np.quantile(anomalies, 1 - STRANGEST_SHARE) if len(anomalies) else np.zeros(0, bool)
     firm = (lowest >= STABLE_PROBABILITY) & usual
     evidence, contradictions = int(firm.sum()), int((answers[firm] != labels[firm]).sum())

@@ -10,9 +10,10 @@ import numpy as np
 
 from autonomic.seams.errors import Permanent
 from autonomic.workflows.apps.mnist.data import SIDE, Images, Labels
+from autonomic.workflows.serving.predictions import PredictionLog, PredictionRow
 
 TRAIN_SHARE = 0.6
-READ_AT_ONCE = 1000
+READ_AT_ONCE = 500
 POISONS = ("none", "shuffle", "rename")
 Side = Literal["train", "judge"]
 
@@ -54,24 +55,19 @@ def read_points(location: str) -> Points:
     Raises:
         Permanent: there is no log, or an input in it is not an image.
     """
-    from autonomic.workflows.serving.predictions import PredictionLog
-
-    ids: list[str] = []
-    images: list[Images] = []
-    labels: list[int] = []
     log = PredictionLog(local_path(location))
     try:
-        after = 0
-        while rows := log.read(after, limit=READ_AT_ONCE):
-            after = rows[-1].seq
-            for row in rows:
-                if row.truth is not None and row.inputs_known:
-                    ids.append(row.id)
-                    images.append(_image(row.input, row.id))
-                    labels.append(row.truth)
+        # by id: labels that arrive meanwhile move the pages
+        known: dict[str, PredictionRow] = {}
+        offset = 0
+        while found := log.points("labelled", limit=READ_AT_ONCE, offset=offset):
+            known |= {row.id: row for row in log.get(point.prediction_id for point in found)}
+            offset += len(found)
     finally:
         log.close()
-    return Points(tuple(ids), np.array(images, np.float32).reshape(-1, SIDE, SIDE), np.array(labels, np.int64))
+    rows = sorted(known.values(), key=lambda row: row.seq)
+    images = np.array([_image(row.input, row.id) for row in rows], np.float32).reshape(-1, SIDE, SIDE)
+    return Points(tuple(row.id for row in rows), images, np.array([row.truth for row in rows], np.int64))
 
 
 def _image(array: Any, prediction_id: str) -> Images:
