@@ -1,7 +1,11 @@
 """The planner's HTTP service."""
 
-from collections.abc import AsyncIterator
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from types import FrameType
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
@@ -23,11 +27,12 @@ def create(settings: Settings, tokens: Tokens) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        _before_stop(events.close)
         planner.start()
         yield
         await run_in_threadpool(planner.stop)
 
-    app = create_app(
+    return create_app(
         "planner",
         settings,
         tokens=tokens,
@@ -42,5 +47,18 @@ def create(settings: Settings, tokens: Tokens) -> FastAPI:
         registry=registry,
         body_limits={"/v1/packages": api_act.MAX_PACKAGE_BYTES},
     )
-    app.state.close_streams = events.close
-    return app
+
+
+def _before_stop(function: Callable[[], None]) -> None:
+    # the server waits for open answers before it leaves the lifespan, and a stream would stay open until it is cut off
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGTERM, signal.SIGINT):
+        previous = signal.getsignal(number)
+
+        def handle(received: int, frame: FrameType | None, previous: Any = previous) -> None:
+            function()
+            if callable(previous):
+                previous(received, frame)
+
+        signal.signal(number, handle)

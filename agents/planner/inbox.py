@@ -24,6 +24,11 @@ class Arrived(NamedTuple):
     committed_at: float
 
     @property
+    def is_trigger(self) -> bool:
+        """Whether it is to be decided on."""
+        return self.event.type == FIRED
+
+    @property
     def target(self) -> str:
         """Events of one target are handled one after another."""
         data = self.event.data
@@ -39,7 +44,7 @@ class Inbox:
         self._clock = clock
 
     def accept(self, events: Sequence[CloudEvent]) -> list[Arrived]:
-        """Commits events; returns those that are new.
+        """Commits events; returns those that are new. Only fired triggers wait to be handled, the others are kept to be seen.
 
         Raises:
             ProblemError: 422, a fired trigger does not hold an `Event`; nothing was taken.
@@ -52,9 +57,9 @@ class Inbox:
             for event in transaction.accept_many(events):
                 told = event.model_dump(mode="json", exclude_none=True)
                 cursor = transaction.append(Record(time=now, kind=EVENT, subject=event.subject or "", data=told))
-                if event.type == FIRED:
-                    arrived.append(Arrived(f"{_INBOX}{cursor:016d}", event, now))
-            transaction.put_states({item.key: item.event.model_dump(mode="json", exclude_none=True) for item in arrived})
+                arrived.append(Arrived(f"{_INBOX}{cursor:016d}", event, now))
+            waiting = [item for item in arrived if item.is_trigger]
+            transaction.put_states({item.key: item.event.model_dump(mode="json", exclude_none=True) for item in waiting})
         return arrived
 
     def waiting(self) -> Iterable[Arrived]:

@@ -14,6 +14,7 @@ RUN = "run"
 NOTICE = "notice"
 _RUN = "run/"
 _CURSOR = "mirror-cursor"
+_ROUNDS_BETWEEN_RUNS = 5
 _log = logger(__name__)
 
 
@@ -39,6 +40,8 @@ class RunMirror:
         self._interval_seconds = interval_seconds
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="run-mirror", daemon=True)
+        self._rounds = 0
+        self._unfinished = True
         self.missing = "nothing was heard of the platform yet"
 
     def start(self) -> None:
@@ -58,9 +61,14 @@ class RunMirror:
         """
         cursor = self._journal.states(_CURSOR).get(_CURSOR, 0)
         notices = self._platform.watch(cursor)
+        self._rounds += 1
+        # runs are many and change seldom: they are asked for when something moves, and now and then in case a notice was lost
+        if not notices and not self._unfinished and self._rounds % _ROUNDS_BETWEEN_RUNS:
+            return
         known = self._journal.states(_RUN)
         runs = {run.id: run.model_dump(mode="json") for run in self._platform.runs()}
         changed = {identifier: run for identifier, run in runs.items() if known.get(_RUN + identifier) != run}
+        self._unfinished = any(run["status"] not in FINISHED for run in runs.values())
         # a run that ended stays as it ended, whatever a platform that was set up anew says or forgets
         changed = {identifier: run for identifier, run in changed.items() if not self._is_settled(known.get(_RUN + identifier), run)}
         if not changed and not notices:

@@ -62,6 +62,9 @@ class DbosRunner:
                 "max_executor_threads": self._threads,
                 "log_level": "WARNING",
                 "enable_otlp": False,
+                # plans neither listen for messages nor run by schedule
+                "notification_listener_polling_interval_sec": 60.0,
+                "scheduler_polling_interval_sec": 600.0,
             }
         )
         logging.getLogger("dbos").setLevel(logging.ERROR)

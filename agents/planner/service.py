@@ -73,6 +73,7 @@ class Planner:
         self.runner = self._make_runner(settings)
         self.engine = Engine(self.clock, self.ids, self.journal, self._readings, self.platform.observe, self._registry.aliases, self.runner)
         self._dispatcher: Dispatcher[Arrived] = Dispatcher(self._handle)
+        metrics.waiting.set_function(self._dispatcher.waiting)
         self._attempts: dict[str, int] = {}
         self._lock = threading.Lock()
         self._applying = threading.Lock()
@@ -149,7 +150,10 @@ class Planner:
             arrived = self._inbox.accept(events)
             if self._active:
                 for item in arrived:
-                    self._dispatcher.put(item.target, item)
+                    if item.is_trigger:
+                        self._dispatcher.put(item.target, item)
+        for item in arrived:
+            self.metrics.events.labels(item.event.type if item.is_trigger else "other").inc()
         return len(arrived)
 
     def by_hand(self, action: Action, *, dry_run: bool) -> DecisionRecord:

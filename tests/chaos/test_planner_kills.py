@@ -106,6 +106,7 @@ def fired(number: int) -> dict[str, Any]:
     return {**event, "data": {**data, "observed_at": now, "expires_at": now + 300}}
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("runner", ["dbos", "journal"])
 def test_kills_of_the_planner_lose_no_plan_and_double_no_effect(runner: str, tmp_path: Path) -> None:
     started_at = time.monotonic()

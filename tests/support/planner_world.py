@@ -17,7 +17,7 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -133,7 +133,10 @@ def create(world: World, token: str) -> Starlette:
         return JSONResponse(value, status)
 
     async def apply(request: Request) -> Response:
-        body = await request.json()
+        try:
+            body = await request.json()
+        except ClientDisconnect:  # the planner was killed while it spoke
+            return answer({}, 400)
         outcome = await run_in_threadpool(world.apply, Change.model_validate(body["change"]), body["fence"])
         return answer(outcome.model_dump(mode="json"))
 

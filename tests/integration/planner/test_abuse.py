@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
+HEAD = {"apiVersion": "autonomic.dev/v1alpha1", "kind": "Workflow"}
 ENDPOINTS = [
     ("GET", "/v1/strategies"),
     ("GET", "/v1/decisions"),
@@ -103,8 +104,8 @@ def test_a_wrong_primitive_request_is_refused(system: Any, online: Any, body: by
         [{"kind": ["Workflow"]}],
         [{"kind": "Workflow", "metadata": "x"}],
         [{"kind": "Strategy", "metadata": {"name": {}}, "spec": {}}],
-        [{"apiVersion": "autonomic.dev/v1alpha1", "kind": "Workflow", "metadata": {"name": "UPPER"}, "spec": {"type": "online", "services": []}}],
-        [{"apiVersion": "autonomic.dev/v1alpha1", "kind": "Workflow", "metadata": {"name": "ok"}, "spec": {"type": "batch", "steps": [{"name": "a", "needs": ["a"], "command": ["x"]}]}}],
+        [{**HEAD, "metadata": {"name": "UPPER"}, "spec": {"type": "online", "services": []}}],
+        [{**HEAD, "metadata": {"name": "ok"}, "spec": {"type": "batch", "steps": [{"name": "a", "needs": ["a"], "command": ["x"]}]}}],
     ],
 )
 def test_wrong_documents_change_nothing(system: Any, documents: Any) -> None:

@@ -7,9 +7,10 @@ SPACE = {"learning_rate": {"loguniform": [0.0001, 0.1]}}
 
 def test_a_search_runs_at_the_host_and_its_end_is_told(system: Any, batch: Any) -> None:
     system.apply(batch("tuned", learning_rate=0.001, epochs=1))
-    answer = system.tuner.post("/v1/searches", json={"workflow": "tuned", "metric": "accuracy", "space": SPACE, "id": "search-one"})
+    body = {"workflow": "tuned", "metric": "accuracy", "space": SPACE, "id": "search-one"}
+    answer = system.tuner.post("/v1/searches", json=body)
     assert answer.status_code == 201, answer.text
-    assert system.tuner.post("/v1/searches", json={"workflow": "tuned", "metric": "accuracy", "space": SPACE, "id": "search-one"}).status_code == 200
+    assert system.tuner.post("/v1/searches", json=body).status_code == 200
     system.until(lambda: "search-one" in system.see()["searches"])
     best = {"parameters": {"learning_rate": 0.01}, "value": 0.9}
     system.put(searches={"search-one": {"status": "succeeded", "best": best, "trials": [{"id": 1}]}})
@@ -17,8 +18,8 @@ def test_a_search_runs_at_the_host_and_its_end_is_told(system: Any, batch: Any) 
     assert found["best"] == best
 
     def told() -> Any:
-        events = [item for item in system.get("/v1/events", limit=100)["items"] if item["data"].get("type") == "dev.autonomic.search.finished"]
-        return events[0]["data"]["data"] if events else None
+        events = [item["data"] for item in system.get("/v1/events", limit=100)["items"]]
+        return next((event["data"] for event in events if event.get("type") == "dev.autonomic.search.finished"), None)
 
     assert system.until(told)["best"] == best
     assert not [key for key in system.see()["effects"] if "tune" in key], "the tuner applies nothing by itself"
