@@ -77,6 +77,7 @@ class Simulation:
         documents = list(documents)
         workflows = {document.name: document for document in documents if isinstance(document, Workflow)}
         self._strategies = {document.name: document for document in documents if isinstance(document, Strategy)}
+        self._queries = {name: _queries(strategy) for name, strategy in self._strategies.items()}
         self._states = {name: EvaluatorState() for name in self._strategies}
         self.engine.set_specs(workflows, self._strategies, {})
         for name, workflow in workflows.items():
@@ -134,19 +135,23 @@ class Simulation:
         return handled
 
     def _readings(self, strategy: str, by: Mapping[str, str]) -> dict[str, Reading]:
-        spec = self._strategies[strategy].spec
-        queries = [
-            Query(
-                strategy=strategy,
-                name=name,
-                target=spec.target,
-                signal=reading.signal,
-                args=reading.query,
-                max_age_seconds=reading.max_age,
-            )
-            for name, reading in spec.readings.items()
-        ]
-        return dict(zip(spec.readings, self.signal.read(queries, self.clock.now()), strict=True))
+        queries = self._queries[strategy]
+        answers = self.signal.read(queries, self.clock.now())
+        return {query.name: answer for query, answer in zip(queries, answers, strict=True)}
+
+
+def _queries(strategy: Strategy) -> list[Query]:
+    return [
+        Query(
+            strategy=strategy.name,
+            name=name,
+            target=strategy.spec.target,
+            signal=spec.signal,
+            args=spec.query,
+            max_age_seconds=spec.max_age,
+        )
+        for name, spec in strategy.spec.readings.items()
+    ]
 
 
 _Schedule = Callable[[float], float | None]

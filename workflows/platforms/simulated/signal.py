@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from autonomic.seams.errors import Retryable
 from autonomic.seams.reading import Reading, error, missing, number
 from autonomic.seams.signal import Query
-from autonomic.seams.state import FINISHED
+from autonomic.seams.state import FINISHED, ServiceState
 from autonomic.seams.target import Target
 from autonomic.workflows.platforms.simulated.platform import SimulatedPlatform
 from autonomic.workflows.spec.units import parse_duration
@@ -32,6 +32,8 @@ class SimulatedSignal:
         self._start = start
         self._scripted = dict(scripted or {})
         self._silent_until = 0.0
+        # within one read, which is one moment
+        self._seen: dict[str, ServiceState | None] = {}
 
     def silence(self, now: float, seconds: float) -> None:
         """For so long nothing can be read."""
@@ -39,6 +41,7 @@ class SimulatedSignal:
 
     def read(self, queries: Sequence[Query], now: float) -> list[Reading]:
         """See `seams.signal.Signal`."""
+        self._seen.clear()
         return [self._read(query, now) for query in queries]
 
     def _read(self, query: Query, now: float) -> Reading:
@@ -81,7 +84,9 @@ class SimulatedSignal:
     def _of_platform(self, target: str, what: str) -> float | None:
         if what == "active_runs":
             return float(sum(run.status not in FINISHED for run in self._platform.runs(Target.parse(target).workflow)))
-        service = self._platform.service_state(target)
+        if target not in self._seen:
+            self._seen[target] = self._platform.service_state(target)
+        service = self._seen[target]
         if service is None:
             return None
         champion, backup = service.roles.get("champion"), service.roles.get("backup")
