@@ -42,8 +42,8 @@ def pack(folder: Path | None, modules: Iterable[Path] = ()) -> bytes:
         largest = max(sizes, key=lambda name: sizes[name])
         raise Permanent(
             f"{folder or 'the code'} is too much to send as code: {len(files)} files of {sum(sizes.values()) / 2**20:.0f} MiB, at most "
-            f"{MAX_FILES} of {MAX_UNPACKED_BYTES // 2**20} MiB are taken; the largest is {largest}. "
-            "Keep the YAML file and its modules in a folder of their own, and data elsewhere"
+            f"{MAX_FILES} of {MAX_UNPACKED_BYTES // 2**20} MiB are taken; the largest is {largest}; "
+            "keep the YAML file and its modules in a folder of their own, and data elsewhere"
         )
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -53,9 +53,7 @@ def pack(folder: Path | None, modules: Iterable[Path] = ()) -> bytes:
             _add(archive, ABOUT, json.dumps(git_state(folder), sort_keys=True).encode())
     package = buffer.getvalue()
     if len(package) > MAX_PACKAGE_BYTES:
-        raise Permanent(
-            f"{folder or 'the code'} packs to {len(package)} bytes; at most {MAX_PACKAGE_BYTES} are taken. Keep data elsewhere"
-        )
+        raise Permanent(f"{folder or 'the code'} packs to {len(package)} bytes; at most {MAX_PACKAGE_BYTES} are taken. Keep data elsewhere")
     return package
 
 

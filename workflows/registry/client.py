@@ -36,6 +36,7 @@ class Mlflow:
         user, token = os.environ.get("MLFLOW_TRACKING_USERNAME"), os.environ.get("MLFLOW_TRACKING_TOKEN")
         self.http = httpx.Client(
             base_url=self.url,
+            trust_env=httpx.URL(self.url).host not in ("127.0.0.1", "localhost", "::1"),  # no proxy to this machine
             timeout=timeout_seconds,
             auth=(user, os.environ.get("MLFLOW_TRACKING_PASSWORD", "")) if user else None,
             headers={"Authorization": f"Bearer {token}"} if token and not user else {},
