@@ -1,5 +1,6 @@
 """Runs an agent's service until it is told to stop."""
 
+import signal
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -26,6 +27,9 @@ def serve(app: FastAPI, url: str) -> None:
         ws="none",
     )
     server = uvicorn.Server(config)
+    # uvicorn raises the signal again when it has stopped: a stop that was asked for ends with exit code 0
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
     server.run()
     if not server.started:
         raise SystemExit(1)

@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -257,7 +258,11 @@ def http_fetch(token: str, host_url: str, timeout_seconds: float = 1.0, max_byte
 
     import httpx
 
-    client = httpx.Client(timeout=timeout_seconds, trust_env=False, limits=httpx.Limits(max_connections=256, max_keepalive_connections=256))
+    @lru_cache(maxsize=1)
+    def connections() -> httpx.Client:
+        limits = httpx.Limits(max_connections=256, max_keepalive_connections=256)
+        return httpx.Client(timeout=timeout_seconds, trust_env=False, limits=limits)
+
     host = urlsplit(host_url).netloc
 
     def fetch(url: str) -> str:
@@ -265,7 +270,7 @@ def http_fetch(token: str, host_url: str, timeout_seconds: float = 1.0, max_byte
         end = time.monotonic() + timeout_seconds
         body = bytearray()
         try:
-            with client.stream("GET", url, headers=headers) as answer:
+            with connections().stream("GET", url, headers=headers) as answer:
                 if answer.status_code != 200:
                     raise OSError(f"{url} answered {answer.status_code}")
                 for chunk in answer.iter_bytes():
