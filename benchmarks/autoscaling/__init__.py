@@ -1,0 +1,1 @@
+"""Ours against Ray Serve's autoscaler on the same service, the same traces, in one run."""

@@ -1,0 +1,14 @@
+"""How many requests per second arrive."""
+
+Trace = tuple[tuple[float, float], ...]
+"""Steps (from second, requests per second); the last one's rate is 0 and its second the end."""
+
+TRACES: dict[str, Trace] = {
+    "step": ((0.0, 8.0), (10.0, 45.0), (40.0, 8.0), (55.0, 0.0)),
+    "burst": ((0.0, 8.0), (10.0, 60.0), (16.0, 8.0), (30.0, 60.0), (36.0, 8.0), (50.0, 0.0)),
+}
+
+
+def play(trace: Trace, now: float) -> float:
+    """The rate at `now` seconds since the start."""
+    return next(rate for start, rate in reversed(trace) if start <= max(0.0, now))
