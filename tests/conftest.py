@@ -71,11 +71,15 @@ class LightHost:
 
     def kill(self) -> None:
         """Ends the host's process with SIGKILL; Ray starts it again."""
-        import signal
-
         import ray
 
-        os.kill(ray.get(self.actor.pid.remote(), timeout=60), signal.SIGKILL)
+        self.kill_process(ray.get(self.actor.pid.remote(), timeout=60))
+
+    def kill_process(self, pid: int) -> None:
+        """Ends the host's process, of which `pid` was asked before."""
+        import signal
+
+        os.kill(pid, signal.SIGKILL)
 
     def wait(self, within_seconds: float = 60) -> None:
         """Returns when the host answers."""

@@ -6,7 +6,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from autonomic.workflows.serving.server import ServerConfig
+from autonomic.workflows.serving.config import ServerConfig
 
 
 class LightServer:

@@ -153,7 +153,9 @@ class Host:
             self.notices.tell,
             lambda *_: {},
         )
-        self.intents = Intents(store, HostEffects(self.services, WorldRuns(world)), world.clock)
+        self.intents = Intents(
+            store, HostEffects(self.services, WorldRuns(world), lambda name, service: Path(f"/logs/{name}--{service}.db")), world.clock
+        )
 
 
 def online(**service: Any) -> dict[str, Any]:
@@ -324,3 +326,18 @@ def test_changes_of_one_workflow_run_one_at_a_time() -> None:
     assert world.host.services.workflows()["web"].services["api"].roles["champion"].replicas == next(
         target for app, target in world.apps.items() if "champion" in app
     )
+
+
+def test_a_retraining_gets_the_prediction_log_of_the_service_it_names() -> None:
+    world = deployed_world()
+    to = {"run_id": "run-1", "workflow": "job", "spec": JOB, "parameters": {"points": "web/api"}}
+    assert world.host.intents.apply(change("plan-1.0", "retrain", to, "job"), 1).status == "done"
+    record = world.store.get("outcome/plan-1.0")
+    assert record["change"]["to"]["parameters"] == {"points": "file:///logs/web--api.db"}
+
+    world.runs.clear()
+    other = {**to, "run_id": "run-2", "parameters": {"points": "web/strange"}}
+    refused = world.host.intents.apply(change("plan-2.0", "retrain", other, "job"), 1)
+    assert refused.status == "refused"
+    assert "web/strange" in refused.detail
+    assert world.runs == {}

@@ -22,6 +22,7 @@ from autonomic.seams.errors import Permanent, Retryable
 from autonomic.seams.plan import Change
 from autonomic.seams.word import Word
 from autonomic.workflows.platforms.ray.runtime import Host
+from autonomic.workflows.serving.predictions import Label
 
 _MAX_BODY = 4 * 2**20
 _MAX_PACKAGE = 256 * 2**20
@@ -32,14 +33,6 @@ class ApplyRequest(Word):
 
     change: Change
     fence: int
-
-
-class Label(Word):
-    """The true label of a prediction; `time` is when it became known (seconds since the epoch)."""
-
-    prediction_id: str
-    label: int
-    time: float
 
 
 _LABELS = TypeAdapter(list[Label])
@@ -111,8 +104,7 @@ def create_app(host: Host, token: str) -> Starlette:
         return _found(host.points(*service_of(request), wanted), f"no service {'/'.join(service_of(request))}")
 
     def labels(request: Request, body: bytes) -> Any:
-        given = [(label.prediction_id, label.label, label.time) for label in _LABELS.validate_json(body)]
-        return _found(host.labels(*service_of(request), given), f"no service {'/'.join(service_of(request))}")
+        return _found(host.labels(*service_of(request), _LABELS.validate_json(body)), f"no service {'/'.join(service_of(request))}")
 
     def search(request: Request) -> Any:
         return _found(host.searches.get(request.path_params["search"]), f"no search {request.path_params['search']}")

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ _PAGE = 500
 _CANDIDATES = 1000
 _PICKS_AT_ONCE = 25
 _WAITING_FOR_LABELS = 200
+_MOST_POINTS = 100_000
 _log = logging.getLogger(__name__)
 
 Wanted = Mapping[tuple[str, str], tuple[Drift, Path, float, tuple[str, ...]]]
@@ -130,11 +132,11 @@ class Detectors:
         said = self._store.get(f"drift/{workflow}/{service}")
         if said is None or said["time"] < since or not log.is_file():
             return {"time": 0.0, "values": {}}
-        with_log = PredictionLog(log)
+        opened = PredictionLog(log)
         try:
-            counts = with_log.counts(since)
+            counts = asdict(opened.counts(since))
         finally:
-            with_log.close()
+            opened.close()
         return {"time": said["time"], "values": {**said["values"], **counts}}
 
     def points(self, log: Path, state: Any) -> list[dict[str, Any]]:
@@ -143,15 +145,15 @@ class Detectors:
             return []
         opened = PredictionLog(log)
         try:
-            return opened.points(state, limit=100_000)
+            return [asdict(point) for point in opened.points(state, limit=_MOST_POINTS)]
         finally:
             opened.close()
 
-    def add_labels(self, log: Path, labels: list[tuple[str, int, float]]) -> dict[str, int]:
+    def add_labels(self, log: Path, labels: list[Label]) -> dict[str, int]:
         """Joins labels to predictions; says how many were new, known, or for a prediction that is not there."""
         log.parent.mkdir(parents=True, exist_ok=True)
         opened = PredictionLog(log)
         try:
-            return opened.add_labels([Label(*label) for label in labels])
+            return asdict(opened.add_labels(labels))
         finally:
             opened.close()

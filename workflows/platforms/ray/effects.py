@@ -1,5 +1,7 @@
 """What each primitive does on Ray: services change Serve and the front, runs go to their actors."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 from autonomic.seams.plan import Change
@@ -29,11 +31,12 @@ class Runs(Protocol):
 
 
 class HostEffects:
-    """The effects of a host; see `intents.Effects`."""
+    """The effects of a host; see `intents.Effects`. `predictions` names the prediction log of a service."""
 
-    def __init__(self, services: Services, runs: Runs) -> None:
+    def __init__(self, services: Services, runs: Runs, predictions: Callable[[str, str], Path]) -> None:
         self._services = services
         self._runs = runs
+        self._predictions = predictions
 
     def prepare(self, change: Change) -> Prepared:
         if change.effector != "platform":
@@ -65,7 +68,18 @@ class HostEffects:
             active = [run.id for run in self._runs.list(change.target) if run.status not in FINISHED and run.id != change.to["run_id"]]
             if active:
                 raise Refused(f"{change.target} is in flight already (run {active[0]}); a second retraining is not started beside it")
+            return Prepared(to=self._with_points(change.to), before={"run_ids": []}, moves=(change.target,))
         return Prepared(to=change.to, before={"run_ids": []}, moves=(change.target,))
+
+    def _with_points(self, to: dict[str, Any]) -> dict[str, Any]:
+        # steps read the prediction log of a service; they get it as a file where the change names the service
+        points = to.get("parameters", {}).get("points")
+        if not isinstance(points, str) or not points or ":" in points or points.startswith("/"):
+            return to
+        name, _, service = points.partition("/")
+        if self._services.record(name, service) is None:
+            raise Refused(f"points names {points!r}, which is not a service that is deployed here")
+        return {**to, "parameters": {**to["parameters"], "points": f"file://{self._predictions(name, service)}"}}
 
     def perform(self, change: Change, before: dict[str, Any]) -> dict[str, Any]:
         if change.primitive in ONLINE:

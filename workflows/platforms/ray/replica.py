@@ -22,7 +22,7 @@ class Replica:
         import ray
         from ray import serve
 
-        from autonomic.workflows.serving.server import ServerConfig
+        from autonomic.workflows.serving.config import ServerConfig
 
         module, _, name = config["class"].partition(":")
         server = ServerConfig.model_validate(config["server"])

@@ -23,6 +23,7 @@ from autonomic.workflows.platforms.ray.services import Services
 from autonomic.workflows.platforms.ray.settings import HostSettings
 from autonomic.workflows.platforms.ray.store import Store
 from autonomic.workflows.serving.front import Front
+from autonomic.workflows.serving.predictions import Label
 
 _PROCESS_CHECK_SECONDS = 0.25
 _SERVE_CHECK_EVERY = 8
@@ -55,7 +56,7 @@ class Host:
         self._node = node
         self._models = Models(settings.folder / "models", settings.mlflow_url)
         self.services = Services(store, apps, self._routes, self._models, clock, self.notices.tell, self._server_config)
-        self.intents = Intents(store, HostEffects(self.services, runs), clock)
+        self.intents = Intents(store, HostEffects(self.services, runs, self.predictions), clock)
         self._stopping = threading.Event()
         self._keeper = threading.Thread(target=self._keep, daemon=True, name="keeper")
 
@@ -97,7 +98,8 @@ class Host:
         workflow = self.services.workflows().get(name)
         if workflow is not None and (not step or step in workflow.services):
             service = self.services.observe(name, step) if step else None
-            return State(target=target, kind="online", revision=self.intents.revision(target), spec=workflow.spec, service=service)
+            spec = workflow.services[step].spec.model_dump(mode="json", by_alias=True) if step else workflow.spec
+            return State(target=target, kind="online", revision=self.intents.revision(target), spec=spec, service=service)
         runs = tuple(self.runs.list(name))
         if runs and (not step or step in runs[0].steps):
             return State(target=target, kind="batch", revision=self.intents.revision(target), runs=runs)
@@ -127,28 +129,24 @@ class Host:
 
     # -- the prediction log
 
-    def _deployed(self, workflow: str, service: str) -> ServiceRecord | None:
-        record = self.services.workflows().get(workflow)
-        return record.services.get(service) if record else None
-
     def predictions(self, workflow: str, service: str) -> Path:
         """The prediction log of a service."""
         return self.settings.folder / "predictions" / f"{workflow}--{service}.db"
 
     def drift(self, workflow: str, service: str) -> dict[str, Any] | None:
         """What the service's drift detector said last, None where there is no such service."""
-        record = self._deployed(workflow, service)
+        record = self.services.record(workflow, service)
         return None if record is None else self._detectors.values(workflow, service, self.predictions(workflow, service), record.since)
 
     def points(self, workflow: str, service: str, state: str) -> list[dict[str, Any]] | None:
         """The critical points of a service, None where there is no such service."""
-        if self._deployed(workflow, service) is None:
+        if self.services.record(workflow, service) is None:
             return None
         return self._detectors.points(self.predictions(workflow, service), state)
 
-    def labels(self, workflow: str, service: str, labels: list[tuple[str, int, float]]) -> dict[str, Any] | None:
+    def labels(self, workflow: str, service: str, labels: list[Label]) -> dict[str, Any] | None:
         """Joins labels to predictions, None where there is no such service."""
-        if self._deployed(workflow, service) is None:
+        if self.services.record(workflow, service) is None:
             return None
         return self._detectors.add_labels(self.predictions(workflow, service), labels)
 

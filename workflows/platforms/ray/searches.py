@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from autonomic.workflows.batch import ray_searches
 from autonomic.workflows.platforms.ray.settings import HostSettings
 
 
@@ -13,18 +14,12 @@ class BatchSearches:
 
     def start(self, search: dict[str, Any]) -> dict[str, Any]:
         """Starts a search unless one with its id was started before."""
-        from autonomic.workflows.batch import ray_searches
-
         return ray_searches.start_search(search, tracking_uri=self._settings.mlflow_url, home=self._settings.folder)
 
     def get(self, search_id: str) -> dict[str, Any] | None:
         """A search and its trials, None where it is not known."""
-        from autonomic.workflows.batch import ray_searches
-
         return ray_searches.get_search(search_id)
 
     def stop(self, search_id: str) -> dict[str, Any] | None:
         """Ends a search, None where it is not known."""
-        from autonomic.workflows.batch import ray_searches
-
         return ray_searches.stop_search(search_id)

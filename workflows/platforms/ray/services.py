@@ -299,10 +299,14 @@ class Services:
         """The workflows that are deployed."""
         return dict(self._workflows)
 
+    def record(self, name: str, service: str) -> ServiceRecord | None:
+        """A service as it is wanted, None where there is none."""
+        workflow = self._workflows.get(name)
+        return workflow.services.get(service) if workflow else None
+
     def observe(self, name: str, service: str) -> ServiceState | None:
         """A service as it is now, None where there is none."""
-        workflow = self._workflows.get(name)
-        record = workflow.services.get(service) if workflow else None
+        record = self.record(name, service)
         if record is None:
             return None
         load = load_of(self._routes, name, service)
