@@ -17,8 +17,9 @@ class Promote:
 
     The version is judged by its tags, which training wrote after judging it and the champion on the same labelled
     points: `drifted_accuracy`, `champion_drifted_accuracy`, `clean_accuracy`, `champion_clean_accuracy`, and
-    `judge_trusted` ("true" or "false") with `judge_reason`. A version that loses is quarantined; one that was not judged
-    (a tag is missing or no number) is only not promoted.
+    `judge_trusted` ("true" or "false") with `judge_reason`. Where training also wrote `drifted_gain_low`, the lower bound
+    of the paired gain's interval, it must be above 0: on few points a worthless version is sometimes ahead. A version that
+    loses is quarantined; one that was not judged (a tag is missing or no number) is only not promoted.
     """
 
     name: ClassVar[str] = "promote"
@@ -77,6 +78,8 @@ def judge(candidate: ModelVersion, margin: float, tolerance: float) -> str:
     new_clean, old_clean = _number(candidate, "clean_accuracy"), _number(candidate, "champion_clean_accuracy")
     if new < old + margin - _ROUNDING:
         return f"its accuracy on the drifted slice is {new:.4f}, the champion's {old:.4f}; it must be better by {margin:g}"
+    if "drifted_gain_low" in tags and (low := _number(candidate, "drifted_gain_low")) <= 0:
+        return f"its gain on the drifted slice may be chance: {new - old:.4f}, and the lower bound of its interval is {low:.4f}"
     if new_clean < old_clean - tolerance - _ROUNDING:
         found = f"its accuracy on the clean hold-out is {new_clean:.4f}, the champion's {old_clean:.4f}"
         return f"{found}; it may be worse by {tolerance:g} at most"

@@ -36,6 +36,8 @@ def test_a_better_version_becomes_champion_and_the_champion_backup(online: State
     [
         ({"drifted_accuracy": "0.60"}, "drifted slice is 0.6000, the champion's 0.6200"),
         ({"drifted_accuracy": "0.6219"}, "must be better by 0.002"),
+        ({"drifted_gain_low": "-0.05"}, "may be chance"),
+        ({"drifted_gain_low": "0"}, "may be chance"),
         ({"clean_accuracy": "0.95"}, "clean hold-out is 0.9500"),
         ({"judge_trusted": "false", "judge_reason": "12 of 40 labels contradict"}, "12 of 40 labels contradict"),
     ],
@@ -52,6 +54,10 @@ def test_a_version_that_loses_is_quarantined_with_the_reason(tags: dict[str, str
 def test_exactly_the_margin_is_enough(online: State, context: Context) -> None:
     tags = with_tags(context, drifted_accuracy="0.622", clean_accuracy="0.96")
     assert len(Promote().plan(PromoteArguments(), online, tags)) == 2
+
+
+def test_a_gain_that_is_surely_above_nought_is_promoted(online: State, context: Context) -> None:
+    assert len(Promote().plan(PromoteArguments(), online, with_tags(context, drifted_gain_low="0.04"))) == 2
 
 
 @pytest.mark.parametrize("value", [None, "", "good", "nan", "inf"])
