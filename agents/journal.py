@@ -164,15 +164,15 @@ class SqlTransaction:
     def accept_many(self, events: Sequence[CloudEvent]) -> list[CloudEvent]:
         """Remembers events that came in and returns those that are new, in their order."""
         unique: dict[tuple[str, str], CloudEvent] = {}
-        for event in events:
-            unique.setdefault((event.source, event.id), event)
+        for arrived in events:
+            unique.setdefault((arrived.source, arrived.id), arrived)
         if not unique:
             return []
         statement = self._upsert_insert(_inbox).on_conflict_do_nothing().returning(_inbox.c.source, _inbox.c.id)
         now = self._now()
         rows = [{"source": source, "id": id_, "time": now} for source, id_ in unique]
         fresh = {(row.source, row.id) for row in self._connection.execute(statement, rows)}
-        return [event for key, event in unique.items() if key in fresh]
+        return [arrived for key, arrived in unique.items() if key in fresh]
 
     def take(self, sequences: Sequence[int]) -> None:
         """Takes events out of the outbox by their sequence numbers."""

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from autonomic.seams.event import Event
+from autonomic.strategies.cron import cron_trigger
 from autonomic.strategies.spec.strategy import On, Strategy
-
-_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 
 
 class Trigger(NamedTuple):
@@ -54,47 +53,6 @@ def next_time(on: On, after: float) -> float | None:
         return None
     found = cron_trigger(on.cron, on.timezone).get_next_fire_time(moment, moment)
     return found.timestamp() if found is not None else None
-
-
-def cron_trigger(expression: str, timezone: str) -> Any:
-    """APScheduler's trigger for five fields of cron.
-
-    Raises:
-        ValueError: it is not valid.
-    """
-    from apscheduler.triggers.cron import CronTrigger
-
-    fields = expression.split()
-    if len(fields) != 5:
-        raise ValueError(f"cron takes five fields (minute hour day month weekday); found {expression!r}")
-    return CronTrigger.from_crontab(" ".join([*fields[:4], weekdays(fields[4])]), ZoneInfo(timezone))
-
-
-def weekdays(field: str) -> str:
-    """The weekday field with names for numbers: cron counts from Sunday (0 or 7), APScheduler from Monday."""
-    if field == "*":
-        return field
-    days: set[int] = set()
-    for part in field.lower().split(","):
-        span, _, step = part.partition("/")
-        first, dash, last = span.partition("-")
-        if first == "*":
-            low, high = 0, 6
-        else:
-            low = _day(first)
-            high = _day(last) if dash else (6 if step else low)
-        if high < low:
-            high += 7
-        days.update(day % 7 for day in range(low, high + 1, int(step or 1)))
-    return ",".join(name for day, name in enumerate(_DAYS) if day in days)
-
-
-def _day(text: str) -> int:
-    if text in _DAYS:
-        return _DAYS.index(text)
-    if text in ("0", "1", "2", "3", "4", "5", "6", "7"):
-        return int(text)
-    raise ValueError(f"{text!r} is no weekday; write 0 to 7 (0 and 7 are Sunday) or sun to sat")
 
 
 def described(trigger: Trigger) -> str:

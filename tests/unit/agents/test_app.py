@@ -171,7 +171,7 @@ def test_a_broken_token_file_is_said_and_not_used(tmp_path: Path, content: str) 
     path = tmp_path / "tokens.json"
     path.write_text(content)
     path.chmod(0o600)
-    with pytest.raises(Permanent, match="tokens.json"):
+    with pytest.raises(Permanent, match="it and new ones are made"):
         Tokens.load(path)
 
 

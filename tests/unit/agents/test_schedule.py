@@ -2,7 +2,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from autonomic.agents.monitor.schedule import next_time, weekdays
+from autonomic.agents.monitor.schedule import next_time
+from autonomic.strategies.cron import weekdays
 from autonomic.strategies.spec.strategy import On
 
 
