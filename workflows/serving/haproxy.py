@@ -110,6 +110,7 @@ global
     stats socket {socket} mode 600 level admin expose-fd listeners
     stats timeout 30s
     fd-hard-limit 20000
+    noreuseport
     nbthread 1
     hard-stop-after 60s
     tune.bufsize 65536
@@ -122,7 +123,7 @@ defaults
     option redispatch 1
     option allbackups
     option splice-auto
-    retries 3
+    retries 20
     retry-on conn-failure empty-response
     http-reuse always
     balance roundrobin

@@ -103,7 +103,7 @@ def server_weights(shares: Mapping[Role, int], ready: Mapping[Role, int]) -> dic
     exact = {role: shares.get(role, 0) / count for role, count in ready.items() if count > 0}
     largest = max(exact.values(), default=0.0)
     if largest <= 0:
-        return dict.fromkeys(ready, 0)
+        return {role: 0 for role in ready}  # noqa: C420 - dict.fromkeys loses the type of the keys
     total = sum(exact[role] * ready[role] for role in exact)
 
     def scaled(top: int) -> dict[Role, int]:
@@ -113,7 +113,8 @@ def server_weights(shares: Mapping[Role, int], ready: Mapping[Role, int]) -> dic
         got = sum(weight * ready[role] for role, weight in weights.items())
         return sum(abs(weight * ready[role] / got - exact[role] * ready[role] / total) for role, weight in weights.items())
 
-    best = min((scaled(top) for top in range(1, MAX_WEIGHT + 1)), key=error)
+    candidates: list[dict[Role, int]] = [scaled(top) for top in range(1, MAX_WEIGHT + 1)]
+    best = min(candidates, key=error)
     return {role: best.get(role, 0) for role in ready}
 
 

@@ -286,7 +286,8 @@ def _json(document: dict[str, Any], status: int = 200, headers: Any = None) -> R
 
 
 async def _http_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
+    if not isinstance(error, HTTPException):
+        return await _failure(_request, error)
     return _json({"error": error.detail}, error.status_code, error.headers)
 
 

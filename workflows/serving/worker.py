@@ -65,26 +65,30 @@ class Worker:
         if isinstance(answer, Exception):
             return []
         now = time.time()
-        return [
-            Prediction(
-                id=prediction_id,
-                time=now,
-                request_id=item.request_id,
-                role=self._config.role,
-                model_version=self._config.model_version,
-                inputs={name: array[row] for name, array in item.inputs.items()},
-                output={name: _row_json(array, row) for name, array in answer.outputs.items()},
-                **self._classified(answer.outputs, row),
+        predictions: list[Prediction] = []
+        for row, prediction_id in enumerate(answer.ids):
+            label, confidence = self._classified(answer.outputs, row)
+            predictions.append(
+                Prediction(
+                    id=prediction_id,
+                    time=now,
+                    request_id=item.request_id,
+                    role=self._config.role,
+                    model_version=self._config.model_version,
+                    inputs={name: array[row] for name, array in item.inputs.items()},
+                    output={name: _row_json(array, row) for name, array in answer.outputs.items()},
+                    label=label,
+                    confidence=confidence,
+                )
             )
-            for row, prediction_id in enumerate(answer.ids)
-        ]
+        return predictions
 
-    def _classified(self, outputs: Mapping[str, np.ndarray], row: int) -> dict[str, float | int]:
+    def _classified(self, outputs: Mapping[str, np.ndarray], row: int) -> tuple[int | None, float | None]:
         if self._model.file.postprocess != "classifier":
-            return {}
+            return None, None
         confidence = float(outputs["probabilities"][row].max())
         # not a number where the input was none; no confidence is worse than that
-        return {"label": int(outputs["label"][row]), "confidence": confidence if np.isfinite(confidence) else 0.0}
+        return int(outputs["label"][row]), confidence if np.isfinite(confidence) else 0.0
 
 
 def _row_json(array: np.ndarray, row: int) -> object:

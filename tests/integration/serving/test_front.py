@@ -1,0 +1,236 @@
+import asyncio
+import collections
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import numpy as np
+import pytest
+import tritonclient.http as triton
+
+from autonomic.seams.errors import Permanent
+from autonomic.workflows.serving.front import Front
+from autonomic.workflows.serving.placement import FrontReplica, FrontService
+
+if TYPE_CHECKING:
+    from conftest import Process
+
+BODY = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1.0, 0, 0, 0]}]}
+
+
+def service(**changes: Any) -> FrontService:
+    return FrontService.model_validate({"workflow": "w", "service": "s", "slots": 4} | changes)
+
+
+def replica(name: str, port: int, role: str = "champion", state: str = "ready") -> FrontReplica:
+    return FrontReplica.model_validate({"id": name, "role": role, "address": "127.0.0.1", "port": port, "state": state})
+
+
+def infer_url(front: Front) -> str:
+    return front.url("w", "s") + "/v2/models/s/infer"
+
+
+async def ask(front: Front, count: int, at_a_time: int = 8) -> list[httpx.Response]:
+    places = asyncio.Semaphore(at_a_time)
+    async with httpx.AsyncClient(timeout=30) as client:
+
+        async def one() -> httpx.Response:
+            async with places:
+                return await client.post(infer_url(front), json=BODY)
+
+        return await asyncio.gather(*(one() for _ in range(count)))
+
+
+def versions(answers: list[httpx.Response]) -> collections.Counter[str]:
+    return collections.Counter(
+        answer.json()["model_version"] if answer.status_code == 200 else str(answer.status_code) for answer in answers
+    )
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_a_stock_client_is_answered_through_the_front(front: Front, serve: Callable[..., int], binary: bool) -> None:
+    front.set_service(service(), [replica("x", serve())])
+    client = triton.InferenceServerClient(front.url("w", "s").removeprefix("http://"))
+    assert client.is_server_ready()
+    assert client.is_model_ready("s")
+    tensor = triton.InferInput("x", [1, 4], "FP32")
+    tensor.set_data_from_numpy(np.array([[0, 1, 0, 0]], np.float32), binary_data=binary)
+    wanted = triton.InferRequestedOutput("label", binary_data=binary)
+    assert client.infer("s", [tensor], outputs=[wanted]).as_numpy("label").tolist() == [1]
+    client.close()
+
+
+def test_traffic_is_split_by_the_weights(front: Front, serve: Callable[..., int]) -> None:
+    champions = [replica(f"c{n}", serve(model_version="1", max_in_flight=16)) for n in range(2)]
+    canary = replica("k", serve(model_version="2", max_in_flight=16), "canary")
+    backup = replica("b", serve(model_version="0"), "backup")
+    everyone = [*champions, canary, backup]
+    front.set_service(service(weights={"champion": 90, "canary": 10}, max_in_flight=16), everyone)
+    counted = versions(asyncio.run(ask(front, 2000)))
+    assert set(counted) == {"1", "2"}
+    assert abs(counted["2"] / 2000 - 0.10) < 0.01
+
+    front.set_service(service(weights={"champion": 0, "canary": 100}, max_in_flight=16), everyone)
+    assert versions(asyncio.run(ask(front, 100))) == {"2": 100}
+    front.set_service(service(weights={"champion": 50, "backup": 50}, max_in_flight=16), everyone)
+    counted = versions(asyncio.run(ask(front, 400)))
+    assert set(counted) == {"0", "1"}
+    assert abs(counted["0"] / 400 - 0.5) < 0.02
+
+
+def test_the_backup_takes_over_when_all_champions_are_killed(
+    front: Front, spawn: "Callable[..., Process]", serve: Callable[..., int]
+) -> None:
+    processes = [spawn(model_version="1") for _ in range(2)]
+    champions = [replica(f"c{n}", process.port()) for n, process in enumerate(processes)]
+    front.set_service(service(), [*champions, replica("b", serve(model_version="0"), "backup")])
+    assert versions(asyncio.run(ask(front, 20))) == {"1": 20}
+
+    answers: list[httpx.Response] = []
+    stop = threading.Event()
+
+    def stream() -> None:
+        with httpx.Client(timeout=30) as client:
+            while not stop.is_set():
+                answers.append(client.post(infer_url(front), json=BODY))
+
+    callers = [threading.Thread(target=stream) for _ in range(3)]
+    for caller in callers:
+        caller.start()
+    time.sleep(0.5)
+    for process in processes:
+        process.process.kill()
+    time.sleep(1.5)
+    stop.set()
+    for caller in callers:
+        caller.join()
+    counted = versions(answers)
+    assert counted["1"] > 0
+    assert counted["0"] > 0
+    # at most those that were being computed at that moment
+    assert len(answers) - counted["0"] - counted["1"] <= 2
+    states = {server.id: server.state for server in front.stats()["w", "s"].servers}
+    assert states == {"c0": "down", "c1": "down", "b": "up"}
+
+    again = spawn(model_version="1")
+    front.set_service(service(), [replica("c2", again.port()), replica("b", 1, "backup")])
+    assert versions(asyncio.run(ask(front, 20))) == {"1": 20}
+
+
+def test_a_new_replica_takes_those_who_wait_at_once(front: Front, serve: Callable[..., int]) -> None:
+    slow = serve(model_version="1", device_time_seconds=0.4)
+    front.set_service(service(), [replica("x", slow)])
+    helper = replica("y", serve(model_version="2"))
+
+    async def crowd() -> tuple[collections.Counter[str], float]:
+        waiting = asyncio.ensure_future(ask(front, 12, at_a_time=12))
+        await asyncio.sleep(0.5)
+        stats = (await asyncio.to_thread(front.stats))["w", "s"]
+        assert stats.in_flight == 1
+        assert stats.queued >= 9
+        start = time.monotonic()
+        await asyncio.to_thread(front.set_service, service(), [replica("x", slow), helper])
+        return versions(await waiting), time.monotonic() - start
+
+    counted, seconds = asyncio.run(crowd())
+    # alone the slow one would have taken four seconds more
+    assert counted["2"] >= 7
+    assert counted["1"] + counted["2"] == 12
+    assert seconds < 2.0
+
+
+def test_a_drained_replica_finishes_and_gets_nothing_new(front: Front, serve: Callable[..., int]) -> None:
+    front.set_service(service(), [replica("x", serve(model_version="1", device_time_seconds=0.5))])
+    other = replica("y", serve(model_version="2"))
+
+    async def scene() -> tuple[int, collections.Counter[str]]:
+        begun = asyncio.ensure_future(ask(front, 1))
+        await asyncio.sleep(0.2)
+        current = front.services()["w", "s"][1]
+        await asyncio.to_thread(front.set_service, service(), [*current, other])
+        await asyncio.to_thread(front.drain, "w", "s", "x")
+        rest = versions(await ask(front, 10))
+        return (await begun)[0].status_code, rest
+
+    assert asyncio.run(scene()) == (200, collections.Counter({"2": 10}))
+
+
+def test_reloads_lose_no_request(front: Front, serve: Callable[..., int]) -> None:
+    port = serve(max_in_flight=8)
+    front.set_service(service(max_in_flight=8), [replica("x", port)])
+
+    async def scene() -> tuple[collections.Counter[str], int]:
+        asking = asyncio.ensure_future(ask(front, 600, at_a_time=6))
+        reloads = 0
+        while not asking.done() and reloads < 10:
+            other = FrontService(workflow="w", service=f"other-{reloads}")
+            await asyncio.to_thread(front.set_service, other, [replica("o", port)])
+            reloads += 1
+            await asyncio.sleep(0.02)
+        return versions(await asking), reloads
+
+    counted, reloads = asyncio.run(scene())
+    assert counted == {"3": 600}
+    assert reloads >= 3
+    assert httpx.get(front.url("w", "other-0") + "/v2").status_code == 200
+    front.remove_service("w", "other-0")
+    assert httpx.get(front.url("w", "other-0") + "/v2").status_code == 404
+
+
+def test_waiting_in_the_front_counts_in_the_histogram(front: Front, serve: Callable[..., int]) -> None:
+    port = serve(device_time_seconds=0.3)
+    front.set_service(service(), [replica("x", port)])
+    assert versions(asyncio.run(ask(front, 4))) == {"3": 4}
+    text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    (total,) = [float(line.split()[1]) for line in text.splitlines() if line.startswith("autonomic_request_duration_seconds_sum")]
+    # 0.3 + 0.6 + 0.9 + 1.2
+    assert total > 2.9
+
+
+def test_who_waits_too_long_or_finds_the_queue_full_is_told_in_json(front: Front, serve: Callable[..., int]) -> None:
+    front.set_service(service(timeout_seconds=0.6, max_queue=2), [replica("x", serve(device_time_seconds=0.5))])
+
+    async def scene() -> list[httpx.Response]:
+        return await ask(front, 8, at_a_time=8)
+
+    answers = asyncio.run(scene())
+    counted = versions(answers)
+    assert counted["503"] >= 5
+    assert all(answer.json()["error"] for answer in answers if answer.status_code != 200)
+    assert any("too many" in answer.json()["error"] for answer in answers if answer.status_code == 503)
+
+
+def test_the_front_outlives_its_starter_and_comes_back_after_a_crash(serve: Callable[..., int], tmp_path: Path) -> None:
+    # longer than a UNIX socket's path may be
+    home = tmp_path / ("deep" * 30)
+    first = Front(home)
+    port = first.start()
+    try:
+        first.set_service(service(), [replica("x", serve())])
+        second = Front(home)
+        assert second.start() == port
+        assert second.services() == first.services()
+        assert versions(asyncio.run(ask(second, 3))) == {"3": 3}
+        assert not second.ensure()
+
+        os.kill(int((home / "haproxy.pid").read_text()), signal.SIGKILL)
+        deadline = time.monotonic() + 5
+        while not second.ensure():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert second.port == port
+        assert versions(asyncio.run(ask(second, 3))) == {"3": 3}
+    finally:
+        first.stop()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(first.url("w", "s"))
+
+
+def test_a_port_that_is_taken_is_a_clear_error(front: Front, tmp_path: Path) -> None:
+    with pytest.raises(Permanent, match=f"does not start on port {front.port}"):
+        Front(tmp_path / "second", port=front.port).start()

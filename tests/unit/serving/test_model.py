@@ -1,0 +1,107 @@
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from autonomic.seams.errors import Permanent
+from autonomic.workflows.serving.model import load_model, read_model_file, save_model
+
+INPUTS = [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}]
+OUTPUTS = [{"name": "y", "datatype": "FP32", "shape": [-1, 3]}]
+
+
+def save(folder: Path, module: nn.Module | None = None, **changes: Any) -> Path:
+    arguments: dict[str, Any] = {
+        "architecture": "torch.nn:Linear",
+        "kwargs": {"in_features": 4, "out_features": 3},
+        "inputs": INPUTS,
+        "outputs": OUTPUTS,
+    }
+    return save_model(module or nn.Linear(4, 3), folder, **(arguments | changes))
+
+
+@pytest.mark.parametrize("format", ["safetensors", "state_dict"])
+def test_a_model_answers_the_same_after_it_was_kept(tmp_path: Path, format: str) -> None:
+    module = nn.Linear(4, 3)
+    loaded = load_model(save(tmp_path / "m", module, format=format))
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    with torch.inference_mode():
+        np.testing.assert_array_equal(loaded({"x": x})["y"], module(torch.from_numpy(x)).numpy())
+
+
+def test_a_classifier_is_served_as_probabilities_and_label(tmp_path: Path) -> None:
+    loaded = load_model(save(tmp_path / "m", postprocess="classifier"))
+    assert [(each.name, each.datatype, each.shape) for each in loaded.file.served_outputs] == [
+        ("probabilities", "FP32", (-1, 3)),
+        ("label", "INT64", (-1,)),
+    ]
+    outputs = loaded({"x": np.ones((2, 4), np.float32)})
+    np.testing.assert_allclose(outputs["probabilities"].sum(axis=1), 1, rtol=1e-6)
+    np.testing.assert_array_equal(outputs["label"], outputs["probabilities"].argmax(axis=1))
+
+
+def test_a_pickle_is_never_executed(tmp_path: Path) -> None:
+    folder = save(tmp_path / "m", format="state_dict")
+    mark = tmp_path / "executed"
+
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Path.touch, (mark,)
+
+    torch.save({"weight": Evil()}, folder / "weights.pt")
+    with pytest.raises(Permanent, match="weights only"):
+        load_model(folder)
+    (folder / "weights.pt").write_bytes(pickle.dumps(Evil(), protocol=2))
+    with pytest.raises(Permanent, match="weights only"):
+        load_model(folder)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"format": "pickle"}, "format"),
+        ({"architecture": "torch.nn"}, "package.module:Class"),
+        ({"architecture": "nowhere:Net"}, "cannot be made"),
+        ({"architecture": "torch.nn:Nothing"}, "cannot be made"),
+        ({"architecture": "builtins:dict"}, "not a torch module"),
+        ({"kwargs": {"in_features": 5, "out_features": 3}}, "do not fit"),
+        ({"kwargs": {"wrong": 5}}, "cannot be made"),
+        ({"inputs": []}, "inputs"),
+        ({"inputs": [{"name": "x", "datatype": "FLOAT", "shape": [-1]}]}, "none of BOOL"),
+        ({"inputs": [{"name": "x", "datatype": "FP32", "shape": [4]}]}, "must begin with -1"),
+        ({"surprise": 1}, "surprise"),
+    ],
+)
+def test_a_model_file_that_is_wrong_is_refused_with_the_reason(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+    folder = save(tmp_path / "m")
+    document = json.loads((folder / "model.json").read_text()) | change
+    (folder / "model.json").write_text(json.dumps(document))
+    with pytest.raises(Permanent, match=said):
+        load_model(folder)
+
+
+def test_a_folder_that_is_incomplete_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Permanent, match="no model folder"):
+        load_model(tmp_path / "nothing")
+    folder = save(tmp_path / "m")
+    (folder / "weights.safetensors").write_bytes(b"short")
+    with pytest.raises(Permanent, match="not a safetensors file"):
+        load_model(folder)
+    (folder / "weights.safetensors").unlink()
+    with pytest.raises(Permanent, match=r"has no weights\.safetensors"):
+        load_model(folder)
+    (folder / "model.json").write_text("{")
+    with pytest.raises(Permanent, match="is not JSON"):
+        read_model_file(folder)
+
+
+def test_a_description_that_cannot_be_true_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(Permanent, match="one output"):
+        save(tmp_path / "m", postprocess="classifier", outputs=OUTPUTS * 2)
+    assert not (tmp_path / "m" / "model.json").exists()
