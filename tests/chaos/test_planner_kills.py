@@ -22,6 +22,8 @@ from autonomic.workflows.embedded.processes import free_port
 
 KILLS = 25
 EVENTS_PER_KILL = 4
+PATIENCE_SECONDS = 150.0
+"""For a planner to come back on a machine that is overloaded."""
 API_VERSION = "autonomic.dev/v1alpha1"
 WORLD = Path(__file__).parent.parent / "support" / "planner_world.py"
 
@@ -34,8 +36,8 @@ class Planner:
         Settings(home=home, monitor_url=world, planner_url=planner, tuner_url=tuner, host_url=world, plan_runner=runner).save()
         self.home, self.world_url = home, world
         token = Tokens.load(home / "tokens.json")["admin"]
-        self.client = httpx.Client(base_url=planner, headers={"Authorization": f"Bearer {token}"}, timeout=20, trust_env=False)
-        self.world = httpx.Client(base_url=world, timeout=20, trust_env=False)
+        self.client = httpx.Client(base_url=planner, headers={"Authorization": f"Bearer {token}"}, timeout=60, trust_env=False)
+        self.world = httpx.Client(base_url=world, timeout=60, trust_env=False)
         self.processes = [subprocess.Popen([sys.executable, str(WORLD), world.rpartition(":")[2], "x"])]
         self.start()
 
@@ -51,7 +53,7 @@ class Planner:
 
     def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
         """An answer, asked for again while the planner is away."""
-        end = time.monotonic() + 40
+        end = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
                 answer = self.client.request(method, path, **options)
@@ -106,7 +108,7 @@ def fired(number: int) -> dict[str, Any]:
     return {**event, "data": {**data, "observed_at": now, "expires_at": now + 300}}
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("runner", ["dbos", "journal"])
 def test_kills_of_the_planner_lose_no_plan_and_double_no_effect(runner: str, tmp_path: Path) -> None:
     started_at = time.monotonic()
@@ -141,7 +143,7 @@ def test_kills_of_the_planner_lose_no_plan_and_double_no_effect(runner: str, tmp
                 ):
                     recoveries.append(time.monotonic() - killed_at)
                     break
-                assert time.monotonic() - killed_at < 40, [plan for plan in plans if plan["phase"] not in ENDED]
+                assert time.monotonic() - killed_at < PATIENCE_SECONDS, [plan for plan in plans if plan["phase"] not in ENDED]
                 time.sleep(0.05)
         plans = planner.ask("GET", "/v1/plans", params={"limit": 1000}).json()["items"]
         events = planner.ask("GET", "/v1/events", params={"limit": 1000}).json()["items"]

@@ -28,7 +28,7 @@ class System:
         self.settings = Settings(home=home, monitor_url=urls[0], planner_url=urls[1], tuner_url=urls[2], host_url=urls[0])
         self.settings.save()
         self.tokens = Tokens.load(home / "tokens.json")
-        self.world = httpx.Client(base_url=urls[0], timeout=20, trust_env=False)
+        self.world = httpx.Client(base_url=urls[0], timeout=60, trust_env=False)
         self.planner = self.client(urls[1], "admin")
         self.tuner = self.client(urls[2], "admin")
         self.processes: dict[str, subprocess.Popen[bytes]] = {
@@ -36,7 +36,7 @@ class System:
         }
 
     def client(self, url: str, scope: str) -> httpx.Client:
-        return httpx.Client(base_url=url, headers={"Authorization": f"Bearer {self.tokens[scope]}"}, timeout=20, trust_env=False)
+        return httpx.Client(base_url=url, headers={"Authorization": f"Bearer {self.tokens[scope]}"}, timeout=60, trust_env=False)
 
     def start(self, agent: str) -> None:
         log = (self.home / f"{agent}.log").open("ab")
@@ -49,9 +49,9 @@ class System:
     def end(self, agent: str, *, kill: bool = False) -> int:
         process = self.processes.pop(agent)
         process.kill() if kill else process.terminate()
-        return process.wait(20)
+        return process.wait(60)
 
-    def until(self, true: Callable[[], Any], seconds: float = 20) -> Any:
+    def until(self, true: Callable[[], Any], seconds: float = 60) -> Any:
         end = time.monotonic() + seconds
         while not (value := true()):
             assert time.monotonic() < end, f"not true within {seconds} s"
