@@ -150,8 +150,7 @@ class Ours:
             wait_for(lambda: count_replicas("autoscaling--digit--champion") == 0, "the end of the replicas", 60)
 
     def _ready(self) -> bool:
-        service = self._api.host.observe(TARGET).service
-        return bool(service) and "champion" in service.roles and service.roles["champion"].ready == 1
+        return self._api.ready(TARGET) == 1
 
     def startup_seconds(self) -> float:
         """From the call to a second replica in service."""
@@ -159,7 +158,7 @@ class Ours:
         wait_for(self._ready, "the service", 120)
         begin = time.monotonic()
         self._api.post("planner", "/v1/primitives/rescale", {"target": TARGET, "args": {"to": 2}})
-        wait_for(lambda: self._api.host.observe(TARGET).service.roles["champion"].ready == 2, "two replicas", 60, 0.02)
+        wait_for(lambda: self._api.ready(TARGET) == 2, "two replicas", 60, 0.02)
         elapsed = time.monotonic() - begin
         self._api.post("planner", "/v1/primitives/delete", {"target": "autoscaling", "args": {}})
         wait_for(lambda: count_replicas("autoscaling--digit--champion") == 0, "the end of the replicas", 60)

@@ -92,8 +92,8 @@ def _images(data: str, settings: Settings) -> Path:
 
 
 def _ready(api: Api) -> bool:
-    service = api.host.observe(f"{WORKFLOW}/{SERVICE}").service
-    return bool(service) and all(role.ready >= role.wanted > 0 for role in service.roles.values()) and "backup" in service.roles
+    roles = api.service(f"{WORKFLOW}/{SERVICE}").roles
+    return "backup" in roles and all(role.ready >= role.wanted > 0 for role in roles.values())
 
 
 def _play(world: World, console: Console) -> None:

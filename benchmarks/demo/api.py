@@ -8,6 +8,7 @@ import httpx
 
 from autonomic.agents.auth import Tokens
 from autonomic.agents.settings import Settings
+from autonomic.seams.state import ServiceState
 from autonomic.workflows.platforms.ray.client import RayPlatform
 
 
@@ -43,6 +44,16 @@ class Api:
     def decisions(self) -> list[dict[str, Any]]:
         """All decisions, the newest first."""
         return self.get("planner", "/v1/decisions", limit=200)["items"]
+
+    def service(self, target: str) -> ServiceState:
+        """A service as the platform sees it; without roles where there is none."""
+        found = self.host.observe(target).service
+        return found or ServiceState(roles={}, weights={}, min_replicas=0, max_replicas=0)
+
+    def ready(self, target: str) -> int:
+        """Replicas of the champion that answer."""
+        champion = self.service(target).roles.get("champion")
+        return champion.ready if champion else 0
 
     def replica_ports(self, role: str) -> set[int]:
         """The ports on which the replicas of a role answer."""

@@ -10,7 +10,6 @@ from typing import Any
 from autonomic.agents.settings import Settings
 from autonomic.cli.system import System
 from autonomic.seams.errors import AutonomicError
-from autonomic.seams.state import State
 from benchmarks.claims import Claim
 from benchmarks.demo.api import Api
 from benchmarks.demo.streams import Streams
@@ -72,19 +71,14 @@ class World:
         self.claims.append(Claim(part, claimed, measured, held))
         self.tell(f"{'✔' if held else '✘'} {claimed}: {measured}")
 
-    def state(self) -> State:
-        """The service as the platform sees it."""
-        return self.api.host.observe(TARGET)
-
     def ready(self) -> int:
         """Replicas of the champion that answer."""
-        service = self.state().service
-        return service.roles["champion"].ready if service and "champion" in service.roles else 0
+        return self.api.ready(TARGET)
 
     def champion(self) -> str:
         """The version that serves as champion, such as `2`."""
-        service = self.state().service
-        return service.roles["champion"].model.rsplit("/", 1)[1] if service and "champion" in service.roles else ""
+        champion = self.api.service(TARGET).roles.get("champion")
+        return champion.model.rsplit("/", 1)[1] if champion else ""
 
     def requests_between(self, begin: float, end: float) -> list[Request]:
         """The requests that arrived in a span."""
@@ -144,13 +138,12 @@ class Watcher:
     def _look(self) -> Moment | None:
         world = self._world
         try:
-            service = world.state().service
+            champion = world.api.service(TARGET).roles.get("champion")
             drift = (world.api.host.drift(WORKFLOW, SERVICE) or {}).get("values", {})
         except AutonomicError:
             return None
         recent = world.recent(5.0)
         answered = [request for request in recent if request.ok]
-        champion = service.roles.get("champion") if service else None
         versions = [request.role for request in answered]
         return Moment(
             time=time.time(),

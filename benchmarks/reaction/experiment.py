@@ -73,8 +73,8 @@ def run(report: Report, results: Path, seeds: int) -> list[Claim]:
 
 
 def _ready(api: Api) -> bool:
-    service = api.host.observe(TARGET).service
-    return bool(service) and len(service.roles) == 2 and all(role.ready == role.wanted for role in service.roles.values())
+    roles = api.service(TARGET).roles
+    return len(roles) == 2 and all(role.ready == role.wanted for role in roles.values())
 
 
 def _breach(api: Api, url: str) -> float:
@@ -83,7 +83,7 @@ def _breach(api: Api, url: str) -> float:
     plan = wait_for(lambda: _done(api, "react", begin), "a reaction", 20)
     _quiet(api)
     api.post("planner", "/v1/primitives/reroute", {"target": TARGET, "args": {"champion": "100%"}})
-    wait_for(lambda: api.host.observe(TARGET).service.weights.get("backup", 0) == 0, "the weights put back", 20)
+    wait_for(lambda: api.service(TARGET).weights.get("backup", 0) == 0, "the weights put back", 20)
     time.sleep(0.35)
     return plan["outcomes"][0]["started_at"] - begin
 
@@ -91,11 +91,11 @@ def _breach(api: Api, url: str) -> float:
 def _scale_out(api: Api, url: str) -> float:
     begin = time.time()
     asyncio.run(_burst(url))
-    wait_for(lambda: api.host.observe(TARGET).service.roles["champion"].ready == 2, "two replicas", 60, 0.02)
+    wait_for(lambda: api.ready(TARGET) == 2, "two replicas", 60, 0.02)
     elapsed = time.time() - begin
     _quiet(api)
     api.post("planner", "/v1/primitives/rescale", {"target": TARGET, "args": {"to": 1}})
-    wait_for(lambda: api.host.observe(TARGET).service.roles["champion"].ready == 1, "one replica", 60)
+    wait_for(lambda: api.ready(TARGET) == 1, "one replica", 60)
     time.sleep(1.0)
     return elapsed
 
@@ -108,7 +108,7 @@ def _done(api: Api, name: str, since: float) -> dict[str, Any] | None:
 
 
 def _quiet(api: Api) -> None:
-    wait_for(lambda: api.host.observe(TARGET).service.queued == 0, "an empty queue", 30)
+    wait_for(lambda: api.service(TARGET).queued == 0, "an empty queue", 30)
     time.sleep(0.3)
 
 
