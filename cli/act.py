@@ -8,7 +8,7 @@ import typer
 from autonomic.cli.options import Denied, HomeOption, Output, OutputOption
 from autonomic.seams.errors import Permanent, Problem, SpecError
 
-PlanArgument = Annotated[str, typer.Argument(help="Id of a plan (autonomic plans).", metavar="PLAN")]
+PlanArgument = Annotated[str, typer.Argument(help="Id of a plan (autonomic plans), or of its decision.", metavar="PLAN")]
 
 
 def register(app: typer.Typer) -> None:
@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 
 
 def approve(plan: PlanArgument, home: HomeOption = None, output: OutputOption = Output.TABLE) -> None:
-    """Let a plan begin that waits for a person; the gate judges it once more. The id of its decision does as well.
+    """Let a plan begin that waits for a person; the gate judges it once more.
 
     Examples:
 
@@ -42,11 +42,14 @@ def _plan_action(plan: str, verb: str, home: Path | None, output: Output) -> Non
     from autonomic.cli.output import show
 
     with Client(home) as client:
+        if plan.startswith("decision-"):
+            plan = client.get("planner", f"/v1/decisions/{plan}")["decision"]["plan"] or plan
         told = client.post("planner", f"/v1/plans/{plan}:{verb}")
-    rows = [(told["decision"], told["plan"], told["verdict"] or "", told["why"])]
-    show(told, output, ("DECISION", "PLAN", "GATE", "WHY"), rows)
-    if told["verdict"] == "refuse":
-        raise Denied(f"the gate refused it: {told['why']} (autonomic explain {told['decision']})")
+    # an approval carries the gate's whole verdict, a revert its decision in short
+    verdict, why = (told["verdict"]["outcome"], told["verdict"]["why"]) if verb == "approve" else (told["verdict"] or "", told["why"])
+    show(told, output, ("DECISION", "PLAN", "GATE", "WHY"), [(told["decision"], told["plan"], verdict, why)])
+    if verdict == "refuse":
+        raise Denied(f"the gate refused it: {why} (autonomic explain {told['decision']})")
 
 
 def fire(

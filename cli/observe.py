@@ -211,7 +211,9 @@ def _strategy_row(item: dict[str, Any]) -> tuple[str, str, str]:
 
 def _gist(data: dict[str, Any]) -> dict[str, Any]:
     """The fields of a record that say the most, where it has them."""
-    inner = data.get("data") if isinstance(data.get("data"), dict) else {}
-    both = {**(inner or {}), **data}
-    wanted = ("type", "source", "strategy", "trigger", "target", "phase", "status", "message", "detail", "why")
+    both: dict[str, Any] = {}
+    for name in ("data", "plan", "decision", "verdict"):
+        both |= data[name] if isinstance(data.get(name), dict) else {}
+    both |= data
+    wanted = ("type", "source", "strategy", "trigger", "target", "outcome", "phase", "status", "message", "detail", "why")
     return {name: both[name] for name in wanted if isinstance(both.get(name), str) and both[name]}

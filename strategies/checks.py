@@ -16,6 +16,7 @@ from autonomic.primitives.arguments import (
 from autonomic.seams.errors import SpecError
 from autonomic.seams.target import Target
 from autonomic.strategies.conditions import Condition
+from autonomic.strategies.cron import cron_trigger
 from autonomic.strategies.promql import PromqlChecker
 from autonomic.strategies.spec.strategy import ActionSpec, On, Strategy
 from autonomic.workflows.spec.checks import Finding
@@ -118,7 +119,7 @@ def _check_on(on: On, at: Keys) -> Iterator[Finding]:
     except (ZoneInfoNotFoundError, ValueError, OSError):
         yield (*at, "timezone"), f"unknown time zone {on.timezone!r}; write an IANA name such as UTC or Europe/Madrid"
     if on.cron is not None and (fault := _cron_fault(on.cron)):
-        yield (*at, "cron"), f"{on.cron!r} is not a cron expression (minute hour day month weekday): {fault}"
+        yield (*at, "cron"), f"{on.cron!r} is not a cron expression: {fault}"
     if on.any is not None:
         if not on.any:
             yield (*at, "any"), "any: holds no trigger"
@@ -127,10 +128,8 @@ def _check_on(on: On, at: Keys) -> Iterator[Finding]:
 
 
 def _cron_fault(text: str) -> str:
-    from apscheduler.triggers.cron import CronTrigger  # pyright: ignore[reportMissingTypeStubs]  # 50 ms, and few strategies have a cron
-
     try:
-        CronTrigger.from_crontab(text, timezone="UTC")  # pyright: ignore[reportUnknownMemberType]
+        cron_trigger(text, "UTC")
     except ValueError as malformed:
         return str(malformed)
     return ""

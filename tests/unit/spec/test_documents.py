@@ -190,7 +190,7 @@ def _same(ours: object, theirs: object) -> bool:
 
 
 @given(st.text(alphabet=st.sampled_from("ab:-[]{}&*!|>'\"#%@`,? \n\t<~0.e"), max_size=60) | st.binary(max_size=80))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_no_input_raises_anything_but_a_problem(text: str | bytes) -> None:
     problems: list[Problem] = []
     documents = parse_documents(text if isinstance(text, str) else text.decode("latin-1"), "f.yaml", problems)

@@ -300,7 +300,7 @@ TREES = st.recursive(VALUES, lambda inner: st.lists(inner, max_size=3) | st.dict
 
 
 @given(kind=st.sampled_from(["Workflow", "Strategy", 5, None]), name=VALUES, spec=TREES, key=KEYS, value=TREES)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_whatever_is_written_is_accepted_or_refused_with_problems(
     kind: object, name: object, spec: object, key: str, value: object
 ) -> None:
@@ -309,7 +309,7 @@ def test_whatever_is_written_is_accepted_or_refused_with_problems(
 
 
 @given(path=st.integers(0, 200), value=TREES)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_one_wrong_value_anywhere_is_accepted_or_refused_with_problems(path: int, value: object) -> None:
     data = copy.deepcopy(RICH)
     places = list(_places(data))

@@ -1,0 +1,184 @@
+"""What the command does without a running system."""
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from autonomic.cli.main import app
+
+ROOT = Path(__file__).parents[3]
+COMMANDS = [
+    "validate",
+    "schema",
+    "up",
+    "down",
+    "agent",
+    "apply",
+    "diff",
+    "run",
+    "logs",
+    "status",
+    "events",
+    "decisions",
+    "explain",
+    "plans",
+    "approve",
+    "revert",
+    "fire",
+    "label",
+    "tune",
+    "doctor",
+]
+BAD = "apiVersion: autonomic.dev/v1alpha1\nkind: Workflow\nmetadata: {name: w}\nspec:\n  type: batch\n  steps: [{name: a, rum: x}]\n"
+
+
+@pytest.fixture
+def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Runs the command in an empty home."""
+    monkeypatch.setenv("AUTONOMIC_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("AUTONOMIC_TOKEN", raising=False)
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(app, list(arguments))
+
+    return run
+
+
+def test_help_lists_every_command_and_the_exit_codes(invoke) -> None:
+    result = invoke("--help")
+    assert result.exit_code == 0
+    assert all(f" {command} " in result.output for command in COMMANDS)
+    assert "4 refused or denied" in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command not in ("down",)])
+def test_the_help_of_a_command_teaches_by_example(invoke, command: str) -> None:
+    result = invoke(command, "--help")
+    assert result.exit_code == 0
+    assert f"autonomic {command}" in result.output
+
+
+def test_help_is_there_at_once() -> None:
+    def cpu_seconds() -> float:
+        # of the processor, not of the clock: the machine may be busy with something else
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    before = cpu_seconds()
+    subprocess.run([sys.executable, "-m", "autonomic.cli.main", "--help"], check=True, stdout=subprocess.DEVNULL)
+    assert cpu_seconds() - before < 1.2
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys; from autonomic.cli.main import app; print([m for m in %r if m in sys.modules])"
+    heavy = ("torch", "ray", "mlflow", "fastapi", "httpx", "sqlalchemy", "pandas", "numpy", "yaml", "cel_expr_python", "apscheduler")
+    found = subprocess.run([sys.executable, "-c", code % (heavy,)], check=True, capture_output=True, text=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_valid_documents_are_listed_and_problems_told_with_their_place(invoke, tmp_path: Path) -> None:
+    good = invoke("validate", str(ROOT / "examples" / "hello"), "--output", "json")
+    assert good.exit_code == 0
+    assert [item["name"] for item in json.loads(good.stdout)] == ["hello", "hello-hourly"]
+    (tmp_path / "bad.yaml").write_text(BAD)
+    bad = invoke("validate", str(tmp_path / "bad.yaml"))
+    assert bad.exit_code == 2
+    assert bad.stdout == ""
+    assert f"{tmp_path / 'bad.yaml'}:6:21: unknown key 'rum'; did you mean 'run'?" in bad.stderr
+    assert "1 problem; nothing was changed." in bad.stderr
+    assert "Traceback" not in bad.output
+
+
+def test_the_schema_is_printed(invoke) -> None:
+    result = invoke("schema")
+    assert result.exit_code == 0
+    assert result.stdout == (ROOT / "deploy" / "schema" / "autonomic.schema.json").read_text()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("status",),
+        ("apply", str(ROOT / "examples" / "hello")),
+        ("diff", str(ROOT / "examples" / "hello")),
+        ("run", "hello", "--wait"),
+        ("logs", "hello"),
+        ("events",),
+        ("decisions",),
+        ("explain", "decision-1"),
+        ("plans",),
+        ("approve", "plan-1"),
+        ("revert", "plan-1"),
+        ("fire", "s"),
+        ("label", "w/s", "a=1"),
+        ("tune", "w", "--metric", "m", "--space", "x=choice:1,2"),
+        ("agent", "planner"),
+        ("down",),
+    ],
+)
+def test_where_nothing_runs_it_is_said_in_a_line_with_exit_code_3(invoke, arguments: tuple[str, ...]) -> None:
+    result = invoke(*arguments)
+    assert result.exit_code == 3
+    assert "Traceback" not in result.output
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) <= 2
+
+
+def test_a_part_that_does_not_answer_is_named(invoke, tmp_path: Path, free_port: int) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    url = f"http://127.0.0.1:{free_port}"
+    settings = {"home": str(home), "monitor_url": url, "planner_url": url, "tuner_url": url, "host_url": url}
+    (home / "settings.json").write_text(json.dumps(settings))
+    result = invoke("decisions")
+    assert result.exit_code == 3
+    assert f"the planner at {url} cannot be reached" in result.stderr
+    status = invoke("status", "--output", "json")
+    assert status.exit_code == 3
+    assert {part["state"] for part in json.loads(status.stdout)["parts"].values()} == {"unreachable"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("bogus",),
+        ("validate",),
+        ("validate", "nowhere.yaml"),
+        ("run", "w", "--param", "x"),
+        ("tune", "w", "--metric", "m", "--space", "x"),
+        ("tune", "w", "--metric", "m", "--space", "x=normal:1,2"),
+        ("label", "w", "a=1"),
+        ("label", "w/s", "a=seven"),
+        ("status", "--output", "xml"),
+        ("agent", "console"),
+        ("events", "--limit", "0"),
+    ],
+)
+def test_wrong_usage_ends_with_exit_code_2(invoke, arguments: tuple[str, ...]) -> None:
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+
+
+def test_doctor_says_what_is_there_in_each_form(invoke) -> None:
+    found = json.loads(invoke("doctor", "--output", "json").stdout)
+    assert {"python", "ray", "mlflow", "torch", "prometheus", "haproxy", "disk", "ports"} <= {check["name"] for check in found}
+    assert all(check["how"] for check in found if check["status"] != "ok")
+    assert yaml.safe_load(invoke("doctor", "-o", "yaml").stdout)[0]["name"] == "python"
+
+
+def test_doctor_tells_how_to_get_what_is_missing(invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    from autonomic.cli import doctor
+
+    monkeypatch.setattr(doctor, "_LIBRARIES", {"surely-not-installed": "does what is needed"})
+    result = invoke("doctor", "--output", "json")
+    assert result.exit_code == 1
+    (check,) = [check for check in json.loads(result.stdout) if check["name"] == "surely-not-installed"]
+    assert check["status"] == "missing"
+    assert check["how"] == "pip install surely-not-installed: it does what is needed"
