@@ -128,6 +128,17 @@ def test_a_run_stands_in_mlflow_with_all_that_it_was_made_of(
     assert '"ray"' in (tmp_path / "parent" / "environment.json").read_text()
 
 
+def test_a_step_registers_a_model_and_finds_it_again(workflow: Make, start: Start, wait_for: Wait, mlflow: Mlflow) -> None:
+    run = wait_for(start(workflow({"name": "register", "run": "register", "with": {"name": "small"}}, name="tracked"), mlflow.url))
+    assert run.status == "succeeded", run.detail
+    version = run.outputs["version"]
+    assert run.outputs["files"] == ["MLmodel", "model.json"]
+    assert mlflow.aliases("small") == {"champion": version, "backup": version}
+    made = mlflow.version("small", version)
+    assert tags_of(made)["accuracy"] == "0.5"
+    assert made["run_id"] == tracked(mlflow, run.id, "tracked")["register"]["info"]["run_id"]
+
+
 def test_a_failed_run_is_a_failed_run_in_mlflow_with_its_reason(workflow: Make, start: Start, wait_for: Wait, mlflow: Mlflow) -> None:
     run = wait_for(start(workflow({"name": "bad", "run": "raises"}, name="tracked"), tracking_uri=mlflow.url))
     runs = tracked(mlflow, run.id, "tracked")
