@@ -124,7 +124,8 @@ class Planner:
         self._dispatcher.stop()
         if self._leadership.held:
             self.runner.stop()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        # an effect may take minutes at its effector: what came of it is asked by its key after the next start
+        self._pool.shutdown(wait=False, cancel_futures=True)
         self._leadership.stop()
         self._mirror.stop()
         self._bus.stop()
