@@ -100,10 +100,10 @@ def server_weights(shares: Mapping[Role, int], ready: Mapping[Role, int]) -> dic
     A role's weight is its share divided by its `ready` replicas, in whole numbers up to 256. The scale is the one with the
     least error; a role with a share never gets 0. The share of a role without ready replicas goes to the others.
     """
-    exact = {role: shares.get(role, 0) / count for role, count in ready.items() if count > 0}
+    exact: dict[Role, float] = {role: shares.get(role, 0) / count for role, count in ready.items() if count > 0}
     largest = max(exact.values(), default=0.0)
     if largest <= 0:
-        return {role: 0 for role in ready}  # noqa: C420 - dict.fromkeys loses the type of the keys
+        return dict.fromkeys(ready, 0)
     total = sum(exact[role] * ready[role] for role in exact)
 
     def scaled(top: int) -> dict[Role, int]:
