@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
+import httpx
+
 from autonomic.agents.auth import Tokens
 from autonomic.agents.settings import Settings
 from autonomic.seams.errors import AutonomicError, Permanent
@@ -35,7 +37,8 @@ class AlreadyRunning(AutonomicError):
 class System:
     """The running system of one home.
 
-    `report(part, state)` is called as the parts come up. Agents that die are started again.
+    `report(part, state)` is called as the parts come up. Parts that die are started again; after the death of Ray the applied
+    online workflows are deployed again.
     """
 
     def __init__(
@@ -83,7 +86,7 @@ class System:
             prometheus_url=urls[5],
             mlflow_url=urls[6],
         )
-        tokens = Tokens.load(self.settings.tokens_path)
+        Tokens.load(self.settings.tokens_path)
         self.settings.save()
         for agent in AGENTS:
             self._start_agent(agent)
@@ -91,7 +94,7 @@ class System:
             parts = [
                 pool.submit(self._start_mlflow),
                 pool.submit(self._start_ray),
-                pool.submit(self._start_prometheus, tokens["host"], tokens["read"]),
+                pool.submit(self._start_prometheus),
             ]
             for part in parts:
                 part.result()
@@ -119,8 +122,9 @@ class System:
         self._mlflow = MlflowServer.start(self.home / "mlflow", _port(self.settings.mlflow_url))
         self._report("mlflow", self._mlflow.url)
 
-    def _start_prometheus(self, host_token: str, read_token: str) -> None:
-        credentials = {"type": "Bearer", "credentials": host_token}
+    def _start_prometheus(self) -> None:
+        tokens = Tokens.load(self.settings.tokens_path)
+        credentials = {"type": "Bearer", "credentials": tokens["host"]}
         host = self.settings.host_url.removeprefix("http://")
         agents = [
             {"targets": [getattr(self.settings, f"{agent}_url").removeprefix("http://")], "labels": {"agent": agent}} for agent in AGENTS
@@ -128,7 +132,7 @@ class System:
         self._prometheus = PrometheusServer.start(
             self.home / "prometheus",
             [
-                {"job_name": "agents", "static_configs": agents, "authorization": {"type": "Bearer", "credentials": read_token}},
+                {"job_name": "agents", "static_configs": agents, "authorization": {"type": "Bearer", "credentials": tokens["read"]}},
                 {"job_name": "host", "static_configs": [{"targets": [host]}], "authorization": credentials},
                 {
                     "job_name": "services",
@@ -162,6 +166,41 @@ class System:
                 if process.poll() is not None and not self._stopping.wait(_RESTART_DELAY_SECONDS):
                     self._report(agent, f"ended with code {process.returncode}; starting it again")
                     self._start_agent(agent)
+            for name, part, start in (
+                ("mlflow", self._mlflow, self._start_mlflow),
+                ("prometheus", self._prometheus, self._start_prometheus),
+                ("ray", self._ray, self._restart_ray),
+            ):
+                if part is not None and part.process.poll() is not None and not self._stopping.is_set():
+                    self._report(name, f"ended with code {part.process.returncode}; starting it again")
+                    self._try(name, start)
+
+    def _try(self, name: str, start: Callable[[], None]) -> None:
+        try:
+            start()
+        except AutonomicError as failed:
+            self._report(name, f"did not come back and is tried again: {failed}")
+
+    def _restart_ray(self) -> None:
+        if self._ray is not None:
+            self._stop_front()
+            self._ray.stop()
+        self._start_ray()
+        self._start_host()
+        self._deploy_again()
+
+    def _deploy_again(self) -> None:
+        # a new cluster knows no services; the planner knows what was applied
+        headers = {"Authorization": f"Bearer {Tokens.load(self.settings.tokens_path)['admin']}"}
+        with httpx.Client(base_url=self.settings.planner_url, headers=headers, timeout=60) as planner:
+            try:
+                workflows = planner.get("/v1/workflows").raise_for_status().json()["items"]
+                for workflow in workflows:
+                    if workflow["type"] == "online":
+                        body = {"target": workflow["name"], "args": {}}
+                        planner.post("/v1/primitives/deploy", json=body).raise_for_status()
+            except httpx.HTTPError as failed:
+                self._report("planner", f"could not deploy the online workflows again: {failed}; apply them by hand")
 
     def agent_pid(self, agent: str) -> int:
         """The process of an agent."""
