@@ -45,9 +45,9 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator["RayCluste
 
 
 class LightHost:
-    """The host of a real cluster whose replicas are real Serve replicas with a server that needs no model (tests/light)."""
+    """The host of a real cluster, whose replicas may serve a model that is none: see tests/light."""
 
-    def __init__(self, home: Path, address: str) -> None:
+    def __init__(self, home: Path, address: str, mlflow_url: str) -> None:
         from autonomic.workflows.embedded.processes import free_port
         from autonomic.workflows.platforms.ray.client import RayPlatform
         from autonomic.workflows.platforms.ray.settings import HostSettings
@@ -57,7 +57,8 @@ class LightHost:
             home=home,
             token="light",
             port=free_port(),
-            server="light_server:LightServer",
+            mlflow_url=mlflow_url,
+            server="light_server:serve",
             python_path=(str(Path(__file__).parent / "light"),),
         )
         start_host(self.settings, address)
@@ -110,9 +111,9 @@ class LightHost:
 
 
 @pytest.fixture(scope="session")
-def light_host(ray_cluster: "RayCluster", tmp_path_factory: pytest.TempPathFactory) -> Iterator[LightHost]:
+def light_host(ray_cluster: "RayCluster", mlflow_server: "MlflowServer", tmp_path_factory: pytest.TempPathFactory) -> Iterator[LightHost]:
     """A real host on the cluster; tests use workflows of their own in it."""
-    host = LightHost(tmp_path_factory.mktemp("light-host"), ray_cluster.address)
+    host = LightHost(tmp_path_factory.mktemp("light-host"), ray_cluster.address, mlflow_server.url)
     yield host
     host.close()
 

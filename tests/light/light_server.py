@@ -1,12 +1,25 @@
-"""A model server without a model, for tests of the platform: it starts in a blink, and answers every request with its role."""
+"""What replicas start in tests of the platform: the real server for a real model, and a light one for an empty model.json.
+
+The light one needs no torch: it starts in a blink, and answers every request with its role.
+"""
 
 import json
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from autonomic.workflows.serving.config import ServerConfig
+
+
+def serve(config: ServerConfig) -> Any:
+    """The server for the model of `config`."""
+    if json.loads((Path(config.model_folder) / "model.json").read_text()):
+        from autonomic.workflows.serving.server import ModelServer
+
+        return ModelServer(config)
+    return LightServer(config)
 
 
 class LightServer:

@@ -113,7 +113,10 @@ def create_app(host: Host, token: str) -> Starlette:
         return _found(host.searches.stop(request.path_params["search"]), f"no search {request.path_params['search']}")
 
     def start_search(_: Request, body: bytes) -> Any:
-        return host.searches.start(json.loads(body))
+        wanted = json.loads(body)
+        if not isinstance(wanted, dict):
+            raise HTTPException(422, f"A search is an object, not a {type(wanted).__name__}")
+        return host.searches.start(wanted)
 
     def package(_: Request, body: bytes) -> Any:
         return {"digest": host.add_package(body)}

@@ -77,6 +77,10 @@ class RayPlatform:
         """Where requests for each service (`workflow/service`) are sent."""
         return self._send("GET", "/v1/services").json()
 
+    def scrape_targets(self) -> list[dict[str, Any]]:
+        """The replicas as Prometheus' http_sd wants them: `{targets, labels}`."""
+        return self._send("GET", "/v1/sd").json()
+
     def drift(self, workflow: str, service: str) -> dict[str, Any] | None:
         """`{"time": …, "values": {name: number}}` of a service's drift detector; None where there is no such service."""
         return self._find(f"/v1/drift/{workflow}/{service}")

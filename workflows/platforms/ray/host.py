@@ -62,6 +62,10 @@ class RayHost:
         """A replica is about to stop; when this returns it gets no new request."""
         self._host.services.unregister(replica_id, "it was stopped")
 
+    def replica_pids(self, workflow: str, service: str, role: str) -> list[int]:
+        """The processes of a role's replicas."""
+        return [replica.pid for replica, *owner in self._host.services.all_registered() if owner == [workflow, service, role]]
+
     def notice(self, kind: str, target: str, data: dict[str, Any]) -> None:
         """Something happened to a run or a search."""
         self._host.notices.tell(kind, target, data)
