@@ -48,10 +48,11 @@ class Irreversible(Word):
 
 
 class VerifySpec(Word):
-    """A condition that must come true within a time, and what follows when it does not."""
+    """A condition that must come true within a time, first looked at after another, and what follows when it does not."""
 
     that: str
     within_seconds: float
+    after_seconds: float = 0.0
     otherwise: Literal["keep", "revert", "escalate"] = "revert"
 
 

@@ -2,7 +2,8 @@
 
 A breach begins when `when` was true at every evaluation for `for`, and ends when `clear` is true (without `clear`: when
 `when` is false). It fires once when it begins, and again each max(`on.every`, `guard.cooldown`) while `when` holds, so
-that a breach which one action did not end is acted on again as soon as it may be. An unknown condition changes nothing
+that a breach which one action did not end is acted on again as soon as it may be. A new breach fires at once, even
+shortly after another one; what follows keeps the pace of the first. An unknown condition changes nothing
 but this: a breach that had not begun has to hold for the whole of `for` again.
 """
 
@@ -26,13 +27,14 @@ class Breach(Word):
     """What is known of the condition, for one label value. Times are seconds since the epoch.
 
     `holds` is the last judgement. `since`: it holds without a break since then. `firing`: the breach has begun and is
-    not cleared. `fired_at` is its last event.
+    not cleared. `fired_at` is its last event, `paced_at` the last one that did not follow another too closely.
     """
 
     holds: bool | None = None
     since: float | None = None
     firing: bool = False
     fired_at: float | None = None
+    paced_at: float | None = None
 
 
 class EvaluatorState(Word):
@@ -104,17 +106,18 @@ def _every(on: On) -> float:
 def _step(strategy: Strategy, breach: Breach, values: Mapping[str, Reading], now: float) -> tuple[Breach, bool]:
     spec = strategy.spec
     if spec.when is None:
-        return Breach(holds=True, since=now, fired_at=now), True
+        return Breach(holds=True, since=now, fired_at=now, paced_at=now), True
     holds = Condition.compile(spec.when, spec.readings).judge(values)
     since = (breach.since if breach.since is not None else now) if holds else None
     firing = breach.firing and not _cleared(strategy, holds, values)
-    if not firing and holds and since is not None and now - since >= spec.for_ - _TICK:
-        fires, firing = True, True
+    due = breach.paced_at is None or now - breach.paced_at >= refire_seconds(strategy) - _TICK
+    if not firing:
+        fires = firing = bool(holds and since is not None and now - since >= spec.for_ - _TICK)
     else:
-        fires = bool(firing and holds and breach.fired_at is not None and now - breach.fired_at >= refire_seconds(strategy) - _TICK)
+        fires = bool(holds and due)
     if not fires:
         return breach.model_copy(update={"holds": holds, "since": since, "firing": firing}), False
-    return Breach(holds=holds, since=since, firing=True, fired_at=now), True
+    return Breach(holds=holds, since=since, firing=True, fired_at=now, paced_at=now if due else breach.paced_at), True
 
 
 def _cleared(strategy: Strategy, holds: bool | None, values: Mapping[str, Reading]) -> bool:

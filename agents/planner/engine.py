@@ -97,9 +97,9 @@ class Engine:
             if judged.proposal is not None and self._cuts(judged.proposal, inputs.world.snapshot):
                 inputs = inputs.model_copy(update={"world": self._with_pressing(inputs.world, judged.proposal)})
                 judged = judge(inputs)
-            self._commit(judged, inputs, also)
+            record = self._commit(judged, inputs, also)
         self._start(judged, inputs.world.snapshot)
-        return judged.record
+        return record
 
     def by_hand(self, action: Action, *, dry_run: bool = False, actor: str = "", also: Also | None = None) -> DecisionRecord:
         """Plans what a person asks for; the gate judges it like any action. A dry run is not recorded.
@@ -158,6 +158,8 @@ class Engine:
         plan, proposal = Plan.model_validate(value["plan"]), Proposal.model_validate(value["proposal"])
         now = self._clock.now()
         actions = tuple(Action(primitive=change.primitive, target=change.target) for change in plan.changes)
+        # its time counts from the approval: a person may take longer than an effect is tried for
+        plan = plan.model_copy(update={"created_at": now})
         with self._alone(plan.target, actions):
             snapshot = self._snapshot(proposal.strategy, proposal.target, {change.target for change in plan.changes})
             approved = proposal.model_copy(update={"approved": True, "observed_at": now})
@@ -310,34 +312,41 @@ class Engine:
         self._commit(Judged(record, None, None, None), None, also)
         return record
 
-    def _commit(self, judged: Judged, inputs: Inputs | None, also: Also | None) -> None:
+    def _commit(self, judged: Judged, inputs: Inputs | None, also: Also | None) -> DecisionRecord:
         record, proposal = judged.record, judged.proposal
         asks = record.verdict is not None and record.verdict.outcome == "ask"
         with self._journal.transaction() as transaction:
+            if asks and judged.plan is not None and proposal is not None:
+                waiting = self._ask(transaction, judged.plan, proposal)
+                if waiting != judged.plan.id:
+                    record = record.model_copy(update={"plan": waiting})
+                    inputs = inputs.model_copy(update={"suggested": waiting}) if inputs is not None else None
             transaction.append(Record(time=record.time, kind=DECISION, subject=record.id, data=record.model_dump(mode="json")))
             if inputs is not None:
                 data = inputs.model_dump(mode="json", by_alias=True)
                 transaction.append(Record(time=record.time, kind=INPUTS, subject=record.id, data=data))
                 if judged.memory != inputs.memory:
                     transaction.put_state(f"memory/{inputs.strategy.name}", judged.memory)
-            if judged.plan is not None and proposal is not None:
-                if asks:
-                    self._ask(transaction, judged.plan, proposal)
-                else:
-                    self._acted(transaction, proposal, proposal.observed_at)
-                    self._plans.open(transaction, judged.plan, record.time)
+            if judged.plan is not None and proposal is not None and not asks:
+                self._acted(transaction, proposal, proposal.observed_at)
+                self._plans.open(transaction, judged.plan, record.time)
             if also is not None:
                 also(transaction)
+        return record
 
-    def _ask(self, transaction: Transaction, plan: Plan, proposal: Proposal) -> None:
-        # what was suggested before for the same breach was planned against an older state
+    def _ask(self, transaction: Transaction, plan: Plan, proposal: Proposal) -> str:
+        """Makes a plan wait, in place of what its strategy suggested before; the same suggestion stays, with its id."""
         key = f"suggested/{proposal.strategy}/{proposal.target}"
         older = transaction.state(key)[0]
         if older is not None:
+            waiting = transaction.state(f"pending/{older}")[0]
+            if waiting is not None and _same(Plan.model_validate(waiting["plan"]), plan):
+                return str(older)
             transaction.delete_state(f"pending/{older}")
         transaction.put_state(key, plan.id)
         value = {"plan": plan.model_dump(mode="json"), "proposal": proposal.model_dump(mode="json")}
         transaction.put_state(f"pending/{plan.id}", value)
+        return plan.id
 
     def _acted(self, transaction: Transaction, proposal: Proposal, at: float) -> None:
         if not proposal.strategy:
@@ -454,6 +463,18 @@ class Engine:
             for lock in locks:
                 stack.enter_context(lock)
             yield
+
+
+def _same(one: Plan, other: Plan) -> bool:
+    def wanted(plan: Plan) -> list[Any]:
+        # what is created is named after the key, which differs
+        own = {"run_id", "cause"}
+        return [
+            (change.primitive, change.target, change.expect, {name: value for name, value in change.to.items() if name not in own})
+            for change in plan.changes
+        ]
+
+    return wanted(one) == wanted(other)
 
 
 def _models(actions: Sequence[Action], states: Mapping[str, State]) -> set[str]:

@@ -210,7 +210,8 @@ def _applied(progress: Progress, outcome: Outcome, now: float) -> Progress:
         return _give_up(progress, outcome.status, f"{outcome.primitive} of {outcome.target} was {outcome.status}: {outcome.detail}", now)
     verify = status.plan.verify
     if len(outcomes) == len(status.plan.changes) and verify is not None:
-        return _moved(progress.model_copy(update={"verify_until": now + verify.within_seconds, "not_before": now}), now, phase="verifying")
+        times = {"verify_until": now + verify.within_seconds, "not_before": now + min(verify.after_seconds, verify.within_seconds)}
+        return _moved(progress.model_copy(update=times), now, phase="verifying")
     return progress
 
 

@@ -30,7 +30,10 @@ class World(Word):
 
 
 class Inputs(Word):
-    """All that a decision is made of. `memory` is the state of the strategy's `decide:` function."""
+    """All that a decision is made of. `memory` is the state of the strategy's `decide:` function.
+
+    `suggested` is the plan that waits for approval already and would do the same, "" where there is none.
+    """
 
     decision: str
     plan: str
@@ -40,6 +43,7 @@ class Inputs(Word):
     event: Event
     readings: dict[str, Reading]
     world: World = World()
+    suggested: str = ""
 
 
 class Judged(NamedTuple):
@@ -94,8 +98,13 @@ def judge(inputs: Inputs) -> Judged:
     if not decision.actions:
         return Judged(record, memory, None, None)
     verify = spec.verify
-    check = VerifySpec(that=verify.that, within_seconds=verify.within, otherwise=verify.else_) if verify else None
-    return _gated(record, memory, inputs.plan, proposal, inputs.readings, inputs.world, check)
+    check = (
+        VerifySpec(that=verify.that, within_seconds=verify.within, after_seconds=verify.after, otherwise=verify.else_) if verify else None
+    )
+    judged = _gated(record, memory, inputs.plan, proposal, inputs.readings, inputs.world, check)
+    if inputs.suggested:
+        judged = judged._replace(record=judged.record.model_copy(update={"plan": inputs.suggested}))
+    return judged
 
 
 def judge_by_hand(decision: Decision, event: Event, identifier: str, plan: str, world: World, now: float, dry_run: bool) -> Judged:

@@ -122,9 +122,13 @@ class ActionSpec(Word):
 
 
 class Verify(Word):
-    """The check after an action; `else` is what follows when `that` is not true `within` the time."""
+    """The check after an action; `else` is what follows when `that` is not true `within` the time.
+
+    It is looked at first `after` the action, so that what is true at once and only shows later is found.
+    """
 
     that: str
+    after: Duration = 0.0
     within: Duration
     else_: Literal["keep", "revert", "escalate"] = Field(default="revert", alias="else")
 

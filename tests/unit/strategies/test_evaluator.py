@@ -58,6 +58,10 @@ def test_a_new_breach_fires_at_once(make_strategy: MakeStrategy) -> None:
     assert Run(make_strategy()).over([0.2, 0.2, 0.05, 0.2]) == [0, 3]
 
 
+def test_a_new_breach_inside_the_cooldown_fires_again_when_the_cooldown_is_over(make_strategy: MakeStrategy) -> None:
+    assert Run(make_strategy()).over([0.2] * 5 + [0.05] * 5 + [0.2] * 60) == [0, 10, 30, 60]
+
+
 def test_it_must_hold_for_the_whole_time_without_a_break(make_strategy: MakeStrategy) -> None:
     strategy = make_strategy(for_="5s")
     assert Run(strategy).over([0.2] * 5 + [0.05] + [0.2] * 5) == []
