@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import numpy as np
@@ -16,9 +16,6 @@ import tritonclient.http as triton
 from autonomic.seams.errors import Permanent
 from autonomic.workflows.serving.front import Front
 from autonomic.workflows.serving.placement import FrontReplica, FrontService
-
-if TYPE_CHECKING:
-    from conftest import Process
 
 BODY = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1.0, 0, 0, 0]}]}
 
@@ -92,9 +89,7 @@ def test_traffic_is_split_by_the_weights(front: Front, serve: Callable[..., int]
     assert abs(counted["0"] / 400 - 0.5) < 0.02
 
 
-def test_the_backup_takes_over_when_all_champions_are_killed(
-    front: Front, spawn: "Callable[..., Process]", serve: Callable[..., int]
-) -> None:
+def test_the_backup_takes_over_when_all_champions_are_killed(front: Front, spawn: Callable[..., Any], serve: Callable[..., int]) -> None:
     processes = [spawn(model_version="1") for _ in range(2)]
     champions = [replica(f"c{n}", process.port()) for n, process in enumerate(processes)]
     front.set_service(service(), [*champions, replica("b", serve(model_version="0"), "backup")])

@@ -1,20 +1,17 @@
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import httpx
 
 from autonomic.workflows.serving.predictions import PredictionLog
 
-if TYPE_CHECKING:
-    from conftest import Process
-
 REPLICAS = 2
 BODY = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [2, 4], "data": [[1.0, 0, 0, 0]] * 2}]}
 
 
-def test_nothing_acknowledged_is_lost_when_replicas_are_killed(spawn: "Callable[..., Process]", tmp_path: Path) -> None:
+def test_nothing_acknowledged_is_lost_when_replicas_are_killed(spawn: Callable[..., Any], tmp_path: Path) -> None:
     """Two processes write one log; both die by SIGKILL in the middle of it."""
     database = tmp_path / "p.db"
     replicas = [spawn(predictions=str(database), max_in_flight=4, max_batch_size=4) for _ in range(REPLICAS)]
