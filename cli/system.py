@@ -1,6 +1,5 @@
 """All parts of the system on one machine: started together, watched, and stopped together."""
 
-import contextlib
 import fcntl
 import json
 import os
@@ -23,6 +22,7 @@ from autonomic.workflows.embedded.mlflow_server import MlflowServer
 from autonomic.workflows.embedded.processes import answers, free_port, start_process, stop_process, wait_until
 from autonomic.workflows.embedded.prometheus_server import PrometheusServer, find_prometheus
 from autonomic.workflows.embedded.ray_cluster import RayCluster, cluster_env
+from autonomic.workflows.serving.front import Front
 
 AGENTS = ("monitor", "planner", "tuner")
 _RESTART_DELAY_SECONDS = 1.0
@@ -136,6 +136,7 @@ class System:
                 {"job_name": "host", "static_configs": [{"targets": [host]}], "authorization": credentials},
                 {
                     "job_name": "services",
+                    "honor_labels": True,
                     "http_sd_configs": [{"url": f"http://{host}/v1/sd", "refresh_interval": "1s", "authorization": credentials}],
                 },
             ],
@@ -183,8 +184,8 @@ class System:
 
     def _restart_ray(self) -> None:
         if self._ray is not None:
-            self._stop_front()
             self._ray.stop()
+            self._stop_front()
         self._start_ray()
         self._start_host()
         self._deploy_again()
@@ -215,9 +216,10 @@ class System:
             list(pool.map(stop_process, self._agents.values()))
         self._agents.clear()
         if self._ray is not None:
-            self._stop_front()
             self._ray.stop()
             self._ray = None
+            # after Ray, because a living host starts its front again
+            self._stop_front()
         for part in (self._prometheus, self._mlflow):
             if part is not None:
                 part.stop()
@@ -228,11 +230,10 @@ class System:
             self._lock = None
 
     def _stop_front(self) -> None:
-        # the front is a daemon, so that it outlives the host; its pid is in its own file
-        for pid_file in (self.home / "host").rglob("haproxy.pid"):
-            with contextlib.suppress(ProcessLookupError, ValueError):
-                os.kill(int(pid_file.read_text().split()[0]), signal.SIGTERM)
-            pid_file.unlink(missing_ok=True)
+        # the front is a daemon, so that it outlives the host; the host would start it again, so the host goes first
+        folder = self.home / "host" / "haproxy"
+        if folder.exists():
+            Front(folder).stop()
 
 
 def _port(url: str) -> int:
