@@ -10,6 +10,8 @@ from autonomic.seams.word import Word
 
 DEPLOYMENT = "replica"
 _CALL_SECONDS = 30.0
+_START_ATTEMPTS = 2
+"""How often a replica of a new application may fail to start before the application has failed; one that ran is always restarted."""
 
 
 class AppState(Word):
@@ -74,6 +76,7 @@ class ServeApps:
             ray_actor_options=options,
             graceful_shutdown_timeout_s=spec.drain_seconds,
             graceful_shutdown_wait_loop_s=0.05,
+            max_constructor_retry_count=_START_ATTEMPTS,
             health_check_period_s=2,
             health_check_timeout_s=10,
         )
@@ -109,10 +112,10 @@ class ServeApps:
             message = app["message"]
             replicas: tuple[str, ...] = ()
             if deployment:
-                message = message or deployment["message"]
-                replicas = tuple(replica["replica_id"] for replica in deployment["replicas"] if replica["state"] != "STOPPING")
+                message = deployment["message"] or message
+                replicas = tuple(replica["replica_id"] for replica in deployment["replicas"] if _text(replica["state"]) != "STOPPING")
             target = deployment["target_num_replicas"] if deployment else 0
-            found[name] = AppState(status=str(app["status"]), message=message, target=target, replicas=replicas)
+            found[name] = AppState(status=_text(app["status"]), message=message, target=target, replicas=replicas)
         return found
 
     def _call(self, method: str, *args: Any) -> Any:
@@ -141,3 +144,8 @@ class ServeApps:
                 serve.start(proxy_location="Disabled")
                 self._controller = _get_global_client()._controller  # pyright: ignore[reportOptionalMemberAccess]
             return self._controller
+
+
+def _text(status: Any) -> str:
+    # Serve gives members of enumerations
+    return str(getattr(status, "value", status))
