@@ -33,7 +33,7 @@ class Settings(Word):
     mlflow_url: str = ""
     ray_address: str = ""
     journal_url: str = ""
-    plan_runner: str = "dbos"
+    plan_runner: str = "journal"
 
     @property
     def tokens_path(self) -> Path:

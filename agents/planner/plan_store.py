@@ -39,7 +39,7 @@ class PlanStore:
         status = progress.status
         with self._journal.transaction() as transaction:
             stored, _ = transaction.state(_PLAN + status.plan.id)
-            if stored is not None and stored["sequence"] >= progress.sequence:
+            if stored is not None and _is_further(stored, progress):
                 return False
             value = progress.model_dump(mode="json")
             transaction.put_state(_PLAN + status.plan.id, value)
@@ -70,6 +70,13 @@ class PlanStore:
     def cancelled(self) -> set[str]:
         """The plans that shall stop."""
         return {key.removeprefix(_CANCEL) for key in self._journal.states(_CANCEL)}
+
+
+def _is_further(stored: dict[str, Any], progress: Progress) -> bool:
+    if stored["status"]["phase"] in ENDED:
+        return True
+    # under another runner than the one that began it, a plan may come to its end with fewer results
+    return stored["sequence"] >= progress.sequence and progress.status.phase not in ENDED
 
 
 def summary(status: PlanStatus) -> dict[str, Any]:

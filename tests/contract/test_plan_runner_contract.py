@@ -233,6 +233,21 @@ def test_plans_go_on_where_they_were_after_a_stop(bench: Bench) -> None:
     assert sorted(bench.world.done) == sorted(change.key for plan in plans for change in plan.changes)
 
 
+def test_open_plans_go_on_under_the_other_runner(bench: Bench) -> None:
+    bench.world.holds = lambda: False
+    plan = plan_of("p", 2, VerifySpec(that="p99 < 1", within_seconds=60))
+    bench.runner.start(plan)
+    time.sleep(1.0)
+    bench.close()
+    bench.world.holds = lambda: True
+    bench.kind = "journal" if bench.kind == "dbos" else "dbos"
+    bench.open()
+    assert bench.runner.resume_all() == ["p"]
+    assert bench.ended(plan).phase == "verified"
+    assert bench.world.done == ["p-0", "p-1"]
+    assert bench.runner.resume_all() == []
+
+
 def test_a_change_whose_time_is_over_is_not_carried_out(bench: Bench) -> None:
     plan = plan_of("p", created_at=time.time() - 3600)
     bench.runner.start(plan)
