@@ -80,7 +80,9 @@ class QueueingService:
         self.weights = weights
         self._start = start
         self._now = start
-        self._random = random.Random(load.seed)
+        # one for each, so that it does not matter how often the queue is looked at
+        self._arrivals = random.Random(f"{load.seed} arrivals")
+        self._services = random.Random(f"{load.seed} services")
         self._next_arrival = self._draw(start)
         # (end, latency, role), sorted
         self._finished: list[tuple[float, float, str]] = []
@@ -171,7 +173,7 @@ class QueueingService:
             if replica is None or start >= end:
                 return
             line.waiting.popleft()
-            finish = start + load.service_seconds * (1 + load.jitter * (2 * self._random.random() - 1))
+            finish = start + load.service_seconds * (1 + load.jitter * (2 * self._services.random() - 1))
             replica.free_at[slot] = finish
             insort(self._finished, (finish, finish - arrival, role))
             self.served += 1
@@ -182,7 +184,7 @@ class QueueingService:
         total = sum(weight for _, weight in shares)
         if len(shares) < 2:
             return shares[0][0] if shares else "champion"
-        drawn = self._random.random() * total
+        drawn = self._arrivals.random() * total
         for role, weight in shares:
             drawn -= weight
             if drawn < 0:
@@ -191,7 +193,7 @@ class QueueingService:
 
     def _draw(self, after: float) -> float:
         # arrivals are a Poisson process whose rate is looked at again each second at the latest
-        need = self._random.expovariate(1.0)
+        need = self._arrivals.expovariate(1.0)
         at = after
         for _ in range(100_000):
             rate = self.load.rate_at(at - self._start)
