@@ -99,7 +99,7 @@ class Load:
 def encode(image: Images) -> tuple[bytes, dict[str, str]]:
     """The binary-tensor body and headers of one image, answered in JSON."""
     raw = np.ascontiguousarray(image, dtype=np.float32).tobytes()
-    tensor = {"name": "image", "shape": [1, *image.shape], "datatype": "FP32", "parameters": {"binary_data_size": len(raw)}}
+    tensor = {"name": "images", "shape": list(image.shape), "datatype": "FP32", "parameters": {"binary_data_size": len(raw)}}
     header = json.dumps({"inputs": [tensor], "outputs": [{"name": "label", "parameters": {"binary_data": False}}]}).encode()
     return header + raw, {"Inference-Header-Content-Length": str(len(header)), "Content-Type": "application/octet-stream"}
 

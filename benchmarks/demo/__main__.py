@@ -103,13 +103,7 @@ def _play(world: World, console: Console) -> None:
     with View(world, console):
         try:
             time.sleep(3)
-            surge.calm(world)
-            begin = time.time()
-            surge.surge(world)
-            end = time.time()
-            surge.verified(world, begin)
-            surge.back(world, end)
-            for scene in (drift.drift, poison.shuffled_training, poison.poisoned_judging, death.death, tune.tune):
+            for scene in (surge.calm, surge.surge, drift.drift, poison.shuffled_training, poison.poisoned_judging, death.death, tune.tune):
                 _guarded(world, scene)
         finally:
             watcher.stop()

@@ -18,11 +18,22 @@ def calm(world: World) -> None:
     begin = time.time()
     time.sleep(CALM_SECONDS)
     acted = [plan for name in ("keep-latency", "save-replicas", "drift-retrain", "promote-better") for plan in world.plans_of(name, begin)]
+    asked = world.requests_between(begin, time.time() - 1)
+    answered = sum(request.ok for request in asked)
+    world.claim("calm", "every request is answered", f"{answered} of {len(asked)}", bool(asked) and answered == len(asked))
     world.claim("calm", "nothing is done while nothing is wrong", f"{len(acted)} plans in {CALM_SECONDS:.0f} s", not acted)
 
 
 def surge(world: World) -> None:
-    """The surge itself, up to its end."""
+    """The surge, the verification of what was done, and the way back."""
+    begin = time.time()
+    _rise(world)
+    end = time.time()
+    _verified(world, begin)
+    _back(world, end)
+
+
+def _rise(world: World) -> None:
     world.load.stage = "surge"
     world.mark(f"surge: {CALM_RATE:.0f} to {CALM_RATE * SURGE_FACTOR:.0f} requests/s")
     begin = time.time()
@@ -47,8 +58,7 @@ def surge(world: World) -> None:
     world.claim("surge", "no request is lost", f"{len(lost)} lost", not lost)
 
 
-def verified(world: World, since: float) -> None:
-    """The plans of the surge are verified, and the replicas go back."""
+def _verified(world: World, since: float) -> None:
     plans = wait_for(
         lambda: [plan for plan in world.plans_of("keep-latency", since) if plan["phase"] in ("verified", "kept")],
         "a plan of keep-latency that was verified",
@@ -59,8 +69,7 @@ def verified(world: World, since: float) -> None:
     world.explain("Why replicas were added", plans[0]["plan"]["decision"])
 
 
-def back(world: World, since: float) -> None:
-    """After the surge the replicas go back to one."""
+def _back(world: World, since: float) -> None:
     begin = time.time()
     wait_for(lambda: world.ready() == 1, "one replica again", BACK_WITHIN_SECONDS)
     plans = world.plans_of("save-replicas", since)

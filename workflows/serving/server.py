@@ -201,7 +201,7 @@ class ModelServer:
             raise HTTPException(400, str(error)) from error
         answer = await self._admitted(asked)
         # the protocol's parameters hold no lists
-        parameters = {"prediction_ids": ",".join(answer.ids)} if answer.ids else {}
+        parameters = {"role": self._config.role, **({"prediction_ids": ",".join(answer.ids)} if answer.ids else {})}
         data, header_length = oip.encode_response(self._config.name, self._config.model_version, asked, answer.outputs, parameters)
         if header_length is None:
             return Response(data, media_type="application/json")

@@ -63,7 +63,7 @@ def test_a_stock_client_is_answered(serve: Callable[..., int], binary: bool) -> 
     assert probabilities.dtype == np.float32
     assert result.get_response()["id"] == "r-1"
     assert result.get_response()["model_version"] == "3"
-    assert "parameters" not in result.get_response()
+    assert result.get_response()["parameters"] == {"role": "champion"}
     client.close()
 
 
