@@ -11,10 +11,11 @@ from autonomic.seams.state import State
 from autonomic.workflows.batch.packages import package_folder, put_package
 from autonomic.workflows.platforms.ray import metrics
 from autonomic.workflows.platforms.ray.detectors import Detectors
-from autonomic.workflows.platforms.ray.effects import BATCH, ONLINE, HostEffects
+from autonomic.workflows.platforms.ray.effects import HostEffects
 from autonomic.workflows.platforms.ray.intents import Intents
 from autonomic.workflows.platforms.ray.models import Models
 from autonomic.workflows.platforms.ray.notices import Notices
+from autonomic.workflows.platforms.ray.planning import BATCH, ONLINE
 from autonomic.workflows.platforms.ray.records import ReplicaRecord, ServiceRecord, WorkflowRecord
 from autonomic.workflows.platforms.ray.routes import FrontRoutes
 from autonomic.workflows.platforms.ray.runs import BatchRuns

@@ -10,12 +10,14 @@ from autonomic.seams.plan import Change
 from autonomic.seams.state import RoleState, ServiceState
 from autonomic.workflows.platforms.ray import records
 from autonomic.workflows.platforms.ray.intents import Prepared, Refused
+from autonomic.workflows.platforms.ray.planning import prepare_online, wanted_record
 from autonomic.workflows.platforms.ray.records import ReplicaRecord, RoleRecord, ServiceRecord, WorkflowRecord
 from autonomic.workflows.platforms.ray.routes import Routes, load_of
 from autonomic.workflows.platforms.ray.serve_apps import Apps, AppSpec
 from autonomic.workflows.platforms.ray.store import Store
 
 _POLL_SECONDS = 0.05
+_DONE = {"deploy": "deployed", "delete": "deleted", "rescale": "rescaled", "reroute": "rerouted", "upgrade": "upgraded"}
 Tell = Callable[[str, str, dict[str, Any]], None]
 
 
@@ -67,44 +69,8 @@ class Services:
 
     def prepare(self, change: Change) -> Prepared:
         """See `intents.Effects.prepare`."""
-        name, _, service = change.target.partition("/")
-        current = self._workflows.get(name)
-        if change.primitive == "deploy":
-            return self._prepare_deploy(change, current)
-        if change.primitive == "delete":
-            before = _deployment(current) if current else {}
-            return Prepared(to={}, before=before, unchanged=current is None, moves=_targets(name, current))
-        record = current.services.get(service) if current else None
-        if record is None:
-            known = sorted(f"{workflow}/{step}" for workflow, record in self._workflows.items() for step in record.services)
-            raise Refused(f"{change.target} is not a service that is deployed here; deployed: {', '.join(known) or 'none'}")
-        if change.primitive == "rescale":
-            role, replicas = records.check_replicas(record, change)
-            before = {"role": role, "replicas": record.roles[role].replicas}
-            to = {"role": role, "replicas": replicas}
-        elif change.primitive == "reroute":
-            before = {"weights": dict(record.weights)}
-            to = {"weights": records.check_weights(record, change.to.get("weights"))}
-        else:
-            models = {role: self._available(uri) if uri else "" for role, uri in records.check_models(record, change).items()}
-            before = {"models": {role: record.roles[role].model if role in record.roles else "" for role in models}}
-            to = {"models": models}
-        return Prepared(to=to, before=before, unchanged=to == before, moves=(change.target,))
-
-    def _prepare_deploy(self, change: Change, current: WorkflowRecord | None) -> Prepared:
-        workflow = records.parse_online(change.to.get("spec"))
-        if workflow.name != change.target:
-            raise Refused(f"The target is {change.target!r} and the workflow to deploy is named {workflow.name!r}; they must be the same")
-        given: dict[str, Any] = change.to.get("services", {})
-        services: dict[str, Any] = {}
-        for service in workflow.spec.services:  # pyright: ignore[reportAttributeAccessIssue]
-            kept = given.get(service.name, {})
-            models = kept.get("models") or records.wanted_models(service)
-            services[service.name] = {**kept, "models": {role: self._available(model) for role, model in models.items()}}
-        to = {"spec": workflow.model_dump(mode="json", by_alias=True), "package": change.to.get("package", ""), "services": services}
-        wanted = self._after_deploy(to, change.key, current)
-        before = _deployment(current) if current else {}
-        return Prepared(to=to, before=before, unchanged=wanted == current, moves=_targets(change.target, current, wanted))
+        name = change.target.partition("/")[0]
+        return prepare_online(change, self._workflows.get(name), self._available, self._clock.now())
 
     def _available(self, uri: str) -> str:
         try:
@@ -114,44 +80,28 @@ class Services:
         except Permanent as missing:
             raise Refused(str(missing)) from missing
 
-    def _after_deploy(self, to: dict[str, Any], key: str, current: WorkflowRecord | None) -> WorkflowRecord:
-        workflow = records.parse_online(to["spec"])
-        services: dict[str, ServiceRecord] = {}
-        for service in workflow.spec.services:  # pyright: ignore[reportAttributeAccessIssue]
-            given = to["services"][service.name]
-            there = current.services.get(service.name) if current else None
-            services[service.name] = records.after_deploy(workflow.name, service, given["models"], there, given, key, self._clock.now())
-        return WorkflowRecord(spec=to["spec"], package=to["package"], services=services)
-
-    def perform(self, change: Change, before: dict[str, Any]) -> dict[str, Any]:
+    def perform(self, change: Change) -> dict[str, Any]:
         """See `intents.Effects.perform`."""
         name, _, service = change.target.partition("/")
         current = self._workflows.get(name)
-        if change.primitive == "deploy":
-            self._converge(name, current, self._after_deploy(change.to, change.key, current))
-        elif change.primitive == "delete":
+        wanted = wanted_record(change, current, self._clock.now())
+        if change.primitive == "delete":
             self._remove(name)
-        elif current is None or service not in current.services:
+        elif wanted is None:
             raise Permanent(f"{change.target} is not deployed any more")
+        elif change.primitive == "rescale":
+            self._rescale(name, wanted, service, change.to["role"])
         else:
-            record = current.services[service]
-            if change.primitive == "rescale":
-                self._rescale(name, current, record, change.to["role"], change.to["replicas"])
-                self._tell("rescaled", change.target, change.to)
-                return change.to
-            if change.primitive == "reroute":
-                wanted = record.model_copy(update={"weights": change.to["weights"]})
-            else:
-                wanted = records.after_upgrade(name, record, change.to["models"], change.key, self._clock.now())
-            self._converge(name, current, _with(current, wanted))
-        done = {"deploy": "deployed", "delete": "deleted", "reroute": "rerouted", "upgrade": "upgraded"}[change.primitive]
-        self._tell(done, change.target, {} if change.primitive in ("deploy", "delete") else change.to)
+            self._converge(name, current, wanted)
+        self._tell(_DONE[change.primitive], change.target, {} if change.primitive in ("deploy", "delete") else change.to)
         return change.to
 
-    def _rescale(self, name: str, current: WorkflowRecord, record: ServiceRecord, role: str, replicas: int) -> None:
-        self._apps.scale(record.roles[role].app, records.serve_target(record.spec, role, replicas))
-        self._put(name, _with(current, records.after_rescale(record, role, replicas)))
-        self._route(name, record.spec.name)
+    def _rescale(self, name: str, wanted: WorkflowRecord, service: str, role: str) -> None:
+        # nothing but what it takes: a surge waits for this
+        record = wanted.services[service]
+        self._apps.scale(record.roles[role].app, records.serve_target(record.spec, role, record.roles[role].replicas))
+        self._put(name, wanted)
+        self._route(name, service)
 
     def _converge(self, name: str, current: WorkflowRecord | None, wanted: WorkflowRecord) -> None:
         old = {role.app for record in current.services.values() for role in record.roles.values()} if current else set[str]()
@@ -325,24 +275,3 @@ class Services:
 
     def _ready(self, entry: RoleRecord, down: frozenset[str]) -> int:
         return min(entry.replicas, sum(replica.id not in down for replica in self.registered(entry.app)))
-
-
-def _with(workflow: WorkflowRecord, record: ServiceRecord) -> WorkflowRecord:
-    return workflow.model_copy(update={"services": {**workflow.services, record.spec.name: record}})
-
-
-def _targets(name: str, *workflows: WorkflowRecord | None) -> tuple[str, ...]:
-    services = {service for workflow in workflows if workflow for service in workflow.services}
-    return (name, *sorted(f"{name}/{service}" for service in services))
-
-
-def _deployment(workflow: WorkflowRecord) -> dict[str, Any]:
-    services = {
-        service: {
-            "models": {role: entry.model for role, entry in record.roles.items()},
-            "replicas": {role: entry.replicas for role, entry in record.roles.items()},
-            "weights": record.weights,
-        }
-        for service, record in workflow.services.items()
-    }
-    return {"spec": workflow.spec, "package": workflow.package, "services": services}

@@ -10,17 +10,13 @@ from autonomic.seams.plan import Change, Outcome
 from autonomic.seams.platform import Notice
 from autonomic.seams.state import FINISHED, RoleState, RunState, ServiceState, State
 from autonomic.seams.target import Target
-from autonomic.workflows.platforms.ray import records
 from autonomic.workflows.platforms.ray.intents import Intents, Prepared, Refused
 from autonomic.workflows.platforms.ray.notices import Notices
+from autonomic.workflows.platforms.ray.planning import BATCH, ONLINE, check_known, prepare_batch, prepare_online, wanted_record
 from autonomic.workflows.platforms.ray.records import ServiceRecord, WorkflowRecord
 from autonomic.workflows.platforms.ray.store import MemoryStore
 from autonomic.workflows.platforms.simulated.queueing import Line, Load, QueueingService
 from autonomic.workflows.platforms.simulated.registry import SimulatedRegistry
-from autonomic.workflows.spec.workflow import BatchSpec, Workflow
-
-ONLINE = frozenset({"deploy", "delete", "rescale", "reroute", "upgrade"})
-BATCH = frozenset({"run", "stop", "retrain"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,78 +150,11 @@ class SimulatedPlatform:
 
     def prepare(self, change: Change) -> Prepared:
         """Looks at a change and touches nothing."""
-        if change.effector != "platform":
-            raise Refused(f"{change.key} is for the effector {change.effector!r}; this one is the platform")
-        if change.primitive in ("run", "retrain"):
-            return self._prepare_run(change)
-        if change.primitive == "stop":
-            wanted = [str(run) for run in change.to.get("run_ids", [])]
-            active = [run for run in wanted if run in self._runs and self._runs[run].status not in FINISHED]
-            return Prepared(to={"run_ids": wanted}, before={"run_ids": active}, unchanged=not active, moves=(change.target,))
-        if change.primitive not in ONLINE:
-            raise Refused(
-                f"The simulated platform does not know the primitive {change.primitive!r}; it knows {', '.join(sorted(ONLINE | BATCH))}"
-            )
-        name, step = Target.parse(change.target)
-        current = self._workflows.get(name)
-        if change.primitive == "deploy":
-            return self._prepare_deploy(change, current)
-        if change.primitive == "delete":
-            before = _deployment(current) if current else {}
-            return Prepared(to={}, before=before, unchanged=current is None, moves=_moves(name, current))
-        if current is None or step not in current.services:
-            raise Refused(f"{change.target} is not a service that is deployed here")
-        record = current.services[step]
-        if change.primitive == "rescale":
-            role, replicas = records.check_replicas(record, change)
-            before: dict[str, Any] = {"role": role, "replicas": record.roles[role].replicas}
-            to: dict[str, Any] = {"role": role, "replicas": replicas}
-        elif change.primitive == "reroute":
-            before = {"weights": dict(record.weights)}
-            to = {"weights": records.check_weights(record, change.to.get("weights"))}
-        else:
-            models = {role: self._resolve(uri) if uri else "" for role, uri in records.check_models(record, change).items()}
-            before = {"models": {role: record.roles[role].model if role in record.roles else "" for role in models}}
-            to = {"models": models}
-        return Prepared(to=to, before=before, unchanged=to == before, moves=(change.target,))
-
-    def _prepare_run(self, change: Change) -> Prepared:
-        try:
-            workflow = Workflow.model_validate(change.to.get("spec"))
-        except ValueError as invalid:
-            raise Refused(f"The workflow to run is not valid: {invalid}") from None
-        if not isinstance(workflow.spec, BatchSpec) or workflow.name != change.target:
-            raise Refused(f"{change.target} cannot be run: its document is that of {workflow.name}, {workflow.spec.type}")
-        if not change.to.get("run_id"):
-            raise Refused(f"{change.primitive} needs a run_id")
-        active = [run.id for run in self._runs.values() if run.workflow == change.target and run.status not in FINISHED]
-        if change.primitive == "retrain" and active:
-            raise Refused(f"{change.target} is in flight already (run {active[0]}); a second retraining is not started beside it")
-        return Prepared(to=change.to, before={"run_ids": []}, moves=(change.target,))
-
-    def _prepare_deploy(self, change: Change, current: WorkflowRecord | None) -> Prepared:
-        workflow = records.parse_online(change.to.get("spec"))
-        if workflow.name != change.target:
-            raise Refused(f"The target is {change.target!r} and the workflow to deploy is named {workflow.name!r}; they must be the same")
-        given: dict[str, Any] = change.to.get("services", {})
-        services: dict[str, Any] = {}
-        for service in workflow.spec.services:  # pyright: ignore[reportAttributeAccessIssue]
-            kept = given.get(service.name, {})
-            models = kept.get("models") or records.wanted_models(service)
-            services[service.name] = {**kept, "models": {role: self._resolve(model) for role, model in models.items()}}
-        to = {"spec": workflow.model_dump(mode="json", by_alias=True), "package": change.to.get("package", ""), "services": services}
-        wanted = self._after_deploy(to, change.key, current)
-        before = _deployment(current) if current else {}
-        return Prepared(to=to, before=before, unchanged=wanted == current, moves=_moves(change.target, current, wanted))
-
-    def _after_deploy(self, to: dict[str, Any], key: str, current: WorkflowRecord | None) -> WorkflowRecord:
-        services: dict[str, ServiceRecord] = {}
-        for service in records.parse_online(to["spec"]).spec.services:  # pyright: ignore[reportAttributeAccessIssue]
-            given = to["services"][service.name]
-            there = current.services.get(service.name) if current else None
-            name = to["spec"]["metadata"]["name"]
-            services[service.name] = records.after_deploy(name, service, given["models"], there, given, key, self._clock.now())
-        return WorkflowRecord(spec=to["spec"], package=to["package"], services=services)
+        check_known(change, "simulated")
+        if change.primitive in BATCH:
+            return prepare_batch(change, [run for run in self._runs.values() if run.workflow == change.target])
+        name = Target.parse(change.target).workflow
+        return prepare_online(change, self._workflows.get(name), self._resolve, self._clock.now())
 
     def _resolve(self, uri: str) -> str:
         resolved = self.registry.resolve(uri)
@@ -244,23 +173,10 @@ class SimulatedPlatform:
             for run_id in change.to["run_ids"]:
                 self._end_run(run_id, "stopped")
             return change.to
-        name, step = Target.parse(change.target)
-        current = self._workflows.get(name)
-        if change.primitive == "deploy":
-            wanted = self._after_deploy(change.to, change.key, current)
-        elif change.primitive == "delete":
-            wanted = None
-        elif current is None:
+        name = Target.parse(change.target).workflow
+        wanted = wanted_record(change, self._workflows.get(name), self._clock.now())
+        if wanted is None and change.primitive != "delete":
             raise Permanent(f"{change.target} is not deployed any more")
-        else:
-            record = current.services[step]
-            if change.primitive == "rescale":
-                record = records.after_rescale(record, change.to["role"], change.to["replicas"])
-            elif change.primitive == "reroute":
-                record = record.model_copy(update={"weights": change.to["weights"]})
-            else:
-                record = records.after_upgrade(name, record, change.to["models"], change.key, self._clock.now())
-            wanted = current.model_copy(update={"services": {**current.services, step: record}})
         self._converge(name, wanted)
         self._notices.tell(change.primitive, change.target, change.to if change.primitive not in ("deploy", "delete") else {})
         return change.to
@@ -320,20 +236,3 @@ class SimulatedPlatform:
             update["outputs"] = dict(script.outputs(run) if callable(script.outputs) else script.outputs)
         self._runs[run_id] = run.model_copy(update=update)
         self._notices.tell("run_finished", run.workflow, {"run": run_id, "status": update["status"]})
-
-
-def _moves(name: str, *workflows: WorkflowRecord | None) -> tuple[str, ...]:
-    services = {service for workflow in workflows if workflow for service in workflow.services}
-    return (name, *sorted(f"{name}/{service}" for service in services))
-
-
-def _deployment(workflow: WorkflowRecord) -> dict[str, Any]:
-    services = {
-        service: {
-            "models": {role: entry.model for role, entry in record.roles.items()},
-            "replicas": {role: entry.replicas for role, entry in record.roles.items()},
-            "weights": record.weights,
-        }
-        for service, record in workflow.services.items()
-    }
-    return {"spec": workflow.spec, "package": workflow.package, "services": services}
