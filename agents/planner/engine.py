@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from autonomic.agents.planner.demotion import Demotion
 from autonomic.agents.planner.interpreter import Judged as Checked
-from autonomic.agents.planner.judging import Inputs, Judged, World, choose, judge, judge_by_hand
+from autonomic.agents.planner.judging import Inputs, Judged, choose, judge, judge_by_hand
 from autonomic.agents.planner.plan_store import PlanStore
+from autonomic.agents.planner.worlds import Observe, Readings, Registry, Worlds, cuts_capacity
 from autonomic.primitives import gate
-from autonomic.primitives.base import model_name, revert_key
-from autonomic.primitives.gate import Flight, Proposal, Snapshot
+from autonomic.primitives.base import revert_key
+from autonomic.primitives.gate import Proposal, Snapshot
 from autonomic.primitives.table import PRIMITIVES
 from autonomic.seams.clock import Clock
 from autonomic.seams.decision import Action, Decision, DecisionRecord, Guard, Verdict
@@ -21,7 +23,6 @@ from autonomic.seams.journal import Journal, Record, Transaction
 from autonomic.seams.plan import Change, Irreversible, Outcome, Plan
 from autonomic.seams.reading import Reading
 from autonomic.seams.runner import ENDED, PlanRunner, PlanStatus
-from autonomic.seams.state import ModelVersion, State
 from autonomic.seams.target import Target
 from autonomic.strategies.conditions import Condition
 from autonomic.strategies.readings import fill_again
@@ -31,15 +32,7 @@ from autonomic.workflows.spec.workflow import Workflow
 DECISION = "decision"
 INPUTS = "decision.inputs"
 APPROVAL = "approval"
-DEMOTED = "strategy.demoted"
-REVERTS_BEFORE_DEMOTION = 3
 
-Readings = Callable[[str, Mapping[str, str]], Mapping[str, Reading]]
-"""Fresh readings of a strategy for label values, by name; raises `Retryable` where they cannot be asked."""
-Observe = Callable[[str], State]
-"""The state of a target; raises `Retryable` where the platform cannot be asked."""
-Registry = Callable[[str], Mapping[str, ModelVersion]]
-"""alias -> version of a registered model; raises `Retryable` where the registry cannot be asked."""
 Also = Callable[[Transaction], None]
 """Something that has to be committed together with a decision."""
 
@@ -54,19 +47,18 @@ class Engine:
         self._ids = ids
         self._journal = journal
         self._readings = readings
-        self._observe = observe
-        self._registry = registry
+        self._worlds = Worlds(clock, journal, readings, observe, registry)
+        self._demotion = Demotion(journal)
         self._runner = runner
         self._plans = PlanStore(journal)
-        self._workflows: Mapping[str, Workflow] = {}
         self._strategies: Mapping[str, Strategy] = {}
-        self._packages: Mapping[str, str] = {}
         self._locks: dict[str, threading.RLock] = {}
         self._lock = threading.Lock()
 
     def set_specs(self, workflows: Mapping[str, Workflow], strategies: Mapping[str, Strategy], packages: Mapping[str, str]) -> None:
         """What is in force from now on: documents by name, and the digests of the workflows' packed code."""
-        self._workflows, self._strategies, self._packages = dict(workflows), dict(strategies), dict(packages)
+        self._strategies = dict(strategies)
+        self._worlds.set_specs(workflows, strategies, packages)
 
     # -- decisions
 
@@ -92,10 +84,10 @@ class Engine:
         )
         _, decision, _ = choose(inputs)
         with self._alone(strategy.spec.target, decision.actions):
-            inputs = inputs.model_copy(update={"world": self._world(strategy.name, strategy.spec.target, decision.actions)})
+            inputs = inputs.model_copy(update={"world": self._worlds.look(strategy.name, strategy.spec.target, decision.actions)})
             judged = judge(inputs)
-            if judged.proposal is not None and self._cuts(judged.proposal, inputs.world.snapshot):
-                inputs = inputs.model_copy(update={"world": self._with_pressing(inputs.world, judged.proposal)})
+            if judged.proposal is not None and cuts_capacity(judged.proposal, inputs.world.snapshot):
+                inputs = inputs.model_copy(update={"world": self._worlds.with_pressing(inputs.world, judged.proposal)})
                 judged = judge(inputs)
             record = self._commit(judged, inputs, also)
         self._start(judged, inputs.world.snapshot)
@@ -115,7 +107,7 @@ class Engine:
         )
         identifier, plan = self._ids.new("decision"), self._ids.new("plan")
         with self._alone(action.target, (action,)):
-            world = self._world("", action.target, (action,))
+            world = self._worlds.look("", action.target, (action,))
             judged = judge_by_hand(decision, event, identifier, plan, world, now, dry_run)
             if dry_run:
                 return judged.record
@@ -136,7 +128,7 @@ class Engine:
         readings = fill_again(strategy, self._readings(strategy.name, event.by), event.readings, now)
         inputs = Inputs(decision="dry-run", plan="dry-run", now=now, strategy=strategy, event=event, readings=readings)
         _, decision, _ = choose(inputs)
-        return judge(inputs.model_copy(update={"world": self._world(strategy.name, strategy.spec.target, decision.actions)}))
+        return judge(inputs.model_copy(update={"world": self._worlds.look(strategy.name, strategy.spec.target, decision.actions)}))
 
     # -- people
 
@@ -161,7 +153,7 @@ class Engine:
         # its time counts from the approval: a person may take longer than an effect is tried for
         plan = plan.model_copy(update={"created_at": now})
         with self._alone(plan.target, actions):
-            snapshot = self._snapshot(proposal.strategy, proposal.target, {change.target for change in plan.changes})
+            snapshot = self._worlds.snapshot(proposal.strategy, proposal.target, {change.target for change in plan.changes})
             approved = proposal.model_copy(update={"approved": True, "observed_at": now})
             verdict = gate.judge(approved, snapshot, now)
             with self._journal.transaction() as transaction:
@@ -201,7 +193,7 @@ class Engine:
         now = self._clock.now()
         decision = Decision(strategy="", target=plan.target, why=f"{actor or 'a person'} takes back {plan_id}")
         with self._alone(plan.target, tuple(Action(primitive=change.primitive, target=change.target) for change in changes)):
-            snapshot = self._snapshot("", plan.target, {change.target for change in changes})
+            snapshot = self._worlds.snapshot("", plan.target, {change.target for change in changes})
             proposal = self._reverting(plan, changes, now)
             verdict = gate.judge(proposal, snapshot, now)
             taking_back = Plan(
@@ -234,13 +226,11 @@ class Engine:
 
     def reinstate(self, strategy: str) -> None:
         """Lets a strategy that demoted itself act again."""
-        with self._journal.transaction() as transaction:
-            transaction.delete_state(f"demoted/{strategy}")
-            transaction.delete_state(f"reverts/{strategy}")
+        self._demotion.reinstate(strategy)
 
     def demoted(self) -> dict[str, str]:
         """The strategies that demoted themselves, and why."""
-        return {key.removeprefix("demoted/"): str(value) for key, value in self._journal.states("demoted/").items()}
+        return self._demotion.demoted()
 
     # -- what plans ask while they run; see `plan_effects.PlanEffects`
 
@@ -259,7 +249,7 @@ class Engine:
         if isinstance(change, Irreversible):
             return Verdict(outcome="refuse", guards=(Guard(name="irreversible", passed=False, detail=change.why),), why=change.why)
         proposal = self._reverting(plan, (change,), now)
-        return gate.judge(proposal, self._snapshot(plan.strategy, plan.target, {change.target}), now)
+        return gate.judge(proposal, self._worlds.snapshot(plan.strategy, plan.target, {change.target}), now)
 
     def check(self, plan: Plan) -> Checked:
         """Judges the plan's condition on fresh readings; a substitute verifies nothing.
@@ -276,27 +266,8 @@ class Engine:
         return Checked(holds=condition.judge({name: one for name, one in readings.items() if not one.substituted}), detail=told)
 
     def progressed(self, before: PlanStatus, after: PlanStatus) -> None:
-        """Demotes a strategy whose plans were reverted three times in a row. May be told the same twice."""
-        name = after.plan.strategy
-        if before.phase == after.phase or not name:
-            return
-        if after.phase == "verified":
-            with self._journal.transaction() as transaction:
-                transaction.delete_state(f"reverts/{name}")
-        if after.phase != "reverted":
-            return
-        now = self._clock.now()
-        with self._journal.transaction() as transaction:
-            reverted: list[str] = transaction.state(f"reverts/{name}")[0] or []
-            if after.plan.id in reverted:
-                return
-            reverted.append(after.plan.id)
-            transaction.put_state(f"reverts/{name}", reverted)
-            if len(reverted) >= REVERTS_BEFORE_DEMOTION and transaction.state(f"demoted/{name}")[0] is None:
-                why = f"its last {len(reverted)} plans were reverted ({', '.join(reverted)})"
-                transaction.put_state(f"demoted/{name}", why)
-                data = {"strategy": name, "why": why, "message": f"{name} may only suggest from now on: {why}"}
-                transaction.append(Record(time=now, kind=DEMOTED, subject=name, data=data))
+        """Demotes a strategy whose plans were reverted too often. May be told the same twice."""
+        self._demotion.progressed(before, after, self._clock.now())
 
     # -- inside
 
@@ -370,65 +341,9 @@ class Engine:
             if any(gate.overlap(one, other) for one in targets for other in flight.targets) and gate.gives_way(flight, proposal):
                 self._runner.cancel(flight.plan)
 
-    def _world(self, strategy: str, target: str, actions: Sequence[Action]) -> World:
-        targets = {action.target for action in actions}
-        snapshot = self._snapshot(strategy, target, targets)
-        named = {Target.parse(one).workflow for one in targets}
-        return World(
-            workflows={name: self._workflows[name].model_dump(mode="json", by_alias=True) for name in sorted(named & set(self._workflows))},
-            packages={name: self._packages[name] for name in sorted(named & set(self._packages))},
-            registry={model: dict(self._registry(model)) for model in sorted(_models(actions, snapshot.states))},
-            snapshot=snapshot,
-        )
-
-    def _snapshot(self, strategy: str, target: str, targets: set[str]) -> Snapshot:
-        return Snapshot(
-            acted_at=tuple(self._state(f"acted/{strategy}/{target}") or ()),
-            flights=tuple(self._flights()),
-            states={one: self._observe(one) for one in sorted(targets)},
-            demoted=str(self._state(f"demoted/{strategy}") or ""),
-        )
-
-    def _flights(self) -> Iterator[Flight]:
-        for plan_id in self._plans.open_plans():
-            progress = self._plans.load(plan_id)
-            if progress is None or progress.status.phase in ENDED:
-                continue
-            plan = progress.status.plan
-            strategy = self._strategies.get(plan.strategy)
-            yield Flight(
-                plan=plan_id,
-                strategy=plan.strategy,
-                targets=gate.targets_of(plan.changes),
-                phase=progress.status.phase,
-                priority=strategy.spec.priority if strategy else 100,
-            )
-
-    def _cuts(self, proposal: Proposal, snapshot: Snapshot) -> bool:
-        return any(gate.cuts_capacity(change, snapshot) for change in proposal.changes)
-
-    def _with_pressing(self, world: World, proposal: Proposal) -> World:
-        targets = gate.targets_of(proposal.changes)
-        pressing = [
-            name
-            for name, strategy in sorted(self._strategies.items())
-            if name != proposal.strategy
-            and _wants_more(strategy)
-            and any(gate.overlap(strategy.spec.target, target) for target in targets)
-            and self._holds(strategy, {})
-        ]
-        return world.model_copy(update={"snapshot": world.snapshot.model_copy(update={"pressing": tuple(pressing)})})
-
-    def _holds(self, strategy: Strategy, by: Mapping[str, str]) -> bool | None:
-        if strategy.spec.when is None:
-            return False
-        now = self._clock.now()
-        readings = fill_again(strategy, self._readings(strategy.name, by), {}, now)
-        return Condition.compile(strategy.spec.when, strategy.spec.readings).judge(readings)
-
     def _reverting(self, plan: Plan, changes: tuple[Change, ...], now: float) -> Proposal:
         strategy = self._strategies.get(plan.strategy)
-        holds = self._holds(strategy, self._labels(plan)) if strategy is not None else False
+        holds = self._worlds.holds(strategy, self._labels(plan)) if strategy is not None else False
         return Proposal(
             strategy=plan.strategy, target=plan.target, changes=changes, observed_at=now, reverts=plan.id, holds=holds, priority=100
         )
@@ -475,22 +390,6 @@ def _same(one: Plan, other: Plan) -> bool:
         ]
 
     return wanted(one) == wanted(other)
-
-
-def _models(actions: Sequence[Action], states: Mapping[str, State]) -> set[str]:
-    """The registered models that actions name, or move between roles."""
-    found: set[str] = set()
-    for action in actions:
-        found |= {model_name(value) for value in action.args.values() if isinstance(value, str)}
-        state = states.get(action.target)
-        if action.primitive in ("promote", "rollback") and state is not None and state.service is not None:
-            found |= {model_name(role.model) for role in state.service.roles.values()}
-    return found - {""}
-
-
-def _wants_more(strategy: Strategy) -> bool:
-    asks = [action.args for action in strategy.spec.do if action.primitive == "rescale"]
-    return any((isinstance(args.get("by"), int) and args["by"] > 0) or "require" in args for args in asks)
 
 
 def _value(reading: Reading | None) -> str:

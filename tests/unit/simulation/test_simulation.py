@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from autonomic.agents.planner.engine import DEMOTED
+from autonomic.agents.planner.demotion import DEMOTED
 from autonomic.agents.simulation import Simulation
 from autonomic.seams.decision import Action, DecisionRecord
 from autonomic.seams.errors import Permanent
