@@ -26,6 +26,7 @@ from autonomic.workflows.serving.front import Front
 
 AGENTS = ("monitor", "planner", "tuner")
 _RESTART_DELAY_SECONDS = 1.0
+_HOST_END_SECONDS = 10.0
 
 Report = Callable[[str, str], None]
 
@@ -218,7 +219,6 @@ class System:
         if self._ray is not None:
             self._ray.stop()
             self._ray = None
-            # after Ray, because a living host starts its front again
             self._stop_front()
         for part in (self._prometheus, self._mlflow):
             if part is not None:
@@ -230,7 +230,10 @@ class System:
             self._lock = None
 
     def _stop_front(self) -> None:
-        # the front is a daemon, so that it outlives the host; the host would start it again, so the host goes first
+        # the front is a daemon, so that it outlives the host; a host that has not ended yet would start it again
+        deadline = time.monotonic() + _HOST_END_SECONDS
+        while self.settings.host_url and answers(f"{self.settings.host_url}/healthz") and time.monotonic() < deadline:
+            time.sleep(0.1)
         folder = self.home / "host" / "haproxy"
         if folder.exists():
             Front(folder).stop()
