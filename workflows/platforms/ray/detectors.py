@@ -10,8 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from autonomic.workflows.platforms.base.store import Store
 from autonomic.workflows.platforms.ray.replica import NAMESPACE
-from autonomic.workflows.platforms.ray.store import Store
 from autonomic.workflows.serving.predictions import Label, Pick, PredictionLog, PredictionRow
 from autonomic.workflows.spec.workflow import Drift
 

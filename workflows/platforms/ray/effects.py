@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 from autonomic.seams.plan import Change
 from autonomic.seams.state import RunState
-from autonomic.workflows.platforms.ray.intents import Prepared, Refused
-from autonomic.workflows.platforms.ray.planning import ONLINE, check_known, prepare_batch
+from autonomic.workflows.platforms.base.intents import Prepared, Refused
+from autonomic.workflows.platforms.base.planning import ONLINE, check_known, prepare_batch
 from autonomic.workflows.platforms.ray.services import Services
 
 

@@ -54,7 +54,7 @@ class RayHost:
 
     def register(self, replica: dict[str, Any]) -> bool:
         """A replica announces itself; from now on it gets requests."""
-        from autonomic.workflows.platforms.ray.records import ReplicaRecord
+        from autonomic.workflows.platforms.base.records import ReplicaRecord
 
         return self._host.services.register(ReplicaRecord.model_validate(replica))
 

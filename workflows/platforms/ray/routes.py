@@ -4,7 +4,7 @@ from typing import Protocol
 
 from autonomic.seams.errors import Retryable
 from autonomic.seams.word import Word
-from autonomic.workflows.platforms.ray.records import ReplicaRecord, ServiceRecord
+from autonomic.workflows.platforms.base.records import ReplicaRecord, ServiceRecord
 from autonomic.workflows.serving.front import Front
 from autonomic.workflows.serving.placement import FrontReplica, FrontService
 

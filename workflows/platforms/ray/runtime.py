@@ -9,20 +9,20 @@ from autonomic.seams.clock import Clock
 from autonomic.seams.errors import Permanent, Retryable
 from autonomic.seams.state import State
 from autonomic.workflows.batch.packages import package_folder, put_package
+from autonomic.workflows.platforms.base.intents import Intents
+from autonomic.workflows.platforms.base.notices import Notices
+from autonomic.workflows.platforms.base.planning import BATCH, ONLINE
+from autonomic.workflows.platforms.base.records import ReplicaRecord, ServiceRecord, WorkflowRecord
+from autonomic.workflows.platforms.base.store import Store
 from autonomic.workflows.platforms.ray import metrics
 from autonomic.workflows.platforms.ray.detectors import Detectors
 from autonomic.workflows.platforms.ray.effects import HostEffects
-from autonomic.workflows.platforms.ray.intents import Intents
 from autonomic.workflows.platforms.ray.models import Models
-from autonomic.workflows.platforms.ray.notices import Notices
-from autonomic.workflows.platforms.ray.planning import BATCH, ONLINE
-from autonomic.workflows.platforms.ray.records import ReplicaRecord, ServiceRecord, WorkflowRecord
 from autonomic.workflows.platforms.ray.routes import FrontRoutes
 from autonomic.workflows.platforms.ray.runs import BatchRuns
 from autonomic.workflows.platforms.ray.serve_apps import Apps
 from autonomic.workflows.platforms.ray.services import Services
 from autonomic.workflows.platforms.ray.settings import HostSettings
-from autonomic.workflows.platforms.ray.store import Store
 from autonomic.workflows.serving.front import Front
 from autonomic.workflows.serving.predictions import Label
 

@@ -8,13 +8,13 @@ from autonomic.seams.clock import Clock
 from autonomic.seams.errors import Permanent
 from autonomic.seams.plan import Change
 from autonomic.seams.state import RoleState, ServiceState
-from autonomic.workflows.platforms.ray import records
-from autonomic.workflows.platforms.ray.intents import Prepared, Refused
-from autonomic.workflows.platforms.ray.planning import prepare_online, wanted_record
-from autonomic.workflows.platforms.ray.records import ReplicaRecord, RoleRecord, ServiceRecord, WorkflowRecord
+from autonomic.workflows.platforms.base import records
+from autonomic.workflows.platforms.base.intents import Prepared, Refused
+from autonomic.workflows.platforms.base.planning import prepare_online, wanted_record
+from autonomic.workflows.platforms.base.records import ReplicaRecord, RoleRecord, ServiceRecord, WorkflowRecord
+from autonomic.workflows.platforms.base.store import Store
 from autonomic.workflows.platforms.ray.routes import Routes, load_of
 from autonomic.workflows.platforms.ray.serve_apps import Apps, AppSpec
-from autonomic.workflows.platforms.ray.store import Store
 
 _POLL_SECONDS = 0.05
 _DONE = {"deploy": "deployed", "delete": "deleted", "rescale": "rescaled", "reroute": "rerouted", "upgrade": "upgraded"}

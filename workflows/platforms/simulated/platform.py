@@ -10,11 +10,11 @@ from autonomic.seams.plan import Change, Outcome
 from autonomic.seams.platform import Notice
 from autonomic.seams.state import FINISHED, RoleState, RunState, ServiceState, State
 from autonomic.seams.target import Target
-from autonomic.workflows.platforms.ray.intents import Intents, Prepared, Refused
-from autonomic.workflows.platforms.ray.notices import Notices
-from autonomic.workflows.platforms.ray.planning import BATCH, ONLINE, check_known, prepare_batch, prepare_online, wanted_record
-from autonomic.workflows.platforms.ray.records import ServiceRecord, WorkflowRecord
-from autonomic.workflows.platforms.ray.store import MemoryStore
+from autonomic.workflows.platforms.base.intents import Intents, Prepared, Refused
+from autonomic.workflows.platforms.base.notices import Notices
+from autonomic.workflows.platforms.base.planning import BATCH, ONLINE, check_known, prepare_batch, prepare_online, wanted_record
+from autonomic.workflows.platforms.base.records import ServiceRecord, WorkflowRecord
+from autonomic.workflows.platforms.base.store import MemoryStore
 from autonomic.workflows.platforms.simulated.queueing import Line, Load, QueueingService
 from autonomic.workflows.platforms.simulated.registry import SimulatedRegistry
 

@@ -5,15 +5,15 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from autonomic.seams.errors import Retryable
-from autonomic.seams.reading import Reading, error, missing, number
-from autonomic.seams.signal import Query
+from autonomic.seams.reading import error, missing, number
+from autonomic.seams.signal import Answer, Query
 from autonomic.seams.state import FINISHED, ServiceState
 from autonomic.seams.target import Target
 from autonomic.workflows.platforms.simulated.platform import SimulatedPlatform
 from autonomic.workflows.spec.units import parse_duration
 
-Scripted = Callable[[float], float | None]
-"""A reading of its own making: the value at the seconds since the start, None where it is missing."""
+Scripted = Callable[[float], float | Mapping[str, float] | None]
+"""A reading of its own making: the value at the seconds since the start, by label value for one with `by`; None is missing."""
 
 _QUANTILE = re.compile(r"histogram_quantile\(\s*([\d.]+)\s*,.*autonomic_request_duration_seconds_bucket(\{[^}]*\})?\[(\w+)\].*", re.DOTALL)
 _RATE = re.compile(r"(?:sum\s*\(\s*)?rate\(\s*autonomic_request_duration_seconds_count(\{[^}]*\})?\[(\w+)\]\s*\)\s*\)?", re.DOTALL)
@@ -39,12 +39,12 @@ class SimulatedSignal:
         """For so long nothing can be read."""
         self._silent_until = now + seconds
 
-    def read(self, queries: Sequence[Query], now: float) -> list[Reading]:
+    def read(self, queries: Sequence[Query], now: float) -> list[Answer]:
         """See `seams.signal.Signal`."""
         self._seen.clear()
         return [self._read(query, now) for query in queries]
 
-    def _read(self, query: Query, now: float) -> Reading:
+    def _read(self, query: Query, now: float) -> Answer:
         if now < self._silent_until:
             return error(now, query.signal, "the simulated sources are silent")
         script = self._scripted.get(f"{query.strategy}/{query.name}", self._scripted.get(query.name))
@@ -54,6 +54,9 @@ class SimulatedSignal:
             return error(now, query.signal, str(away))
         except LookupError as unknown:
             return missing(now, query.signal, f"{query.target}: {unknown}")
+        if isinstance(value, Mapping):
+            label = str(query.args.get("by"))
+            return [number(one, now, query.signal, {label: name}) for name, one in value.items()]
         if isinstance(value, str):
             return error(now, query.signal, value)
         return missing(now, query.signal, "there is no value") if value is None else number(value, now, query.signal)

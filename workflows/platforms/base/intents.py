@@ -12,7 +12,7 @@ from autonomic.seams.clock import Clock
 from autonomic.seams.errors import Permanent, Retryable
 from autonomic.seams.plan import Change, Outcome
 from autonomic.seams.word import Word
-from autonomic.workflows.platforms.ray.store import Store
+from autonomic.workflows.platforms.base.store import Store
 
 
 class Refused(Exception):

@@ -5,9 +5,9 @@ from typing import Any
 
 from autonomic.seams.plan import Change
 from autonomic.seams.state import FINISHED, RunState
-from autonomic.workflows.platforms.ray import records
-from autonomic.workflows.platforms.ray.intents import Prepared, Refused
-from autonomic.workflows.platforms.ray.records import ServiceRecord, WorkflowRecord
+from autonomic.workflows.platforms.base import records
+from autonomic.workflows.platforms.base.intents import Prepared, Refused
+from autonomic.workflows.platforms.base.records import ServiceRecord, WorkflowRecord
 from autonomic.workflows.spec.workflow import BatchSpec, OnlineSpec, Service, Workflow
 
 ONLINE = frozenset({"deploy", "delete", "rescale", "reroute", "upgrade"})

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from autonomic.seams.plan import Change
 from autonomic.seams.word import Word
-from autonomic.workflows.platforms.ray.intents import Refused
+from autonomic.workflows.platforms.base.intents import Refused
 from autonomic.workflows.spec.workflow import OnlineSpec, Service, Workflow
 
 ROLES = ("champion", "canary", "backup")

@@ -5,7 +5,7 @@ from typing import Any
 
 from autonomic.seams.clock import Clock
 from autonomic.seams.platform import Notice
-from autonomic.workflows.platforms.ray.store import Store
+from autonomic.workflows.platforms.base.store import Store
 
 _KEPT = 2000
 
