@@ -23,7 +23,7 @@ from autonomic.seams.errors import Retryable
 from autonomic.seams.ids import SeededIds
 from autonomic.seams.reading import Reading
 from autonomic.seams.runner import PlanStatus
-from autonomic.seams.signal import Query
+from autonomic.seams.signal import Answer, Query
 from autonomic.strategies.evaluator import EvaluatorState, evaluate
 from autonomic.strategies.spec.strategy import On, Strategy
 from autonomic.workflows.platforms.simulated import Batch, Load, SimulatedPlatform, SimulatedRecorder, SimulatedRegistry, SimulatedSignal
@@ -124,7 +124,7 @@ class Simulation:
     def _look(self, name: str, trigger: str, data: Mapping[str, Any] | None) -> list[DecisionRecord]:
         strategy = self._strategies[name]
         now = self.clock.now()
-        self._states[name], events = evaluate(strategy, self._states[name], self._readings(name, {}), now, self._ids, trigger, data)
+        self._states[name], events = evaluate(strategy, self._states[name], self._answers(name), now, self._ids, trigger, data)
         handled: list[DecisionRecord] = []
         for event in events:
             try:
@@ -135,6 +135,15 @@ class Simulation:
         return handled
 
     def _readings(self, strategy: str, by: Mapping[str, str]) -> dict[str, Reading]:
+        wanted = set(by.items())
+        found = {name: [answer] if isinstance(answer, Reading) else answer for name, answer in self._answers(strategy).items()}
+        chosen = {
+            name: next((one for one in several if not one.labels or wanted & set(one.labels.items())), None)
+            for name, several in found.items()
+        }
+        return {name: reading for name, reading in chosen.items() if reading is not None}
+
+    def _answers(self, strategy: str) -> dict[str, Answer]:
         queries = self._queries[strategy]
         answers = self.signal.read(queries, self.clock.now())
         return {query.name: answer for query, answer in zip(queries, answers, strict=True)}

@@ -16,7 +16,7 @@ from autonomic.seams.runner import ENDED
 from autonomic.seams.state import ModelVersion, State
 from autonomic.seams.target import Target
 from autonomic.strategies.conditions import Condition
-from autonomic.strategies.readings import fill_again
+from autonomic.strategies.readings import fill_again, label_of
 from autonomic.strategies.spec.strategy import Strategy
 from autonomic.workflows.spec.workflow import Workflow
 
@@ -90,6 +90,8 @@ class Worlds:
             for name, strategy in sorted(self._strategies.items())
             if name != proposal.strategy
             and _wants_more(strategy)
+            # what fires per label value has no condition of its own
+            and not any(label_of(spec) for spec in strategy.spec.readings.values())
             and any(gate.overlap(strategy.spec.target, target) for target in targets)
             and self.holds(strategy, {})
         ]

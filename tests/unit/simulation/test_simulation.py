@@ -329,3 +329,21 @@ def test_cron_and_dates_come_at_their_times(strategy: MakeStrategy, simulate: Si
     simulation.fire("called")
     assert len(simulation.decisions("called")) == 1
     assert len(simulation.messages.changes) == 6
+
+
+def test_a_strategy_acts_for_each_label_value_that_all_its_readings_have(strategy: MakeStrategy, simulate: Simulate) -> None:
+    readings = {name: {"promql": name, "by": "node"} for name in ("online", "batch")}
+    tell = strategy(
+        "per-node",
+        readings=readings,
+        when="online > 1 && batch > 1",
+        for_="5s",
+        constraint=None,
+        verify=None,
+        do=[{"notify": {"message": "${by.node} has ${reading.batch}"}}],
+    )
+    scripted = {"online": lambda _: {"a": 2.0, "b": 2.0, "c": 0.0}, "batch": lambda seconds: {"b": 2.0, "c": 2.0, "d": 2.0}}
+    simulation = simulate(tell, scripted=scripted)
+    simulation.run(seconds=15)
+    assert [change.to["message"] for change in simulation.messages.changes] == ["b has 2.0"]
+    assert simulation.decisions("per-node")[0].event["by"] == {"node": "b"}
