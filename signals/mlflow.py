@@ -86,6 +86,11 @@ class MlflowSignal:
         cursor = self._cursors.get((query.strategy, query.name))
         return cursor.model_dump(mode="json") if cursor is not None and "after" in query.args else None
 
+    def close(self) -> None:
+        """Closes the connections."""
+        if self._client is not None:
+            self._client.close()
+
     def _mlflow(self) -> Mlflow:
         with self._lock:
             if self._client is None:
@@ -208,6 +213,10 @@ class MlflowEvents:
             "versions": versions.after({name: int(version["creation_timestamp"]) for name, version in created.items()}),
         }
         return sorted(events, key=lambda event: event.observed_at), {name: part.model_dump(mode="json") for name, part in after.items()}
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._mlflow.close()
 
     def _ended(self, cursor: Cursor, first: bool) -> list[dict[str, Any]]:
         found = self._mlflow.call("POST", "experiments/search", {"max_results": 1000}).get("experiments", [])

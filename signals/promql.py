@@ -54,6 +54,7 @@ class PromqlSignal:
         self._workers = workers
         self._pool: ThreadPoolExecutor | None = None
         self._local = threading.local()
+        self._connections: list[Any] = []
         self._lock = threading.Lock()
 
     def read(self, queries: Sequence[Query], now: float) -> list[Answer]:
@@ -65,6 +66,13 @@ class PromqlSignal:
                 expressions.update(dict.fromkeys(_freshness(_expression(query), query.args.get("by"))))
         results = self._ask(tuple(expressions))
         return [self._answer(query, results, now) for query in queries]
+
+    def close(self) -> None:
+        """Closes the connections."""
+        if self._pool is not None:
+            self._pool.shutdown()
+        for connection in self._connections:
+            connection.close()
 
     def _answer(self, query: Query, results: dict[str, Vector | str], now: float) -> Answer:
         vector = results[_expression(query)]
@@ -94,7 +102,10 @@ class PromqlSignal:
 
     def _ask(self, expressions: Sequence[str]) -> dict[str, Vector | str]:
         """The vector of each expression, or why there is none."""
-        batches = [expressions[start : start + self._batch] for start in range(0, len(expressions), self._batch)]
+        # what does not parse here is asked alone, so that no text can reach into that of another
+        sound = [expression for expression in expressions if _kind(expression)]
+        batches: list[Sequence[str]] = [[expression] for expression in expressions if not _kind(expression)]
+        batches += [sound[start : start + self._batch] for start in range(0, len(sound), self._batch)]
         down = threading.Event()
         if len(batches) == 1:
             return self._ask_batch(batches[0], down)
@@ -120,7 +131,7 @@ class PromqlSignal:
     def _together(self, batch: Sequence[str]) -> dict[str, Vector | str]:
         marked: list[str] = []
         for place, expression in enumerate(batch):
-            vector = f"vector({expression}\n)" if _is_scalar(expression) else f"({expression}\n)"
+            vector = f"vector({expression}\n)" if _kind(expression) == "scalar" else f"({expression}\n)"
             marked.append(f'label_replace({vector}, "{_MARK}", "{place}", "", "")')
         results: dict[str, Vector | str] = {expression: [] for expression in batch}
         for sample in self._request(" or ".join(marked)):
@@ -158,6 +169,8 @@ class PromqlSignal:
             session.trust_env = False
             seconds: Any = self._timeout_seconds
             self._local.connection = PrometheusConnect(url=self._url, session=session, retry=Retry(total=0), timeout=seconds)
+            with self._lock:
+                self._connections.append(self._local.connection)
         return self._local.connection
 
     def _executor(self) -> ThreadPoolExecutor:
@@ -190,13 +203,14 @@ def _by_label(vector: Iterable[_Sample], label: str, ages: dict[str, float], now
 
 
 @lru_cache(maxsize=65536)
-def _is_scalar(expression: str) -> bool:
+def _kind(expression: str) -> str:
+    """ "scalar", "vector", or "" for what does not parse."""
     import promql_parser
 
     try:
-        return _scalar(promql_parser.parse(expression))
+        return "scalar" if _scalar(promql_parser.parse(expression)) else "vector"
     except ValueError:
-        return False
+        return ""
 
 
 def _scalar(node: Any) -> bool:

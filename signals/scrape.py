@@ -77,6 +77,10 @@ class ScrapeSignal:
         self._scrape_all(needed, reach)
         return [self._answer(query, target, now) for query, target in parsed]
 
+    def close(self) -> None:
+        """Lets go of the threads."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
     def _of(self, target: Target) -> list[Endpoint]:
         return [*(endpoint for endpoint in self._endpoints if endpoint.belongs_to(target)), self._host]
 

@@ -2,6 +2,7 @@
 
 import threading
 from datetime import UTC, datetime
+from typing import Any
 
 from autonomic.agents.journal import SqlJournal
 from autonomic.agents.logs import logger
@@ -37,7 +38,7 @@ class MlflowNews:
             self._thread.join(self._every_seconds + 10)
 
     def _run(self) -> None:
-        source = None
+        source: Any = None
         failing = False
         while not self._stopping.wait(self._every_seconds):
             if not any(self._loop.listening(type_) for type_ in TYPES):
@@ -60,6 +61,8 @@ class MlflowNews:
                 if not failing:
                     _log.warning("MLflow gives no news", extra={"detail": str(failure)})
                 failing = True
+        if source is not None:
+            source.close()
 
 
 def _cloud_event(event: Event) -> CloudEvent:

@@ -49,6 +49,9 @@ class Reader:
             return [error(now, signal, f"{type(failure).__name__}: {failure}") for _ in queries]
 
     def close(self) -> None:
-        """Lets go of the threads."""
+        """Lets go of the threads and the connections."""
         for pool in self._pools.values():
             pool.shutdown(wait=False, cancel_futures=True)
+        for signal in self.signals.values():
+            if (close := getattr(signal, "close", None)) is not None:
+                close()

@@ -10,7 +10,7 @@ from autonomic.seams.state import RoleState, RunState, ServiceState, State
 from autonomic.signals.drift import DriftSignal
 from autonomic.signals.mlflow import OVERLAP_MS, Cursor
 from autonomic.signals.platform import PlatformSignal
-from autonomic.signals.promql import PromqlSignal, _freshness, _is_scalar
+from autonomic.signals.promql import PromqlSignal, _freshness, _kind
 from autonomic.signals.queries import QUERIES
 from autonomic.signals.table import SIGNALS
 from autonomic.signals.webhook import WebhookSignal
@@ -129,20 +129,15 @@ def test_without_prometheus_every_reading_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("expression", "scalar"),
+    ("kind", "expressions"),
     [
-        ("1 + 1", True),
-        ("time()", True),
-        ("scalar(up)", True),
-        ("-(1)", True),
-        ("up + 1", False),
-        ("vector(1)", False),
-        ("sum(up)", False),
-        ("(((", False),
+        ("scalar", ["1 + 1", "time()", "scalar(up)", "-(1)"]),
+        ("vector", ["up + 1", "vector(1)", "sum(up)", "up # a comment"]),
+        ("", ["(((", "up) or (up", ""]),
     ],
 )
-def test_scalars_are_told_from_vectors(expression: str, scalar: bool) -> None:
-    assert _is_scalar(expression) is scalar
+def test_scalars_vectors_and_what_is_neither_are_told_apart(kind: str, expressions: list[str]) -> None:
+    assert [_kind(expression) for expression in expressions] == [kind] * len(expressions)
 
 
 def test_the_age_of_an_expression_is_that_of_its_selectors_of_the_present() -> None:
