@@ -1,6 +1,7 @@
 """What one sees while the demo runs."""
 
 import math
+import threading
 import time
 from collections.abc import Sequence
 
@@ -24,18 +25,41 @@ def sparkline(values: Sequence[float], top: float) -> str:
 
 
 class View:
-    """Draws the world four times a second while it is entered."""
+    """Draws the world four times a second while it is entered; where there is no terminal, it prints the news."""
 
     def __init__(self, world: World, console: Console) -> None:
         self._world = world
+        self._console = console
         self._live = Live(get_renderable=self._draw, console=console, refresh_per_second=4, transient=False)
+        self._left = threading.Event()
+        self._printer = threading.Thread(target=self._print_news, name="news", daemon=True)
 
     def __enter__(self) -> "View":
-        self._live.start()
+        if self._console.is_terminal:
+            self._live.start()
+        else:
+            self._printer.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._live.stop()
+        if self._console.is_terminal:
+            self._live.stop()
+        else:
+            self._left.set()
+            self._printer.join()
+
+    def _print_news(self) -> None:
+        printed = 0
+        last = False
+        while not last:
+            last = self._left.wait(0.5)
+            news = self._world.news[printed:]
+            printed += len(news)
+            for line in self._lines(news):
+                self._console.print(line, highlight=False, soft_wrap=True)
+
+    def _lines(self, news: Sequence[tuple[float, str]]) -> list[str]:
+        return [f"{when - self._world.started_at:6.1f} s  {text}" for when, text in news]
 
     def _draw(self) -> RenderableType:
         world = self._world
@@ -66,7 +90,7 @@ class View:
             ]
             for name, value, series, top, colour in rows:
                 table.add_row(name, Text(value, style=f"bold {colour}"), Text(sparkline(series, top), style=colour))
-        news = "\n".join(f"{when - world.started_at:6.1f} s  {text}" for when, text in world.news[-_NEWS:])
+        news = "\n".join(self._lines(world.news[-_NEWS:]))
         elapsed = time.time() - world.started_at
         return Group(Panel(table, title=f"mnist-online/predictor, {elapsed:.0f} s", border_style="bright_black"), Text(news))
 
