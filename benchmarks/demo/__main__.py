@@ -1,6 +1,8 @@
 """`make demo`: starts everything, shows the loop, writes the report, stops everything."""
 
 import shutil
+import signal
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -38,6 +40,8 @@ def main(
     """Show what the supervisor is worth: surge, drift, poison, death, tune. Ends with 1 when a claim did not hold."""
     console = Console()
     begin = time.time()
+    # whoever ends the demo early ends what it started too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     home = Path(tempfile.mkdtemp(prefix="autonomic-demo-"))
     system = System(home, cpus=8, report=lambda part, state: console.print(f"[green]•[/] {part:<11} {state}", highlight=False))
     try:
