@@ -60,12 +60,15 @@ class ScrapeSignal:
         self._endpoints: list[Endpoint] = []
         self._discovered_at = -math.inf
         self._discovery_error = ""
-        self._discovery_lock = threading.Lock()
+        self._discovery: Future[None] | None = None
 
     def read(self, queries: Sequence[Query], now: float) -> list[Answer]:
         if not self._host_url:
             return [error(now, "scrape", "no host is configured") for _ in queries]
-        discovery = self._pool.submit(self._discover)
+        with self._lock:
+            if self._discovery is None or self._discovery.done():
+                self._discovery = self._pool.submit(self._discover)
+            discovery = self._discovery
         wait([discovery], self._timeout_seconds)
         parsed = [(ScrapeQuery.model_validate(query.args), Target.parse(query.target)) for query in queries]
         needed: dict[Endpoint, set[str]] = {}
@@ -89,20 +92,19 @@ class ScrapeSignal:
         return Endpoint(f"{self._host_url}/metrics", ())
 
     def _discover(self) -> None:
-        with self._discovery_lock:
-            now = self._clock.monotonic()
-            if now - self._discovered_at < DISCOVERY_SECONDS:
-                return
-            try:
-                self._endpoints = _endpoints(self._fetch(f"{self._host_url}/v1/sd"))
-                self._discovered_at, self._discovery_error = now, ""
-            except (OSError, ValueError) as failure:
-                self._discovery_error = f"the host at {self._host_url} did not say what runs: {failure}"
-                if now - self._discovered_at > KEPT_SECONDS:
-                    self._endpoints = []
-            with self._lock:
-                known = {*self._endpoints, self._host}
-                self._pages = {endpoint: page for endpoint, page in self._pages.items() if endpoint in known}
+        now = self._clock.monotonic()
+        if now - self._discovered_at < DISCOVERY_SECONDS:
+            return
+        try:
+            self._endpoints = _endpoints(self._fetch(f"{self._host_url}/v1/sd"))
+            self._discovered_at, self._discovery_error = now, ""
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as failure:
+            self._discovery_error = f"the host at {self._host_url} did not say what runs: {failure}"
+            if now - self._discovered_at > KEPT_SECONDS:
+                self._endpoints = []
+        with self._lock:
+            known = {*self._endpoints, self._host}
+            self._pages = {endpoint: page for endpoint, page in self._pages.items() if endpoint in known}
 
     def _scrape_all(self, needed: Mapping[Endpoint, set[str]], reach: float) -> None:
         pending: list[Future[None]] = []

@@ -14,6 +14,9 @@ from autonomic.agents.monitor.service import MonitorService
 from autonomic.agents.serve import serve
 from autonomic.agents.settings import Settings
 
+MAX_EVENTS_BYTES = 64 * 1024 * 1024
+"""The full set of ten thousand strategies travels in one event."""
+
 
 def build(settings: Settings) -> FastAPI:
     """The monitor's service; it starts and stops with the application."""
@@ -30,7 +33,16 @@ def build(settings: Settings) -> FastAPI:
             await run_in_threadpool(service.stop)
 
     routers = [api.router(service), cloudevents.router(service.intake.accept)]
-    return create_app("monitor", settings, tokens=tokens, routers=routers, missing=service.missing, lifespan=lifespan, registry=registry)
+    return create_app(
+        "monitor",
+        settings,
+        tokens=tokens,
+        routers=routers,
+        missing=service.missing,
+        lifespan=lifespan,
+        registry=registry,
+        body_limits={"/v1/events": MAX_EVENTS_BYTES},
+    )
 
 
 def main() -> None:

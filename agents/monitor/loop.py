@@ -318,7 +318,6 @@ class MonitorLoop:
                 changed[MEMORY + watched.name] = memory.to_json(watched.fingerprint)
             if events:
                 fired[watched.name] = events
-            self._metrics.observe(readings, now)
         # what was replaced meanwhile is not heard any more: its successor looks for itself
         for name in [watched.name for watched, _ in jobs if self.get(watched.name) is not watched]:
             fired.pop(name, None)
@@ -334,6 +333,7 @@ class MonitorLoop:
             watched.memory, watched.latest, watched.evaluated_at = memories[watched.name], readings, now
             if MEMORY + watched.name in changed:
                 watched.saved_at = now
+        self._metrics.observe(found, now)
         self._metrics.evaluations.inc(len(jobs))
         self._metrics.seconds.observe(self._clock.monotonic() - began)
         self._metrics.events.labels(FIRED).inc(sum(map(len, fired.values())))

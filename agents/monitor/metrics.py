@@ -27,16 +27,29 @@ class MonitorMetrics:
         self.age = Histogram(
             "autonomic_reading_age_seconds", "Age of good readings when they are judged.", ["signal"], buckets=_AGES, registry=registry
         )
+        self._ages: dict[str, Histogram] = {}
         self.events = Counter("autonomic_events", "Events by type; types from outside are counted as other.", ["type"], registry=registry)
         self.duplicates = Counter("autonomic_duplicate_events", "Events that came in again.", registry=registry)
 
-    def observe(self, readings: Mapping[str, Answer], now: float) -> None:
-        """Counts the readings of one evaluation."""
-        for answer in readings.values():
-            for reading in (answer,) if isinstance(answer, Reading) else answer:
-                self.readings.labels(reading.source, reading.status).inc()
-                if reading.status == "ok":
-                    self.age.labels(reading.source).observe(max(0.0, now - reading.time))
+    def observe(self, readings: Iterable[Mapping[str, Answer]], now: float) -> None:
+        """Counts the readings of one job."""
+        counts: dict[tuple[str, str], int] = {}
+        for answers in readings:
+            for answer in answers.values():
+                for reading in (answer,) if isinstance(answer, Reading) else answer:
+                    kind = (reading.source, reading.status)
+                    counts[kind] = counts.get(kind, 0) + 1
+                    if reading.status == "ok":
+                        self._age(reading.source).observe(max(0.0, now - reading.time))
+        for (source, status), count in counts.items():
+            self.readings.labels(source, status).inc(count)
+
+    def _age(self, source: str) -> Histogram:
+        # looking up a metric by its labels costs more than counting
+        child = self._ages.get(source)
+        if child is None:
+            child = self._ages[source] = self.age.labels(source)
+        return child
 
 
 class OutboxCollector(Collector):

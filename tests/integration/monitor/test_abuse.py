@@ -89,7 +89,7 @@ def test_wrong_tokens_unknown_names_and_long_bodies_are_refused_and_leave_nothin
         (400, monitor.call("POST", "/v1/readings:read", json={"strategy": "s", "by": {"node": "a"}})),
         (404, monitor.call("GET", "/v1/nothing")),
         (405, monitor.call("DELETE", "/v1/events")),
-        (413, monitor.call("POST", "/v1/events", content=b" " * (9 * 1024 * 1024), headers={"Content-Type": "application/json"})),
+        (413, monitor.call("POST", "/v1/labels", content=b" " * (9 * 1024 * 1024), headers={"Content-Type": "application/json"})),
         (415, monitor.call("POST", "/v1/events", content=b"<x/>", headers={"Content-Type": "text/xml"})),
         (422, monitor.call("POST", "/v1/labels", json={"workflow": "web", "service": "api", "labels": []})),
         (422, monitor.call("GET", "/v1/points?target=nonsense")),

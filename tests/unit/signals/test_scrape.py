@@ -1,9 +1,11 @@
 import json
+import threading
+import time
 from typing import Any
 
 import pytest
 
-from autonomic.seams.clock import VirtualClock
+from autonomic.seams.clock import SystemClock, VirtualClock
 from autonomic.seams.reading import Reading
 from autonomic.seams.signal import Query
 from autonomic.signals.scrape import ScrapeSignal
@@ -168,3 +170,43 @@ def test_without_a_host_every_reading_is_an_error() -> None:
     (answer,) = signal.read([query], clock.now())
     assert isinstance(answer, Reading)
     assert answer.status == "error"
+
+
+def test_an_endpoint_that_hangs_is_an_error_in_time_and_does_not_use_up_the_threads() -> None:
+    ended = threading.Event()
+    asked: list[str] = []
+
+    def fetch(url: str) -> str:
+        asked.append(url)
+        if url.endswith("/v1/sd"):
+            return json.dumps([{"targets": ["hung"], "labels": {"workflow": "web", "service": "api"}}])
+        if url == "http://hung/metrics":
+            ended.wait(30)
+        return 'q{workflow="web",service="other"} 1'
+
+    signal = ScrapeSignal(HOST, fetch, SystemClock(), timeout_seconds=0.1, workers=4)
+    hung = Query(strategy="s", name="n", target="web/api", signal="scrape", args={"metric": "x"})
+    other = Query(strategy="s", name="n", target="web/other", signal="scrape", args={"metric": "q"})
+    began = time.monotonic()
+    for _ in range(6):
+        (answer,) = signal.read([hung], time.time())
+        assert isinstance(answer, Reading)
+        assert answer.status == "error"
+        assert "did not answer in time" in answer.detail
+    (answer,) = signal.read([other], time.time())
+    assert isinstance(answer, Reading)
+    assert answer.value == 1
+    assert asked.count("http://hung/metrics") == 1
+    assert time.monotonic() - began < 10
+    ended.set()
+    signal.close()
+
+
+def test_a_host_that_answers_nonsense_is_an_error(world: World) -> None:
+    for nonsense in (None, {}, [1], [{"labels": {}}], "x"):
+        world.replicas = nonsense  # type: ignore[assignment]
+        world.clock.advance(5)
+        assert world.read(metric="x").status in ("error", "missing")
+    world.replicas = []
+    world.clock.advance(5)
+    assert world.read(metric="x").status == "missing"
