@@ -26,7 +26,7 @@ from benchmarks.load import Load
 
 ROOT = Path(__file__).parents[2]
 SPECS = [ROOT / "examples" / "mnist", ROOT / "strategies" / "library"]
-SEVERITY = 0.9
+SEVERITY = 0.65
 MEASURED_IMAGES = 160
 SPLIT_SEED = 0  # as examples/mnist/training.yaml splits, so that traffic is never what was trained on
 
