@@ -64,17 +64,22 @@ class LightHost:
         start_host(self.settings, address)
         self.platform = RayPlatform(self.settings.url, self.settings.token)
 
-    @property
-    def actor(self) -> Any:
+    def call(self, method: str, *arguments: Any) -> Any:
+        """Calls the actor; while it is being started again, waits for it."""
         import ray
 
-        return ray.get_actor("autonomic-host", "autonomic")
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                return ray.get(getattr(ray.get_actor("autonomic-host", "autonomic"), method).remote(*arguments), timeout=60)
+            except ray.exceptions.RayActorError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
 
     def kill(self) -> None:
         """Ends the host's process with SIGKILL; Ray starts it again."""
-        import ray
-
-        self.kill_process(ray.get(self.actor.pid.remote(), timeout=60))
+        self.kill_process(self.call("pid"))
 
     def kill_process(self, pid: int) -> None:
         """Ends the host's process, of which `pid` was asked before."""
@@ -106,8 +111,8 @@ class LightHost:
         import ray
 
         self.platform.close()
-        ray.get(self.actor.stop.remote(), timeout=60)
-        ray.kill(self.actor)
+        self.call("stop")
+        ray.kill(ray.get_actor("autonomic-host", "autonomic"))
 
 
 @pytest.fixture(scope="session")

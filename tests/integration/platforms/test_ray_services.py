@@ -69,9 +69,7 @@ class World:
         return self.platform.observe(f"{name}/api").service.roles[role].ready
 
     def pids(self, name: str, role: str) -> list[int]:
-        import ray
-
-        return ray.get(self.host.actor.replica_pids.remote(name, "api", role))
+        return self.host.call("replica_pids", name, "api", role)
 
 
 @pytest.fixture(scope="module")
