@@ -57,9 +57,7 @@ class Journal(Protocol):
 
     def transaction(self) -> AbstractContextManager[Transaction]: ...
 
-    def read(
-        self, cursor: int = 0, *, kinds: Iterable[str] | None = None, subject: str | None = None, limit: int = 1000
-    ) -> list[Record]:
+    def read(self, cursor: int = 0, *, kinds: Iterable[str] | None = None, subject: str | None = None, limit: int = 1000) -> list[Record]:
         """Records after `cursor` in their order, at most `limit`."""
         ...
 
