@@ -110,9 +110,15 @@ class LightHost:
     def close(self) -> None:
         import ray
 
+        from autonomic.workflows.serving.front import Front
+
         self.platform.close()
-        self.call("stop")
-        ray.kill(ray.get_actor("autonomic-host", "autonomic"))
+        try:
+            self.call("stop")
+            ray.kill(ray.get_actor("autonomic-host", "autonomic"))
+        finally:
+            # HAProxy outlives its host, and may not outlive the tests
+            Front(self.settings.folder / "haproxy").stop()
 
 
 @pytest.fixture(scope="session")
