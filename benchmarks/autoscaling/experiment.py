@@ -97,7 +97,7 @@ def count_replicas(application: str) -> int:
     """The replica processes of a Serve application on this machine."""
     found = 0
     for process in psutil.process_iter(["cmdline"]):
-        found += f"ServeReplica:{application}:" in " ".join(process.info["cmdline"] or [])
+        found += f"ServeReplica:{application}" in " ".join(process.info["cmdline"] or [])
     return found
 
 
@@ -204,12 +204,12 @@ def bound(trace: Trace, startup_seconds: float, standby: int, seed: int) -> tupl
 def run(report: Report, results: Path, seeds: int) -> list[Claim]:
     """Measures all arms on all traces and returns the claims."""
     home = Path(tempfile.mkdtemp(prefix="autonomic-autoscaling-"))
-    system = System(home / "ours", cpus=8, metrics_interval="500ms")
+    system = System(home / "ours", cpus=4, metrics_interval="500ms")
     settings = system.start()
     api = Api(settings)
     cluster: RayCluster | None = None
     try:
-        cluster = RayCluster.start(home / "serve", cpus=8)
+        cluster = RayCluster.start(home / "serve", cpus=4)
         model = save_random_classifier(home / "model")
         ours, standby = Ours(api, settings.front_url, model, 0), Ours(api, settings.front_url, model, 1)
         startup = bootstrap([ours.startup_seconds() for _ in range(3)])

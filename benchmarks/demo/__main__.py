@@ -43,7 +43,7 @@ def main(
     # whoever ends the demo early ends what it started too
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     home = Path(tempfile.mkdtemp(prefix="autonomic-demo-"))
-    system = System(home, cpus=8, report=lambda part, state: console.print(f"[green]•[/] {part:<11} {state}", highlight=False))
+    system = System(home, cpus=4, report=lambda part, state: console.print(f"[green]•[/] {part:<11} {state}", highlight=False))
     try:
         with console.status("Starting Ray, MLflow, Prometheus and the agents …"):
             settings = system.start()

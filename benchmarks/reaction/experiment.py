@@ -52,7 +52,7 @@ def strategy(action: dict[str, Any], name: str) -> dict[str, Any]:
 def run(report: Report, results: Path, seeds: int) -> list[Claim]:
     """Measures on a system of its own and returns the claims."""
     home = Path(tempfile.mkdtemp(prefix="autonomic-reaction-"))
-    system = System(home, cpus=8)
+    system = System(home, cpus=4)
     settings = system.start()
     api = Api(settings)
     try:

@@ -62,7 +62,8 @@ class RayCluster:
 
     def stop(self) -> None:
         """Stops every process of the cluster and removes its temporary folder."""
-        stop_process(self.process, grace_seconds=15)
+        # Ray drains itself for up to half a minute, and nobody waits for what it drains
+        stop_process(self.process, grace_seconds=3)
         _kill_group_of(self.temp_dir)
         shutil.rmtree(self.temp_dir, ignore_errors=True)
 
