@@ -47,7 +47,7 @@ def test_a_planner_that_is_down_gets_its_events_later_in_order(monitor: Any, pla
     planner.down()
     for number in range(5):
         monitor.call("POST", "/v1/events", json=event(str(number)))
-    assert 'autonomic_outbox_events{destination="planner"} 5.0' in monitor.call("GET", "/metrics").text
+    until(lambda: 'autonomic_outbox_events{destination="planner"} 5.0' in monitor.call("GET", "/metrics").text)
     planner.up()
     until(lambda: len(planner.events()) >= 5)
     assert ids(planner) == ["0", "1", "2", "3", "4"]

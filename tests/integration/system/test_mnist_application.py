@@ -1,7 +1,7 @@
 """The shipped YAML runs: the MNIST workflows, the service behind its front, and every strategy of the library."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,11 @@ def settings(home: Path) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def monitor(settings: Settings) -> httpx.Client:
+def monitor(settings: Settings) -> Iterator[httpx.Client]:
     """A client of the monitor that may act."""
-    return httpx.Client(
-        base_url=settings.monitor_url, headers={"Authorization": f"Bearer {Tokens.load(settings.tokens_path)['act']}"}, timeout=30
-    )
+    headers = {"Authorization": f"Bearer {Tokens.load(settings.tokens_path)['act']}"}
+    with httpx.Client(base_url=settings.monitor_url, headers=headers, timeout=30) as client:
+        yield client
 
 
 def test_training_registers_a_champion_and_a_backup(succeeds: Succeeds, settings: Settings) -> None:
