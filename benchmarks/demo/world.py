@@ -20,7 +20,7 @@ SERVICE = "predictor"
 TARGET = f"{WORKFLOW}/{SERVICE}"
 TRAINING = "mnist-training"
 P99_BOUND_SECONDS = 0.25
-CALM_RATE = 7.0
+CALM_RATE = 6.0
 SURGE_FACTOR = 6
 
 
