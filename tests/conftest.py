@@ -29,7 +29,7 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator["RayCluste
     """A real one-node Ray cluster; the environment lets drivers of this process in."""
     from autonomic.workflows.embedded.ray_cluster import RayCluster
 
-    cluster = RayCluster.start(tmp_path_factory.mktemp("ray"), cpus=4)
+    cluster = RayCluster.start(tmp_path_factory.mktemp("ray"), cpus=8)
     before = {name: os.environ.get(name) for name in cluster.env}
     os.environ.update(cluster.env)
     yield cluster

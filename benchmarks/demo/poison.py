@@ -25,9 +25,7 @@ def _retrain(world: World, parameters: dict[str, str], claimed: str) -> None:
     arguments = {"from": "models:/mnist@champion", "points": TARGET, "parameters": parameters}
     world.api.post("planner", "/v1/primitives/retrain", {"target": TRAINING, "args": arguments})
     run = wait_for(lambda: finished_run(world, begin), "the retraining", 120)
-    decision = wait_for(
-        lambda: next(iter(world.decisions_of("promote-better", run["finished_at"] or begin)), None), "a decision of promote-better", 60
-    )
+    decision = wait_for(lambda: next(iter(world.decisions_of("promote-better", begin)), None), "a decision of promote-better", 30)
     words = world.explain(claimed[0].upper() + claimed[1:], decision["id"])
     time.sleep(2)
     kept = world.champion() == champion
