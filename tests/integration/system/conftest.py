@@ -45,6 +45,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     finally:
         down = run(folder, "down")
     assert down.returncode == 0, f"{down.stdout}\n{down.stderr}"
+    # the process that supervised the others ends last, a moment after it has said that all is down
+    deadline = time.monotonic() + 15
+    while processes_that_name(folder) and time.monotonic() < deadline:
+        time.sleep(0.1)
     assert not processes_that_name(folder)
 
 

@@ -74,11 +74,14 @@ def test_without_prometheus_a_reading_is_an_error_and_nothing_is_done(
         return page["items"][0]["readings"][0] if page["items"] and page["items"][0]["readings"] else {"status": "none"}
 
     eventually(lambda: reading()["status"] == "ok", "a good reading", 60)
-    for pid in pids_of(home, "--storage.tsdb.path"):
-        os.kill(pid, signal.SIGKILL)
-    seen = eventually(lambda: (found := reading())["status"] != "ok" and found, "a reading that is not good", 20)
+    hanging = pids_of(home, "--storage.tsdb.path")
+    for pid in hanging:
+        os.kill(pid, signal.SIGSTOP)
+    seen = eventually(lambda: (found := reading())["status"] != "ok" and found, "a reading that is not good", 60)
     assert seen["value"] is None
     assert seen["detail"]
+    for pid in hanging:
+        os.kill(pid, signal.SIGKILL)
     eventually(lambda: reading()["status"] == "ok", "Prometheus is back", 60)
     decisions = agents.get(f"{settings.planner_url}/v1/decisions", params={"limit": 100}).raise_for_status().json()["items"]
     assert not [item for item in decisions if item["decision"]["strategy"] == "run-when-down"]
