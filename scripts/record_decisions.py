@@ -58,7 +58,7 @@ def library() -> Simulation:
         loads={TARGET: Load(rate=[(0, 7), (60, 42), (150, 7), (400, 90), (700, 7)], service_seconds=0.04, startup_seconds=4)},
         batches={"mnist-training": Batch(seconds=90, outputs=trained)},
         models={"mnist": {"backup": {}, "champion": {}}},
-        scripted={"drifted": lambda seconds: 1.0 if seconds > 800 else 0.0, "labelled": lambda seconds: 150.0},
+        scripted={"drifted": lambda seconds: 1.0 if seconds > 800 else 0.0, "labelled": lambda seconds: 200.0},
     )
     simulation.at(1200, lambda: simulation.platform.kill(TARGET))
     simulation.at(1500, lambda: simulation.signal.silence(simulation.clock.now(), 60))

@@ -82,7 +82,7 @@ def test_drift_with_labels_is_answered_by_a_better_model(library: Library) -> No
     simulation.run(seconds=180)
     assert acted(simulation) == ["drift-retrain", "promote-better"]
     retrain = simulation.decisions("drift-retrain")[0]
-    assert retrain.readings["labelled"].value == 100
+    assert retrain.readings["labelled"].value == 180
     assert retrain.changes[0].to["parameters"]["base_model"] == "models:/mnist/2"
     aliases = {alias: version.version for alias, version in simulation.registry.aliases("mnist").items()}
     assert aliases == {"champion": "3", "backup": "2"}
