@@ -167,7 +167,7 @@ class SearchActor:
                     number=number,
                     run_id=f"{request.id}-{number}",
                     parameters=parameters,
-                    default=number == 0 and all(request.defaults.get(name) == value for name, value in parameters.items()),
+                    default=self._is_first_with_the_defaults(parameters),
                     started_at=self._clock.now(),
                 )
                 self._save(trials=(*self._state.trials, trial))
@@ -201,6 +201,12 @@ class SearchActor:
         if status != "succeeded" or value is None:
             raise Permanent(f"trial {number} {status}: {detail}")
         return float(value)
+
+    def _is_first_with_the_defaults(self, parameters: dict[str, Any]) -> bool:
+        # parallel trials begin in any order, so the default's number is not always 0
+        defaults = self._request.defaults
+        matches = all(defaults.get(name) == value for name, value in parameters.items())
+        return matches and not any(trial.default for trial in self._state.trials)
 
     def _drive(self) -> None:
         if not self._state.finished:
