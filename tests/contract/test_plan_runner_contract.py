@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -74,14 +73,15 @@ class World:
 class Bench:
     """A runner over a world, which can be stopped and opened again on the same files."""
 
-    def __init__(self, kind: str, folder: Path) -> None:
-        self.kind, self.folder, self.world = kind, folder, World()
+    def __init__(self, kind: str, journal_url: str, plans_url: str) -> None:
+        self.kind, self.world = kind, World()
+        self._journal_url, self._plans_url = journal_url, plans_url
         self.open()
 
     def open(self) -> None:
-        self.journal = SqlJournal(f"sqlite:///{self.folder}/journal.db")
+        self.journal = SqlJournal(self._journal_url)
         if self.kind == "dbos":
-            runner = DbosRunner(self.journal, SystemClock(), self.world, f"sqlite:///{self.folder}/plans.db")
+            runner = DbosRunner(self.journal, SystemClock(), self.world, self._plans_url)
             runner.launch()
         else:
             runner = JournalRunner(
@@ -104,9 +104,12 @@ class Bench:
         raise AssertionError(f"{plan.id} did not end within {within} s: {self.runner.status(plan.id)}")
 
 
-@pytest.fixture(params=["journal", "dbos"])
-def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(request.param, tmp_path)
+@pytest.fixture(params=["journal-sqlite", "dbos-sqlite", "journal-postgresql", "dbos-postgresql"])
+def bench(request: pytest.FixtureRequest, new_database: Callable[[str], str]) -> Iterator[Bench]:
+    kind, _, database = request.param.partition("-")
+    journal_url = new_database(database)
+    # as the planner does: on PostgreSQL one database holds both
+    made = Bench(kind, journal_url, new_database("sqlite") if database == "sqlite" else journal_url)
     yield made
     made.world.gate.set()
     made.close()
