@@ -142,7 +142,7 @@ class Ours:
     def __call__(self, trace: Trace, seed: int) -> Mapping[str, float]:
         self._api.post("planner", "/v1/apply", {"documents": [self._document, *strategies()]})
         wait_for(self._ready, "the service", 120)
-        time.sleep(8)
+        time.sleep(5)
         try:
             return measure(self._url, "autoscaling--digit--champion", trace, seed)
         finally:
