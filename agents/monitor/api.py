@@ -15,6 +15,7 @@ from autonomic.agents.monitor.service import MonitorService
 from autonomic.agents.monitor.watched import Watched
 from autonomic.agents.pagination import Cursor, Limit, Page, number_of, page_of
 from autonomic.agents.problems import ProblemError, not_found
+from autonomic.agents.strict_json import StrictRoute
 from autonomic.seams.reading import Reading
 from autonomic.signals.queries import QUERIES
 
@@ -105,7 +106,7 @@ class Accepted(BaseModel):
 
 def router(service: MonitorService) -> APIRouter:
     """All endpoints but those that every agent has."""
-    api = APIRouter(prefix="/v1")
+    api = APIRouter(prefix="/v1", route_class=StrictRoute)
 
     @api.get("/signals", dependencies=[READ], tags=["readings"])
     def signals() -> Page[SignalView]:

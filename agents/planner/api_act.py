@@ -10,6 +10,7 @@ from autonomic.agents.auth import ACT, ADMIN, READ
 from autonomic.agents.planner import specs as documents
 from autonomic.agents.planner.service import Planner
 from autonomic.agents.problems import ProblemError, not_found
+from autonomic.agents.strict_json import StrictRoute
 from autonomic.primitives.arguments import ARGUMENTS
 from autonomic.seams.decision import Action, DecisionRecord, Verdict
 from autonomic.seams.errors import Permanent
@@ -74,7 +75,7 @@ def router(planner: Planner) -> APIRouter:
 
 
 def _plans(planner: Planner) -> APIRouter:
-    api = APIRouter(tags=["actions"], dependencies=[ACT])
+    api = APIRouter(tags=["actions"], dependencies=[ACT], route_class=StrictRoute)
 
     def known(plan_id: str) -> PlanStatus:
         status = planner.plan(plan_id)
@@ -145,7 +146,7 @@ def _plans(planner: Planner) -> APIRouter:
 
 
 def _documents(planner: Planner) -> APIRouter:
-    api = APIRouter(tags=["documents"])
+    api = APIRouter(tags=["documents"], route_class=StrictRoute)
 
     def compare(request: ApplyRequest) -> tuple[list[Any], list[documents.Difference]]:
         now = planner.specs

@@ -15,6 +15,7 @@ from autonomic.agents.journal import SqlJournal
 from autonomic.agents.pagination import Cursor, Limit, Page
 from autonomic.agents.problems import ProblemError, not_found
 from autonomic.agents.settings import Settings
+from autonomic.agents.strict_json import StrictRoute
 from autonomic.agents.tuner.searches import PlannerWorkflows, Search, Searches, SearchRequest
 from autonomic.seams.clock import SystemClock
 from autonomic.seams.event import CloudEvent
@@ -62,7 +63,7 @@ def create(settings: Settings, tokens: Tokens) -> FastAPI:
 
 
 def _router(searches: Searches) -> APIRouter:
-    api = APIRouter(tags=["searches"])
+    api = APIRouter(tags=["searches"], route_class=StrictRoute)
 
     def found(search_id: str) -> Search:
         search = searches.get(search_id)

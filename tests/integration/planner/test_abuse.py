@@ -82,6 +82,7 @@ def test_unknown_things_are_404(system: Any) -> None:
         b'{"target": "limits/s0", "args": {"to": 2}, "force": true}',
         b'{"target": "limits/s0", "args": {"to": 2}, "dry_run": "perhaps"}',
         b'{"target": "\\u0000"}',
+        b'{"target": "limits/s0", "args": {"to": NaN}}',
         b"[" * 5000,
     ],
 )
@@ -112,6 +113,18 @@ def test_wrong_documents_change_nothing(system: Any, documents: Any) -> None:
     before = system.get("/v1/workflows", limit=1000)
     is_problem(system.planner.post("/v1/apply", json={"documents": documents}), 422)
     is_problem(system.planner.post("/v1/diff", json={"documents": documents}), 422)
+    assert system.get("/v1/workflows", limit=1000) == before
+
+
+@pytest.mark.parametrize("value", [b"NaN", b"1e999", b'"\\ud800"'])
+def test_values_that_no_journal_can_keep_are_refused(system: Any, batch: Any, value: bytes) -> None:
+    document = json.dumps(batch("kept", x=0)).encode().replace(b'"x": 0', b'"x": ' + value)
+    before = system.get("/v1/workflows", limit=1000)
+    for path, body in (
+        ("/v1/apply", b'{"documents": [' + document + b"]}"),
+        ("/v1/primitives/run", b'{"target": "kept", "args": {"parameters": {"x": ' + value + b"}}}"),
+    ):
+        is_problem(system.planner.post(path, content=body, headers={"Content-Type": "application/json"}), 400)
     assert system.get("/v1/workflows", limit=1000) == before
 
 
