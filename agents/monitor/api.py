@@ -109,9 +109,9 @@ def router(service: MonitorService) -> APIRouter:
     api = APIRouter(prefix="/v1", route_class=StrictRoute)
 
     @api.get("/signals", dependencies=[READ], tags=["readings"])
-    def signals() -> Page[SignalView]:
-        """The signals, and how they answer."""
-        return Page(items=[_signal_view(name, service.loop.all()) for name in QUERIES])
+    def signals(limit: Limit = 100, cursor: Cursor = "") -> Page[SignalView]:
+        """The signals, sorted by name, and how they answer."""
+        return page_of([_signal_view(name, service.loop.all()) for name in QUERIES], lambda view: view.name, cursor, limit)
 
     @api.get("/readings", dependencies=[READ], tags=["readings"])
     def readings(limit: Limit = 100, cursor: Cursor = "", strategy: Annotated[str, Query(max_length=200)] = "") -> Page[ReadingView]:
@@ -167,9 +167,11 @@ def router(service: MonitorService) -> APIRouter:
     def points(
         target: Annotated[str, Query(pattern=r"^[a-z0-9][-a-z0-9]*/[a-z0-9][-a-z0-9]*$", max_length=120, description="workflow/service")],
         state: Literal["unlabelled", "labelled", "all"] = "all",
+        limit: Limit = 100,
+        cursor: Cursor = "",
     ) -> Page[dict[str, Any]]:
-        """The critical points that were picked among a service's predictions."""
-        return Page(items=service.points(target, state))
+        """The critical points that were picked among a service's predictions, the oldest first."""
+        return page_of(service.points(target, state), lambda point: f"{point['time']:017.6f} {point['prediction_id']}", cursor, limit)
 
     return api
 
