@@ -161,6 +161,8 @@ def router(service: MonitorService) -> APIRouter:
     @api.post("/labels", status_code=202, dependencies=[ACT], tags=["labels"])
     def label(given: labels.Labels) -> dict[str, Any]:
         """Takes true labels of predictions; they reach the service's prediction log soon, once each."""
+        if not service.intake.knows(given.workflow, given.service):
+            raise not_found("service", f"{given.workflow}/{given.service}", "GET /v1/workflows of the planner")
         return {"id": labels.commit(service.journal, service.clock, service.ids, given), "accepted": len(given.labels)}
 
     @api.get("/points", dependencies=[READ], tags=["labels"])
