@@ -186,5 +186,5 @@ def test_the_process_is_small_and_quiet(monitor: Any, strategy: Make, until: Unt
 
 def test_nothing_heavy_is_imported_at_the_start() -> None:
     heavy = {"torch", "ray", "mlflow", "pandas", "river", "optuna", "requests", "kubernetes"}
-    code = f"import sys, autonomic.agents.monitor.__main__; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, autonomic.agents.monitor.app; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
