@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from autonomic.agents.journal import SqlJournal
-from autonomic.agents.planner.interpreter import Judged, revert_key
+from autonomic.agents.planner.interpreter import Judged
 from autonomic.agents.planner.runner_dbos import DbosRunner
 from autonomic.agents.planner.runner_journal import JournalRunner
+from autonomic.primitives.base import revert_key
 from autonomic.seams.clock import SystemClock
 from autonomic.seams.errors import Permanent, Retryable
 from autonomic.seams.plan import Change, Outcome, Plan, VerifySpec
