@@ -182,3 +182,12 @@ def test_doctor_tells_how_to_get_what_is_missing(invoke, monkeypatch: pytest.Mon
     (check,) = [check for check in json.loads(result.stdout) if check["name"] == "surely-not-installed"]
     assert check["status"] == "missing"
     assert check["how"] == "pip install surely-not-installed: it does what is needed"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_shell_completes_commands_and_options(shell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {"_AUTONOMIC_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_ARGS": "autonomic dec", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    completed = CliRunner(env={**asked, "COMP_WORDS": "autonomic dec", "COMP_CWORD": "1"}).invoke(app, prog_name="autonomic")
+    assert "decisions" in completed.stdout
+    shown = CliRunner(env={"_AUTONOMIC_COMPLETE": f"source_{shell}"}).invoke(app, prog_name="autonomic")
+    assert "_AUTONOMIC_COMPLETE" in shown.stdout
