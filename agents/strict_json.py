@@ -11,21 +11,36 @@ from fastapi.routing import APIRoute
 from autonomic.agents.problems import ProblemError
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+MAX_DEPTH = 100
+"""Lists and objects within one another; what is nested deeper than about 250 cannot be written again."""
 
 
 def load_json(body: bytes) -> Any:
     """Strict JSON.
 
     Raises:
-        ProblemError: 400, it is not valid: also NaN, numbers beyond a double, and lone surrogates, which Python would take.
+        ProblemError: 400, it is not valid. What Python would take is refused too: NaN, numbers beyond a double, lone
+            surrogates, and what is nested too deep.
     """
     try:
         value = json.loads(body, parse_constant=_refuse_constant, parse_float=_finite)
+        if _is_deeper(value, MAX_DEPTH):
+            raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels")
         if b"\\u" in body:
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise ProblemError(400, f"the body is not valid JSON: {error}") from None
     return value
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    level = [value] if isinstance(value, list | dict) else []
+    for _ in range(levels):
+        if not level:
+            return False
+        within = (child for item in level for child in (item.values() if isinstance(item, dict) else item))
+        level = [child for child in within if isinstance(child, list | dict)]
+    return bool(level)
 
 
 def _refuse_constant(name: str) -> Any:

@@ -138,7 +138,9 @@ def test_every_error_is_a_problem(call: Call, tokens: Tokens) -> None:
     assert "secret detail" not in call("GET", "/v1/raise/unexpected").text
 
 
-@pytest.mark.parametrize("body", [b"{", b"\xff", b'{"\\ud800": 1}', b'{"a": NaN}', b'{"a": -Infinity}', b'{"a": 1e999}', b"[" * 1900])
+@pytest.mark.parametrize(
+    "body", [b"{", b"\xff", b'{"\\ud800": 1}', b'{"a": NaN}', b'{"a": -Infinity}', b'{"a": 1e999}', b"[" * 1900, b"[" * 101 + b"]" * 101]
+)
 def test_what_is_no_json_is_400_and_says_why(call: Call, tokens: Tokens, body: bytes) -> None:
     answer = call("POST", "/v1/things", tokens["act"], content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 400
