@@ -89,7 +89,11 @@ def _plans(planner: Planner) -> APIRouter:
         status = known(plan_id)
         if status.phase != "waiting":
             raise ProblemError(409, f"plan {plan_id} does not wait for a person: it is {status.phase}")
-        verdict = planner.approve(plan_id)
+        try:
+            verdict = planner.approve(plan_id)
+        except Permanent as over:
+            # it was approved or taken back already, and its first effect is still under way
+            raise ProblemError(409, str(over)) from None
         if verdict.outcome != "go":
             raise ProblemError(409, f"the gate says {verdict.outcome}: {verdict.why}", verdict=verdict.model_dump(mode="json"))
         return Approval(plan=plan_id, decision=status.plan.decision, verdict=verdict)

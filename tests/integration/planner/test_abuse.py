@@ -23,6 +23,10 @@ ENDPOINTS = [
     ("POST", "/v1/apply"),
     ("POST", "/v1/diff"),
     ("POST", "/v1/packages"),
+    ("GET", "/v1/searches"),
+    ("GET", "/v1/searches/x"),
+    ("POST", "/v1/searches"),
+    ("POST", "/v1/searches/x:stop"),
 ]
 
 
@@ -34,7 +38,7 @@ def is_problem(answer: httpx.Response, *statuses: int) -> None:
 
 @pytest.mark.parametrize(("method", "path"), ENDPOINTS)
 def test_no_token_and_a_wrong_token_are_401(system: Any, method: str, path: str) -> None:
-    url = f"{system.settings.planner_url}{path}"
+    url = f"{system.settings.tuner_url if 'searches' in path else system.settings.planner_url}{path}"
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic eA=="}):
         is_problem(httpx.request(method, url, headers=headers, trust_env=False), 401)
 
@@ -49,6 +53,10 @@ def test_a_scope_that_is_too_small_is_403(system: Any, online: Any) -> None:
         is_problem(actor.post("/v1/apply", json={"documents": []}), 403)
         is_problem(actor.post("/v1/packages", content=b"PK"), 403)
         is_problem(actor.post("/v1/primitives/delete", json={"target": "scope"}), 403)
+    with system.client(system.settings.tuner_url, "read") as reader:
+        assert reader.get("/v1/searches").status_code == 200
+        is_problem(reader.post("/v1/searches", json={}), 403)
+        is_problem(reader.post("/v1/searches/x:stop"), 403)
     assert system.see()["states"]["scope/s0"]["service"]["roles"]["champion"]["wanted"] == 1
 
 
@@ -142,6 +150,8 @@ def test_pages_and_filters_refuse_what_they_did_not_give_out(system: Any) -> Non
     for path in ("decisions", "plans", "events", "runs"):
         for params in ({"limit": 0}, {"limit": 10_000}, {"limit": "x"}, {"cursor": "; drop table"}):
             is_problem(system.planner.get(f"/v1/{path}", params=params), 422)
+    for params in ({"limit": 0}, {"limit": "x"}, {"cursor": "search-none"}):
+        is_problem(system.tuner.get("/v1/searches", params=params), 422)
     is_problem(system.planner.get("/v1/plans", params={"phase": "odd"}), 422)
     is_problem(system.planner.get("/v1/runs", params={"status": "odd"}), 422)
     is_problem(system.planner.get("/v1/stream", params={"since": "-1"}), 422)
