@@ -27,6 +27,7 @@ from autonomic.workflows.serving.front import Front
 AGENTS = ("monitor", "planner", "tuner")
 _RESTART_DELAY_SECONDS = 1.0
 _HOST_END_SECONDS = 10.0
+_READY_SECONDS = 10.0
 
 Report = Callable[[str, str], None]
 
@@ -59,7 +60,7 @@ class System:
         self.settings = Settings(home=self.home, monitor_url="", planner_url="", tuner_url="")
 
     def start(self) -> Settings:
-        """Starts everything and returns when every part answers.
+        """Starts everything and returns when every part answers, and every agent is ready or has had ten seconds for it.
 
         Raises:
             AlreadyRunning: this home has a running system; it is left alone.
@@ -117,6 +118,10 @@ class System:
         url = getattr(self.settings, f"{agent}_url")
         log = self.settings.logs / f"{agent}.log"
         wait_until(lambda: answers(f"{url}/healthz"), f"The {agent}", 120, log, self._agents[agent])
+        # an agent that lacks something says so in the status; it need not keep the others waiting
+        deadline = time.monotonic() + _READY_SECONDS
+        while not answers(f"{url}/readyz") and time.monotonic() < deadline:
+            time.sleep(0.05)
         self._report(agent, url)
 
     def _start_mlflow(self) -> None:
