@@ -101,3 +101,5 @@ def test_wrong_tokens_unknown_names_and_long_bodies_are_refused_and_leave_nothin
         assert answer.status_code == status, answer.text
         fine(answer)
     assert monitor.call("GET", "/v1/events").json()["items"] == []
+    described = monitor.call("GET", "/openapi.json").json()["paths"]
+    assert {"/v1/events", "/v1/alerts", "/v1/labels", "/v1/triggers/{strategy}/{trigger}:fire", *GETS} <= set(described)

@@ -158,5 +158,12 @@ def test_pages_and_filters_refuse_what_they_did_not_give_out(system: Any) -> Non
     is_problem(system.planner.get("/v1/stream", headers={"Last-Event-ID": "abc"}), 422)
 
 
+def test_planner_and_tuner_describe_their_endpoints(system: Any) -> None:
+    described = system.planner.get("/openapi.json").json()["paths"] | system.tuner.get("/openapi.json").json()["paths"]
+    for method, path in ENDPOINTS:
+        template = path.replace("/plans/x", "/plans/{plan_id}").replace("/searches/x", "/searches/{search_id}")
+        assert method.lower() in described[template.replace("primitives/rescale", "primitives/{name}")]
+
+
 def test_a_body_that_is_too_long_is_413(system: Any) -> None:
     is_problem(system.planner.post("/v1/apply", content=b"x" * (9 * 1024 * 1024)), 413)
