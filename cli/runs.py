@@ -1,5 +1,6 @@
 """`autonomic run` and `logs`."""
 
+import contextlib
 import json
 import time
 from typing import TYPE_CHECKING, Annotated, Any
@@ -136,6 +137,11 @@ def _run_id(told: dict[str, Any]) -> str:
 
 
 def _find_run(client: "Client", run_or_workflow: str) -> dict[str, Any]:
+    # the platform knows a run at once, the planner's list a moment later, and also while the platform is away
+    with contextlib.suppress(Permanent):
+        state = client.get("planner", f"/v1/workflows/{run_or_workflow}")["state"]
+        if state and state["runs"]:
+            return state["runs"][0]
     newest = client.get("planner", "/v1/runs", workflow=run_or_workflow, limit=1)["items"]
     return newest[0] if newest else client.get("planner", f"/v1/runs/{run_or_workflow}")
 
