@@ -234,31 +234,33 @@ class Planner:
         """Puts documents in force, tells the monitor, and deploys online workflows that changed; all was validated before.
 
         Raises:
-            Retryable: this planner does not hold the lease; nothing was done.
+            Retryable: this planner does not hold the lease, or the platform of a workflow that is to be deployed or
+                deleted cannot be asked; nothing was done.
         """
         self._must_lead()
         with self._applying:
             before = self.specs
             after = documents.merge(before, models, packages, prune)
             changes = [difference for difference in documents.differences(before, after) if difference.change != "unchanged"]
+            # asked first: a platform that is away must not leave documents in force that nobody deploys
+            primitives = {change.name: primitive for change in changes if (primitive := self._follow_up(change, before, after))}
             with self.journal.transaction() as transaction:
                 documents.save(transaction, before, after)
                 self._tell_monitor(transaction, after)
                 summary = [change.model_dump(mode="json", exclude={"text"}) for change in changes]
                 transaction.append(Record(time=self.clock.now(), kind=APPLIED, data={"changes": summary}))
             self._put_in_force(after)
-            decisions = [record for change in changes if (record := self._follow(change, before)) is not None]
+            actions = [Action(primitive=primitive, target=name) for name, primitive in primitives.items()]
+            decisions = [self.by_hand(action, dry_run=False) for action in actions]
         return changes, decisions
 
-    def _follow(self, change: Difference, before: Specs) -> DecisionRecord | None:
-        # what is online serves as it was applied; what is batch only runs when somebody wants it to
-        if change.kind != "Workflow":
-            return None
-        document = before.workflows[change.name] if change.change == "removed" else self.specs.workflows[change.name]
-        if not isinstance(document.spec, OnlineSpec):
-            return None
-        primitive = "delete" if change.change == "removed" else "deploy"
-        return self.by_hand(Action(primitive=primitive, target=change.name), dry_run=False)
+    def _follow_up(self, change: Difference, before: Specs, after: Specs) -> str:
+        """What a change of documents asks of the platform: what is online serves as it was applied, what is batch runs on request."""
+        document = (before if change.change == "removed" else after).workflows.get(change.name) if change.kind == "Workflow" else None
+        if document is None or not isinstance(document.spec, OnlineSpec):
+            return ""
+        there = self.platform.observe(change.name).kind != "absent"
+        return "deploy" if change.change != "removed" else "delete" if there else ""
 
     def _put_in_force(self, specs: Specs) -> None:
         self.specs = specs

@@ -4,14 +4,15 @@ import gc
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import pytest
 
 from autonomic.agents.journal import SqlJournal
-from autonomic.agents.planner.interpreter import Judged, revert_key
+from autonomic.agents.planner.interpreter import Judged
 from autonomic.agents.planner.runner_dbos import DbosRunner
 from autonomic.agents.planner.runner_journal import JournalRunner
+from autonomic.primitives.base import revert_key
 from autonomic.seams.clock import SystemClock
 from autonomic.seams.errors import Permanent, Retryable
 from autonomic.seams.plan import Change, Outcome, Plan, VerifySpec
@@ -101,13 +102,16 @@ class Bench:
             gc.collect()
 
     def ended(self, plan: Plan, within: float = 20.0) -> PlanStatus:
+        return self.reached(plan, ENDED, within)
+
+    def reached(self, plan: Plan, phases: Collection[str], within: float = 20.0) -> PlanStatus:
         end = time.monotonic() + within
         while time.monotonic() < end:
             status = self.runner.status(plan.id)
-            if status is not None and status.phase in ENDED:
+            if status is not None and status.phase in phases:
                 return status
             time.sleep(0.02)
-        raise AssertionError(f"{plan.id} did not end within {within} s: {self.runner.status(plan.id)}")
+        raise AssertionError(f"{plan.id} was not {', '.join(phases)} within {within} s: {self.runner.status(plan.id)}")
 
 
 @pytest.fixture(params=["journal-sqlite", "dbos-sqlite", "journal-postgresql", "dbos-postgresql"])
@@ -223,9 +227,9 @@ def test_a_wait_is_cut_short_by_cancel(bench: Bench) -> None:
     bench.world.holds = lambda: False
     plan = plan_of("p", 1, VerifySpec(that="p99 < 1", within_seconds=600))
     bench.runner.start(plan)
-    time.sleep(0.3)
+    bench.reached(plan, ["verifying"])
     bench.runner.cancel(plan.id)
-    assert bench.ended(plan, 5).phase == "cancelled"
+    assert bench.ended(plan).phase == "cancelled"
 
 
 def test_plans_go_on_where_they_were_after_a_stop(bench: Bench) -> None:
@@ -233,7 +237,8 @@ def test_plans_go_on_where_they_were_after_a_stop(bench: Bench) -> None:
     plans = [plan_of(f"p{number}", 2, VerifySpec(that="p99 < 1", within_seconds=60)) for number in range(3)]
     for plan in plans:
         bench.runner.start(plan)
-    time.sleep(0.5)
+    for plan in plans:
+        bench.reached(plan, ["verifying"])
     bench.close()
     bench.world.holds = lambda: True
     bench.open()
@@ -246,7 +251,7 @@ def test_open_plans_go_on_under_the_other_runner(bench: Bench) -> None:
     bench.world.holds = lambda: False
     plan = plan_of("p", 2, VerifySpec(that="p99 < 1", within_seconds=60))
     bench.runner.start(plan)
-    time.sleep(1.0)
+    bench.reached(plan, ["verifying"])
     bench.close()
     bench.world.holds = lambda: True
     bench.kind = "journal" if bench.kind == "dbos" else "dbos"

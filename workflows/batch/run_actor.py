@@ -61,13 +61,11 @@ class RunRecords:
         return self._store.put_new(f"request/{request.run_id}", request.model_dump(mode="json", by_alias=True))
 
     def request(self, run_id: str) -> RunRequest | None:
-        data = self._store.get(f"request/{run_id}")
-        return None if data is None else RunRequest.model_validate(data)
+        return self._store.read(f"request/{run_id}", RunRequest)
 
     def state(self, run_id: str) -> RunState | None:
-        data = self._store.get(f"state/{run_id}")
-        if data is not None:
-            return RunState.model_validate(data)
+        if (state := self._store.read(f"state/{run_id}", RunState)) is not None:
+            return state
         request = self.request(run_id)
         return None if request is None else first_state(request)
 

@@ -112,12 +112,10 @@ class SearchRecords:
         return self._store.put_new(f"request/{request.id}", request.model_dump(mode="json", by_alias=True))
 
     def request(self, search_id: str) -> SearchRequest | None:
-        data = self._store.get(f"request/{search_id}")
-        return None if data is None else SearchRequest.model_validate(data)
+        return self._store.read(f"request/{search_id}", SearchRequest)
 
     def state(self, search_id: str) -> SearchState | None:
-        data = self._store.get(f"state/{search_id}")
-        return None if data is None else SearchState.model_validate(data)
+        return self._store.read(f"state/{search_id}", SearchState)
 
     def put_state(self, state: SearchState) -> None:
         self._store.put(f"state/{state.id}", state.model_dump(mode="json"))
