@@ -5,8 +5,8 @@ Trace = tuple[tuple[float, float], ...]
 
 TRACES: dict[str, Trace] = {
     # the surge outlasts the 30 s that Ray Serve's autoscaler waits by default
-    "step": ((0.0, 8.0), (5.0, 45.0), (50.0, 8.0), (60.0, 0.0)),
-    "burst": ((0.0, 8.0), (5.0, 60.0), (11.0, 8.0), (22.0, 60.0), (28.0, 8.0), (40.0, 0.0)),
+    "step": ((0.0, 8.0), (4.0, 45.0), (45.0, 8.0), (52.0, 0.0)),
+    "burst": ((0.0, 8.0), (4.0, 60.0), (9.0, 8.0), (18.0, 60.0), (23.0, 8.0), (32.0, 0.0)),
 }
 
 
