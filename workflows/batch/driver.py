@@ -102,7 +102,8 @@ class RunDriver:
         if kind == "waiting":
             self._dag.waiting(step, data["why"])
         elif kind == "started":
-            if self._dag.started(step, attempt):
+            # told again by a watch that began anew, it is no news
+            if self._dag.run.steps[step].status != "running" and self._dag.started(step, attempt):
                 self._records.put_place(self._request.run_id, step, data)
         elif kind == "notes":
             self._take_notes(step, attempt, data["notes"])

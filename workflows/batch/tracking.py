@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -239,17 +239,9 @@ class Tracking:
 
     def _send_step_notes(self, step: str, notes: list[Note]) -> None:
         child = self._child(step)
-        points = [
-            {"key": note["metric"], "value": note["value"], "timestamp": int(note["time"] * 1000), "step": note["step"]}
-            for note in notes
-            if "metric" in note
-        ]
-        if points:
-            self._tolerate(lambda: self._server.log(child, metrics=points))
+        send_notes(self._server, child, notes, self._tolerate)
         for note in notes:
-            if "dataset" in note:
-                self._tolerate(lambda note=note: self._server.log_dataset(child, note["dataset"], note["digest"], note["source"]))
-            elif "arguments" in note:
+            if "arguments" in note:
                 self._log_parameters(child, note["arguments"])
 
     def _send_artifacts(self) -> None:
@@ -275,6 +267,24 @@ class Tracking:
             path = Path(folder) / "environment.json"
             path.write_text(json.dumps(environment(), indent=1))
             upload(self._server, path, f"{self._artifact_uri('')}/environment.json")
+
+
+def _call(function: Callable[[], object]) -> None:
+    function()
+
+
+def send_notes(server: Mlflow, run_id: str, notes: Sequence[Note], tolerate: Callable[[Callable[[], object]], None] = _call) -> None:
+    """Sends the metrics and data sets among `notes` to a run; `tolerate` calls what sends, and may bear that it is refused."""
+    points = [
+        {"key": note["metric"], "value": note["value"], "timestamp": int(note["time"] * 1000), "step": note["step"]}
+        for note in notes
+        if "metric" in note
+    ]
+    if points:
+        tolerate(lambda: server.log(run_id, metrics=points))
+    for note in notes:
+        if "dataset" in note:
+            tolerate(lambda note=note: server.log_dataset(run_id, note["dataset"], note["digest"], note["source"]))
 
 
 def environment() -> dict[str, Any]:

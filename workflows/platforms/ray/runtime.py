@@ -14,6 +14,7 @@ from autonomic.workflows.platforms.base.host import BaseHost, described
 from autonomic.workflows.platforms.base.intents import Intents
 from autonomic.workflows.platforms.base.models import Models
 from autonomic.workflows.platforms.base.notices import Notices
+from autonomic.workflows.platforms.base.points import add_labels, points
 from autonomic.workflows.platforms.base.records import ReplicaRecord, ServiceRecord, WorkflowRecord
 from autonomic.workflows.platforms.base.routes import FrontRoutes
 from autonomic.workflows.platforms.base.services import Services
@@ -102,13 +103,13 @@ class Host(BaseHost):
         """The critical points of a service, None where there is no such service."""
         if self.services.record(workflow, service) is None:
             return None
-        return self._detectors.points(self.predictions(workflow, service), state)
+        return points(self.predictions(workflow, service), state)
 
     def labels(self, workflow: str, service: str, labels: list[Label]) -> dict[str, Any] | None:
         """Joins labels to predictions, None where there is no such service."""
         if self.services.record(workflow, service) is None:
             return None
-        return self._detectors.add_labels(self.predictions(workflow, service), labels)
+        return add_labels(self.predictions(workflow, service), labels)
 
     def add_package(self, content: bytes) -> str:
         """Keeps user code in the cluster and returns its digest."""
