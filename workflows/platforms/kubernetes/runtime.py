@@ -47,7 +47,7 @@ class KubernetesEffects(HostEffects):
             drift = [service.name for service in spec.services if service.drift] if isinstance(spec, OnlineSpec) else []
             if drift:
                 raise Refused(
-                    f"{', '.join(drift)} asks for a drift detector; those run on Ray only by now. Take drift: away to deploy it on Kubernetes"
+                    f"{', '.join(drift)} asks for a drift detector; those run on Ray only. Take drift: away to deploy it on Kubernetes"
                 )
         return super().prepare(change)
 
@@ -57,7 +57,7 @@ class NoSearches:
 
     def start(self, search: dict[str, Any]) -> dict[str, Any]:
         """Refuses."""
-        raise Permanent("Searches over parameters run on Ray only by now; this platform is Kubernetes")
+        raise Permanent("Searches over parameters run on Ray only; this platform is Kubernetes")
 
     def get(self, search_id: str) -> dict[str, Any] | None:
         """There are none."""
@@ -81,6 +81,13 @@ class KubernetesHost(BaseHost):
         settings.folder.mkdir(parents=True, exist_ok=True)
         self.settings = settings
         self._api = Api(settings, clock)
+        try:
+            self._make(settings, clock)
+        except BaseException:
+            self._api.close()
+            raise
+
+    def _make(self, settings: KubernetesSettings, clock: Clock) -> None:
         self._store = ConfigMapStore(self._api, settings.installation)
         self.notices = Notices(self._store, clock, _KEPT_NOTICES)
         self.searches = NoSearches()
