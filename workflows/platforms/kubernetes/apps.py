@@ -8,7 +8,7 @@ from autonomic.workflows.platforms.base.apps import AppSpec, AppState
 from autonomic.workflows.platforms.kubernetes import manifests, names, pods
 from autonomic.workflows.platforms.kubernetes.api import DEPLOYMENTS, DISRUPTION_BUDGETS, SERVICES, Api, Conflict
 from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
-from autonomic.workflows.platforms.kubernetes.store import ConfigMapStore, Lost
+from autonomic.workflows.platforms.kubernetes.store import ConfigMapStore
 from autonomic.workflows.platforms.kubernetes.watch import Watch
 
 _ATTEMPTS = 20
@@ -78,8 +78,7 @@ class KubernetesApps:
         """
         there = self._api.get(DEPLOYMENTS, name)
         written = self._store.newest_epoch() if there is None else int(there["metadata"].get("annotations", {}).get(manifests.EPOCH, 0))
-        if written > self._epoch():
-            raise Lost(f"Another writer has taken over (epoch {self._epoch()} is over, {written} has begun); ask it")
+        self._store.check_newest(written)
         return "" if there is None else there["metadata"]["resourceVersion"]
 
     def _delete(self, app: str) -> None:

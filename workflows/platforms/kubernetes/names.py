@@ -20,7 +20,7 @@ def dns_name(text: str, longest: int = _LONGEST_NAME) -> str:
     """A name for objects, the same for the same text; as it stands where Kubernetes allows it, else cut and with a digest."""
     plain = re.sub(r"[^a-z0-9-]+", "-", text.lower()).strip("-")
     # the name of a Service begins with a letter
-    if plain[:1].isdigit():
+    if not plain[:1].isalpha():
         plain = f"n{plain}"
     if plain == text and len(plain) <= longest:
         return plain

@@ -154,6 +154,11 @@ class KubernetesHost(BaseHost):
                 thread.join(10)
         self._api.close()
 
+    @property
+    def lost(self) -> str:
+        """Why this writer may not write any more, "" while it may."""
+        return self._store.lost
+
     def stop_front(self) -> None:
         """Ends the front: services do not answer until the next start."""
         self._front.stop()

@@ -21,7 +21,8 @@ class KubernetesSettings(Word):
     are kept there. Without it each pod has an empty folder of its own, and there is no prediction log.
 
     `server` is the class that each replica starts (`package.module:Class`). `mlflow_url` is the address of MLflow for the
-    pods, and for the writer. Durations are seconds: `stop_seconds` is how long a replica is still served from after it was
+    pods, and for the writer; "" stands for the one that `autonomic up` starts, which then listens on `host_address`, an address
+    of this machine that pods reach. Durations are seconds: `stop_seconds` is how long a replica is still served from after it was
     told to stop, `ready_seconds` how long a deploy or an upgrade may take, `request_seconds` how long one answer of the API server.
     """
 
@@ -44,6 +45,7 @@ class KubernetesSettings(Word):
     data_path: str = ""
     server: str = "autonomic.workflows.serving.server:ModelServer"
     mlflow_url: str = ""
+    host_address: str = ""
     service_token: str = ""
     front_port: int = 0
     stop_seconds: int = Field(default=2, ge=1)

@@ -77,7 +77,8 @@ class ConfigMapStore:
     """A `platforms.base.store.Store`. All is read once, at the start; afterwards only epochs are asked from the cluster.
 
     `epoch` is that of the writer, once it has one: where a write is refused because the object is another one by now, it
-    is made again by the writer with the highest epoch, and never by any other.
+    is made again by the writer with the highest epoch, and never by any other. `lost` says why this one may not write any
+    more, "" while it may.
     """
 
     def __init__(self, api: Api, installation: str) -> None:
@@ -87,6 +88,7 @@ class ConfigMapStore:
         self._locks: dict[str, threading.Lock] = {}
         self._held: dict[str, Held] = {}
         self.epoch: int | None = None
+        self.lost = ""
         for item in api.list(CONFIG_MAPS, names.selector(names.labels(installation), _KIND_LABEL))[0]:
             found = held(item)
             if found.entries:
@@ -128,6 +130,16 @@ class ConfigMapStore:
                 except Conflict as conflict:
                     self._look_again(group, conflict)
         raise Retryable(f"{key} could not be deleted: its ConfigMap changes all the time")
+
+    def check_newest(self, epoch: int) -> None:
+        """Whether this writer may write what was written under `epoch`.
+
+        Raises:
+            Lost: a younger writer was there; `lost` says so from now on.
+        """
+        if self.epoch is not None and epoch > self.epoch:
+            self.lost = f"Another writer has taken over (epoch {self.epoch} is over, {epoch} has begun); ask it"
+            raise Lost(self.lost)
 
     def newest_epoch(self) -> int:
         """The highest epoch that any writer has, asked from the cluster."""
@@ -173,9 +185,10 @@ class ConfigMapStore:
         self._reload(group)
         if self.epoch is None:
             return
-        newest = self.newest_epoch()
-        if newest > self.epoch:
-            raise Lost(f"Another writer has taken over (epoch {self.epoch} is over, {newest} has begun); ask it") from conflict
+        try:
+            self.check_newest(self.newest_epoch())
+        except Lost as lost:
+            raise lost from conflict
 
     def _reload(self, group: str) -> Held | None:
         item = self._api.get(CONFIG_MAPS, object_name(self._installation, group))
