@@ -1,6 +1,7 @@
 """Fixtures that start the real parts once for all tests that need them."""
 
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from autonomic.workflows.embedded.kubernetes.cluster import LocalCluster
     from autonomic.workflows.embedded.mlflow_server import MlflowServer
     from autonomic.workflows.embedded.prometheus_server import PrometheusServer
     from autonomic.workflows.embedded.ray_cluster import RayCluster
@@ -127,6 +129,72 @@ def light_host(ray_cluster: "RayCluster", mlflow_server: "MlflowServer", tmp_pat
     host = LightHost(tmp_path_factory.mktemp("light-host"), ray_cluster.address, mlflow_server.url)
     yield host
     host.close()
+
+
+class LightCluster:
+    """An installation in a namespace of its own on a real Kubernetes cluster, whose replicas may serve a model that is none."""
+
+    def __init__(self, cluster: "LocalCluster", home: Path, mlflow_url: str, **more: Any) -> None:
+        from autonomic.workflows.platforms.kubernetes.platform import KubernetesPlatform
+        from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
+
+        self.cluster = cluster
+        self.home = home
+        namespace = f"light-{home.name.lower().replace('_', '-')}"
+        cluster.run_kubectl("create", "namespace", namespace)
+        # pods run the Python of this machine, and see this checkout and the tests' files where they are
+        root = Path(__file__).parents[1]
+        shared = [*("/usr", "/lib", "/lib64", "/bin", "/etc"), sys.base_prefix, sys.prefix, str(root), str(home)]
+        folders = {f"host-{number}": path for number, path in enumerate(dict.fromkeys(shared)) if Path(path).is_dir()}
+        given: dict[str, Any] = {
+            "home": home,
+            "kubeconfig": str(cluster.kubeconfig),
+            "namespace": namespace,
+            "image": "autonomic.local/host:1",
+            "image_pull_policy": "Never",
+            "python": sys.executable,
+            "python_path": (str(root / "src"), str(root / "tests" / "light")),
+            "env": {"OMP_NUM_THREADS": "1"},
+            "volumes": tuple({"name": name, "hostPath": {"path": path, "type": "Directory"}} for name, path in folders.items()),
+            "mounts": tuple({"name": name, "mountPath": path, "readOnly": path != str(home)} for name, path in folders.items()),
+            "data_path": str(home / "data"),
+            "server": "light_server:serve",
+            "mlflow_url": mlflow_url,
+        }
+        (home / "data").mkdir()
+        self.settings = KubernetesSettings.model_validate({**given, **more})
+        self.platform = KubernetesPlatform(self.settings)
+
+    def kubectl(self, *arguments: str) -> str:
+        """What kubectl prints, in this installation's namespace."""
+        return self.cluster.run_kubectl("--namespace", self.settings.namespace, *arguments)
+
+    def restart(self) -> None:
+        """The writer ends, and another one comes over the same store."""
+        from autonomic.workflows.platforms.kubernetes.platform import KubernetesPlatform
+
+        self.platform.close()
+        self.platform = KubernetesPlatform(self.settings)
+
+    def model(self, name: str) -> str:
+        """The address of a model folder that the light server takes."""
+        folder = self.home / "light-models" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "model.json").write_text("{}")
+        return f"file://{folder}"
+
+    def close(self) -> None:
+        self.platform.close()
+        self.platform.host.stop_front()
+        self.cluster.run_kubectl("delete", "namespace", self.settings.namespace, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def light_cluster(kubernetes: "LocalCluster", tmp_path_factory: pytest.TempPathFactory) -> Iterator[LightCluster]:
+    """A platform on the cluster, without MLflow; tests use workflows of their own in it."""
+    cluster = LightCluster(kubernetes, tmp_path_factory.mktemp("light-cluster"), "")
+    yield cluster
+    cluster.close()
 
 
 @pytest.fixture(scope="session")

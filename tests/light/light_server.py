@@ -59,7 +59,7 @@ class LightServer:
                 self.end_headers()
                 self.wfile.write(body)
 
-        self._server = ThreadingHTTPServer((self._config.address, 0), Handler)
+        self._server = ThreadingHTTPServer((self._config.address, self._config.port), Handler)
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         return int(self._server.server_address[1])

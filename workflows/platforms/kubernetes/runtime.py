@@ -209,6 +209,9 @@ class KubernetesHost(BaseHost):
     # -- what is heard of the cluster
 
     def _pod_changed(self, before: Object | None, now: Object | None) -> None:
+        if self.lost:
+            # the front and the runs are another writer's now
+            return
         self.runs.pod_changed(before, now)
         pod = now or before
         if pod is None or not app_of(pod):

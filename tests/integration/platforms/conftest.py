@@ -1,0 +1,45 @@
+"""What the tests of the platforms share."""
+
+import threading
+from collections import Counter
+
+import httpx
+import pytest
+
+
+class Load:
+    """Requests at a steady rate from a few threads; counts what came back."""
+
+    def __init__(self, url: str, threads: int = 4) -> None:
+        self.answers: Counter[str] = Counter()
+        self.models: Counter[str] = Counter()
+        self._url = f"{url}/v2/models/api/infer"
+        self._stopping = threading.Event()
+        self._threads = [threading.Thread(target=self._send) for _ in range(threads)]
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _send(self) -> None:
+        with httpx.Client(timeout=30, trust_env=False) as client:
+            while not self._stopping.wait(0.01):
+                try:
+                    answer = client.post(self._url, json={})
+                    self.answers[str(answer.status_code)] += 1
+                    if answer.status_code == 200:
+                        self.models[answer.json()["model"].rpartition("/")[2]] += 1
+                except httpx.HTTPError as error:
+                    self.answers[type(error).__name__] += 1
+
+
+@pytest.fixture(scope="session")
+def load() -> type[Load]:
+    """The class whose objects send requests to a service: `with load(url) as sent`."""
+    return Load
