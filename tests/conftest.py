@@ -144,7 +144,7 @@ class LightCluster:
         cluster.run_kubectl("create", "namespace", namespace)
         # pods run the Python of this machine, and see this checkout and the tests' files where they are
         root = Path(__file__).parents[1]
-        shared = [*("/usr", "/lib", "/lib64", "/bin", "/etc"), sys.base_prefix, sys.prefix, str(root), str(home)]
+        shared = [*("/usr", "/lib", "/lib64", "/bin"), sys.base_prefix, sys.prefix, str(root), str(home)]
         folders = {f"host-{number}": path for number, path in enumerate(dict.fromkeys(shared)) if Path(path).is_dir()}
         given: dict[str, Any] = {
             "home": home,

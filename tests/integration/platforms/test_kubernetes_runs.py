@@ -1,5 +1,6 @@
 """Batch workflows on a real cluster: steps are Jobs, and what becomes of them is told in words."""
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -56,6 +57,7 @@ def runs(light_cluster: Any) -> Runs:
 
 
 def test_steps_pass_outputs_on_and_logs_are_kept(runs: Runs) -> None:
+    both = {"a": "${steps.left.outputs.y}", "b": "${steps.right.outputs.y}"}
     run_id = runs.start(
         {"name": "left", "run": "double", "with": {"x": "${parameters.x}"}},
         {"name": "right", "run": "double", "with": {"x": 10}},
@@ -103,7 +105,7 @@ def test_outputs_too_long_for_a_message_come_through_the_log(runs: Runs) -> None
 
 FAILURES = [
     ("exit", {"command": ["sh", "-c", "echo told; exit 3"]}, "exit code 3"),
-    ("memory", {"command": ["python3", "-c", "x = bytearray(2**29)"], "resources": {"cpu": 0.1, "memory": "64Mi"}}, "OOMKilled"),
+    ("memory", {"command": [sys.executable, "-c", "x = bytearray(2**29)"], "resources": {"cpu": 0.1, "memory": "64Mi"}}, "OOMKilled"),
     ("timeout", {"command": ["sleep", "100"], "timeout": "1s"}, "timed out after 1 s"),
 ]
 

@@ -219,17 +219,19 @@ class KubernetesRuns:
 
     def job_changed(self, before: dict[str, Any] | None, now: dict[str, Any] | None) -> None:
         """A Job came, changed or went; what matters is one that has ended of which no pod has told."""
-        if now is None or _ended(now) is None or (before is not None and _ended(before) is not None):
+        condition = _ended(now) if now else None
+        if now is None or condition is None or (before is not None and _ended(before) is not None):
             return
-        condition = _ended(now)
         run_id, step_name, attempt = _whose(now)
+        with self._lock:
+            if run_id not in self._driven:
+                return
         chosen = names.selector({"batch.kubernetes.io/job-name": now["metadata"]["name"]})
         for pod in self.api.list(PODS, chosen)[0]:
             report = pods.step_report(pod)
             if report is not None and report[0] == "ended":
                 self._report(pod, *report)
                 return
-        assert condition is not None
         self._hear(run_id, "ended", step_name, attempt, failed(f"{condition.get('reason')}: {condition.get('message')}"))
 
     def _report(self, pod: dict[str, Any], kind: str, data: dict[str, Any]) -> None:

@@ -48,6 +48,17 @@ def bounded(result: dict[str, Any]) -> dict[str, Any]:
     return failed(why, retry=False)
 
 
+def out_of_memory(groups: Path = Path("/sys/fs/cgroup")) -> bool:
+    """Whether the kernel has ended a process of this pod's container because its memory was over the limit."""
+    for name in ("memory.events", "memory/memory.oom_control"):
+        try:
+            counts = dict(line.split() for line in (groups / name).read_text().splitlines())
+        except (OSError, ValueError):
+            continue
+        return int(counts.get("oom_kill", 0)) > 0
+    return False
+
+
 def result_in(log: str) -> dict[str, Any] | None:
     """The result that a step left in its log, None where there is none."""
     for line in reversed(log.splitlines()):
@@ -77,6 +88,9 @@ def main() -> int:
         result = failed(str(error), retry=False)
     except (AutonomicError, OSError) as error:
         result = failed(f"its pod could not run it: {error}")
+    if result["status"] == "failed" and out_of_memory():
+        # the container lives on where the kernel ended the step alone
+        result = {**result, "detail": f"OOMKilled: {result['detail']}"}
     lacking = tracking.close()
     if lacking:
         print(f"autonomic: {lacking}", file=sys.stderr, flush=True)

@@ -1,6 +1,7 @@
 """What pods, Deployments and logs say."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -117,3 +118,19 @@ def test_who_else_scales_is_seen() -> None:
     assert foreign_writer(item) == ""
     item["metadata"]["managedFields"] = [ours, status, theirs]
     assert foreign_writer(item) == "kubectl"
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "killed"),
+    [
+        ("memory.events", "low 0\noom 1\noom_kill 1\n", True),
+        ("memory.events", "low 0\noom 0\noom_kill 0\n", False),
+        ("memory/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n", True),
+        ("memory/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\n", False),
+        ("other", "", False),
+    ],
+)
+def test_whether_memory_ran_out_is_told_by_the_control_group(tmp_path: Path, file: str, text: str, killed: bool) -> None:
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(text)
+    assert step.out_of_memory(tmp_path) is killed
