@@ -51,7 +51,7 @@ class LightHost:
 
     def __init__(self, home: Path, address: str, mlflow_url: str) -> None:
         from autonomic.workflows.embedded.processes import free_port
-        from autonomic.workflows.platforms.ray.client import RayPlatform
+        from autonomic.workflows.platforms.base.client import HostPlatform
         from autonomic.workflows.platforms.ray.settings import HostSettings
         from autonomic.workflows.platforms.ray.start_host import start_host
 
@@ -64,7 +64,7 @@ class LightHost:
             python_path=(str(Path(__file__).parent / "light"),),
         )
         start_host(self.settings, address)
-        self.platform = RayPlatform(self.settings.url, self.settings.token)
+        self.platform = HostPlatform(self.settings.url, self.settings.token)
 
     def call(self, method: str, *arguments: Any) -> Any:
         """Calls the actor; while it is being started again, waits for it."""

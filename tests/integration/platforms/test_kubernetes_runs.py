@@ -61,12 +61,7 @@ def test_steps_pass_outputs_on_and_logs_are_kept(runs: Runs) -> None:
     run_id = runs.start(
         {"name": "left", "run": "double", "with": {"x": "${parameters.x}"}},
         {"name": "right", "run": "double", "with": {"x": 10}},
-        {
-            "name": "sum",
-            "run": "add",
-            "needs": ["left", "right"],
-            "with": {"a": "${steps.left.outputs.y}", "b": "${steps.right.outputs.y}"},
-        },
+        {"name": "sum", "run": "add", "needs": ["left", "right"], "with": both},
         x=1,
     )
     run = runs.wait(run_id)
