@@ -148,7 +148,7 @@ class LightCluster:
         folders = {f"host-{number}": path for number, path in enumerate(dict.fromkeys(shared)) if Path(path).is_dir()}
         given: dict[str, Any] = {
             "home": home,
-            "kubeconfig": str(cluster.kubeconfig),
+            "kubeconfig": str(self._credentials(namespace)),
             "namespace": namespace,
             "image": "autonomic.local/host:1",
             "image_pull_policy": "Never",
@@ -164,6 +164,25 @@ class LightCluster:
         (home / "data").mkdir()
         self.settings = KubernetesSettings.model_validate({**given, **more})
         self.platform = KubernetesPlatform(self.settings)
+
+    def _credentials(self, namespace: str) -> Path:
+        """A kubeconfig with the rights that docs/kubernetes.md says are enough, and no others."""
+        import yaml
+
+        text = (Path(__file__).parents[1] / "docs" / "kubernetes.md").read_text()
+        role = yaml.safe_load(next(block for block in text.split("```yaml")[1:] if "kind: Role" in block).partition("```")[0])
+        role["metadata"]["namespace"] = namespace
+        in_namespace = ("--namespace", namespace)
+        self.cluster.run_kubectl("create", "serviceaccount", "host", *in_namespace)
+        self.cluster.run_kubectl("apply", "-f", "-", text=yaml.safe_dump(role))
+        binding = ("create", "rolebinding", "host", f"--role={role['metadata']['name']}", f"--serviceaccount={namespace}:host")
+        self.cluster.run_kubectl(*binding, *in_namespace)
+        token = self.cluster.run_kubectl("create", "token", "host", "--duration=12h", *in_namespace).strip()
+        config = yaml.safe_load(self.cluster.kubeconfig.read_text())
+        config["users"] = [{**user, "user": {"token": token}} for user in config["users"]]
+        path = self.home / "kubeconfig"
+        path.write_text(yaml.safe_dump(config))
+        return path
 
     def kubectl(self, *arguments: str) -> str:
         """What kubectl prints, in this installation's namespace."""

@@ -158,6 +158,20 @@ def test_what_kubernetes_cannot_give_is_said_and_taken_back(world: World) -> Non
     assert world.platform.observe("broken").kind == "absent"
 
 
+def test_a_right_that_is_missing_is_named(world: World, steady: str) -> None:
+    role = json.loads(world.cluster.kubectl("get", "role", "autonomic-host", "-o", "json"))
+    less = [rule for rule in role["rules"] if rule["resources"] != ["poddisruptionbudgets"]]
+    world.cluster.kubectl("patch", "role", "autonomic-host", "--type=merge", "-p", json.dumps({"rules": less}))
+    try:
+        outcome = world.deploy("broken", model=world.cluster.model("one"))
+        assert outcome.status == "failed"
+        for words in ("verb patch", "resource poddisruptionbudgets", "API group 'policy'"):
+            assert words in outcome.detail
+        assert world.platform.observe("broken").kind == "absent"
+    finally:
+        world.cluster.kubectl("patch", "role", "autonomic-host", "--type=merge", "-p", json.dumps({"rules": role["rules"]}))
+
+
 def test_objects_are_labelled_owned_and_guarded(world: World, steady: str) -> None:
     found = json.loads(world.cluster.kubectl("get", "deployments,services,pdb", "-l", "autonomic.dev/workflow=steady", "-o", "json"))
     kinds = [item["kind"] for item in found["items"]]
