@@ -162,6 +162,7 @@ def test_a_right_that_is_missing_is_named(world: World, steady: str) -> None:
     role = json.loads(world.cluster.kubectl("get", "role", "autonomic-host", "-o", "json"))
     less = [rule for rule in role["rules"] if rule["resources"] != ["poddisruptionbudgets"]]
     world.cluster.kubectl("patch", "role", "autonomic-host", "--type=merge", "-p", json.dumps({"rules": less}))
+    time.sleep(1)
     try:
         outcome = world.deploy("broken", model=world.cluster.model("one"))
         assert outcome.status == "failed"

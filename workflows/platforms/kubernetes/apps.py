@@ -49,6 +49,7 @@ class KubernetesApps:
         self._write(manifest, replicas)
 
     def delete(self, names: Sequence[str]) -> None:
+        # what else an application has goes with its record
         for name in names:
             self._delete(name)
 
@@ -94,8 +95,6 @@ class KubernetesApps:
                 continue
         else:
             raise Retryable(f"The Deployment {name} changes all the time; it is tried again")
-        for resource in _RESOURCES.values():
-            self._api.delete(resource, name)
 
 
 def app_of(item: dict[str, Any]) -> str:
