@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from autonomic.workflows.embedded.mlflow_server import MlflowServer
     from autonomic.workflows.embedded.prometheus_server import PrometheusServer
     from autonomic.workflows.embedded.ray_cluster import RayCluster
+    from autonomic.workflows.platforms.kubernetes.platform import KubernetesPlatform
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -134,8 +135,9 @@ def light_host(ray_cluster: "RayCluster", mlflow_server: "MlflowServer", tmp_pat
 class LightCluster:
     """An installation in a namespace of its own on a real Kubernetes cluster, whose replicas may serve a model that is none."""
 
-    def __init__(self, cluster: "LocalCluster", home: Path, mlflow_url: str, **more: Any) -> None:
-        from autonomic.workflows.platforms.kubernetes.platform import KubernetesPlatform
+    platform: "KubernetesPlatform"
+
+    def __init__(self, cluster: "LocalCluster", home: Path, **more: Any) -> None:
         from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 
         self.cluster = cluster
@@ -159,10 +161,14 @@ class LightCluster:
             "mounts": tuple({"name": name, "mountPath": path, "readOnly": path != str(home)} for name, path in folders.items()),
             "data_path": str(home / "data"),
             "server": "light_server:serve",
-            "mlflow_url": mlflow_url,
         }
         (home / "data").mkdir()
         self.settings = KubernetesSettings.model_validate({**given, **more})
+
+    def start(self) -> None:
+        """Makes this process the writer."""
+        from autonomic.workflows.platforms.kubernetes.platform import KubernetesPlatform
+
         self.platform = KubernetesPlatform(self.settings)
 
     def _credentials(self, namespace: str) -> Path:
@@ -190,10 +196,8 @@ class LightCluster:
 
     def restart(self) -> None:
         """The writer ends, and another one comes over the same store."""
-        from autonomic.workflows.platforms.kubernetes.platform import KubernetesPlatform
-
         self.platform.close()
-        self.platform = KubernetesPlatform(self.settings)
+        self.start()
 
     def model(self, name: str) -> str:
         """The address of a model folder that the light server takes."""
@@ -205,13 +209,24 @@ class LightCluster:
     def close(self) -> None:
         self.platform.close()
         self.platform.host.stop_front()
+        self.remove()
+
+    def remove(self) -> None:
+        """Deletes everything on the cluster."""
         self.cluster.run_kubectl("delete", "namespace", self.settings.namespace, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def installation(kubernetes: "LocalCluster") -> Callable[..., LightCluster]:
+    """Makes namespaces of the cluster ready for a writer with this home."""
+    return lambda home, **settings: LightCluster(kubernetes, home, **settings)
 
 
 @pytest.fixture(scope="session")
 def light_cluster(kubernetes: "LocalCluster", tmp_path_factory: pytest.TempPathFactory) -> Iterator[LightCluster]:
     """A platform on the cluster, without MLflow; tests use workflows of their own in it."""
-    cluster = LightCluster(kubernetes, tmp_path_factory.mktemp("light-cluster"), "")
+    cluster = LightCluster(kubernetes, tmp_path_factory.mktemp("light-cluster"))
+    cluster.start()
     yield cluster
     cluster.close()
 
