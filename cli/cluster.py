@@ -16,7 +16,10 @@ from autonomic.cli.options import Denied, HomeOption, NothingRuns, Output, Outpu
 app = typer.Typer(
     name="cluster",
     no_args_is_help=True,
-    help="Run a real Kubernetes cluster on this machine: no container engine, no registry. It needs Linux, root and Go.",
+    help=(
+        "Run a real Kubernetes cluster on this machine: no container engine, no registry. It needs Linux, root and Go.\n\n"
+        "A first look: autonomic cluster up --detach; autonomic cluster kubectl get nodes; autonomic cluster down."
+    ),
 )
 
 NodesOption = Annotated[int, typer.Option(min=1, max=7, help="Nodes with a kubelet and a containerd of their own.")]
@@ -56,10 +59,8 @@ def up(
     folder = _folder(home)
     options = Options(nodes=nodes, fake_nodes=fake_nodes, audit=audit)
     console = Console(stderr=True, highlight=False)
-    with (
-        _told(),
-        Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True) as progress,
-    ):
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with _told(), Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("Starting")
 
         def report(part: str, state: str) -> None:

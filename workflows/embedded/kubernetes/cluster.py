@@ -42,10 +42,13 @@ class LocalCluster:
     fake_nodes: int = 0
 
     @classmethod
-    def start(cls, home: Path, options: Options | None = None, report: build.Report = lambda part, state: None) -> "LocalCluster":
+    def start(
+        cls, home: Path, options: Options | None = None, report: build.Report = lambda part, state: None, *, tied: bool = False
+    ) -> "LocalCluster":
         """Starts a cluster in the background and returns when its nodes and its DNS are ready.
 
-        Its programs are built first where they are not there; that takes about ten minutes, once.
+        Its programs are built first where they are not there; that takes about ten minutes, once. Where it is `tied`, it stops
+        when the calling thread ends, in whatever way.
 
         Raises:
             registry.AlreadyRunning: the cluster of this home runs.
@@ -59,7 +62,8 @@ class LocalCluster:
         log = home / "logs" / "up.log"
         log.unlink(missing_ok=True)
         (home / STATE_FILE).unlink(missing_ok=True)
-        command = [sys.executable, "-m", supervisor.__name__, str(home), supervisor.options_as_json(options or Options())]
+        tie = ["setpriv", "--pdeathsig", "TERM", "--"] if tied else []
+        command = [*tie, sys.executable, "-m", supervisor.__name__, str(home), supervisor.options_as_json(options or Options())]
         process = start_process(command, log)
         told = 0
         deadline = time.monotonic() + _UP_SECONDS
