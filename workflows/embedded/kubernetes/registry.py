@@ -77,7 +77,7 @@ def claim(home: Path, remove_traces: Callable[[int], None], conflict: Callable[[
 def entries(folder: Path = FOLDER) -> list[Entry]:
     """Every cluster of this machine."""
     with _locked(folder):
-        return list(_entries(folder))
+        return _entries(folder)
 
 
 def find(home: Path, folder: Path = FOLDER) -> Entry | None:
@@ -113,7 +113,8 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _entries(folder: Path) -> Iterator[Entry]:
+def _entries(folder: Path) -> list[Entry]:
+    found: list[Entry] = []
     for index in range(MAX_CLUSTERS):
         if not (folder / f"{index}.json").exists():
             continue
@@ -121,7 +122,8 @@ def _entries(folder: Path) -> Iterator[Entry]:
             text = file.read()
             if text:
                 data = json.loads(text)
-                yield Entry(index, Path(data["home"]), data["pid"], not _try_lock(file))
+                found.append(Entry(index, Path(data["home"]), data["pid"], not _try_lock(file)))
+    return found
 
 
 def _open(folder: Path, index: int) -> IO[str]:
