@@ -4,11 +4,12 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 if TYPE_CHECKING:
+    from autonomic.workflows.embedded.kubernetes.cluster import LocalCluster
     from autonomic.workflows.embedded.mlflow_server import MlflowServer
     from autonomic.workflows.embedded.prometheus_server import PrometheusServer
     from autonomic.workflows.embedded.ray_cluster import RayCluster
@@ -159,6 +160,42 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory, metrics_targets: Path) 
     server = PrometheusServer.start(tmp_path_factory.mktemp("prometheus"), scrape_configs, port, "250ms")
     yield server
     server.stop()
+
+
+class Kubernetes(NamedTuple):
+    """A cluster for tests: pods reach servers of this machine at `host_address`; `local` is None where the cluster was given."""
+
+    kubeconfig: Path
+    host_address: str
+    local: "LocalCluster | None"
+
+
+@pytest.fixture(scope="session")
+def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubernetes]:
+    """A real Kubernetes cluster; tests use namespaces of their own in it.
+
+    The one that AUTONOMIC_TEST_KUBECONFIG names (with AUTONOMIC_TEST_HOST_ADDRESS), else a local one.
+    """
+    given = os.environ.get("AUTONOMIC_TEST_KUBECONFIG")
+    if given:
+        yield Kubernetes(Path(given), os.environ.get("AUTONOMIC_TEST_HOST_ADDRESS", "127.0.0.1"), None)
+        return
+    from autonomic.seams.errors import Permanent
+    from autonomic.workflows.embedded.kubernetes import build, supervisor
+    from autonomic.workflows.embedded.kubernetes.cluster import LocalCluster
+
+    try:
+        supervisor.check_machine()
+        if build.built() is None and not build.go_is_enough():
+            raise Permanent("Go 1.26 or newer is needed to build the local cluster")
+    except Permanent as lacking:
+        said = f"NO KUBERNETES IS TESTED: {lacking} Or name a cluster with AUTONOMIC_TEST_KUBECONFIG."
+        if os.environ.get("CI") == "true":
+            pytest.fail(said)
+        pytest.skip(said)
+    cluster = LocalCluster.start(tmp_path_factory.mktemp("kubernetes"), tied=True)
+    yield Kubernetes(cluster.kubeconfig, cluster.host_address, cluster)
+    cluster.stop()
 
 
 @pytest.fixture(autouse=True)
