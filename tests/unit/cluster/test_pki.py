@@ -44,9 +44,10 @@ def test_servers_carry_the_names_by_which_they_are_called(folder: Path) -> None:
     assert _purposes(_read(folder, "etcd")) == {"serverAuth", "clientAuth"}
 
 
-def test_the_front_proxy_has_an_authority_of_its_own(folder: Path) -> None:
-    _read(folder, "front-proxy-client").verify_directly_issued_by(_read(folder, "front-proxy-ca"))
-    assert _read(folder, "front-proxy-ca").subject != _read(folder, "ca").subject
+@pytest.mark.parametrize(("name", "authority"), [("front-proxy-client", "front-proxy-ca"), ("etcd-client", "etcd-ca"), ("etcd", "etcd-ca")])
+def test_the_front_proxy_and_etcd_have_authorities_of_their_own(folder: Path, name: str, authority: str) -> None:
+    _read(folder, name).verify_directly_issued_by(_read(folder, authority))
+    assert _read(folder, authority).subject != _read(folder, "ca").subject
 
 
 def test_a_kubeconfig_can_be_copied_elsewhere(folder: Path) -> None:

@@ -40,7 +40,8 @@ def server(network: Network) -> str:
 
 def etcd(paths: Paths, network: Network) -> Part:
     """The store; only the API server has a key to it."""
-    clients, peers = f"https://{network.loopback}:2379", f"http://{network.loopback}:2380"
+    clients, peers = f"https://{network.loopback}:2379", f"https://{network.loopback}:2380"
+    certificate, key, authority = (paths.pki / name for name in ("etcd.crt", "etcd.key", "etcd-ca.crt"))
     return Part(
         "etcd",
         [
@@ -48,8 +49,13 @@ def etcd(paths: Paths, network: Network) -> Part:
             *("--name=local", f"--data-dir={paths.state / 'etcd'}", "--log-level=warn"),
             *(f"--listen-client-urls={clients}", f"--advertise-client-urls={clients}"),
             *(f"--listen-peer-urls={peers}", f"--initial-advertise-peer-urls={peers}", f"--initial-cluster=local={peers}"),
-            *(f"--cert-file={paths.pki / 'etcd.crt'}", f"--key-file={paths.pki / 'etcd.key'}"),
-            *(f"--trusted-ca-file={paths.pki / 'ca.crt'}", "--client-cert-auth"),
+            *(f"--cert-file={certificate}", f"--key-file={key}", f"--trusted-ca-file={authority}", "--client-cert-auth"),
+            *(
+                f"--peer-cert-file={certificate}",
+                f"--peer-key-file={key}",
+                f"--peer-trusted-ca-file={authority}",
+                "--peer-client-cert-auth",
+            ),
             # what is in it does not outlive the cluster
             "--unsafe-no-fsync",
         ],
@@ -70,7 +76,7 @@ def api_server(paths: Paths, network: Network, audit: bool) -> Part:
         [
             str(paths.binaries / "kube-apiserver"),
             *(f"--bind-address={network.host_address}", f"--advertise-address={network.host_address}", f"--secure-port={API_PORT}"),
-            *(f"--etcd-servers=https://{network.loopback}:2379", f"--etcd-cafile={pki / 'ca.crt'}"),
+            *(f"--etcd-servers=https://{network.loopback}:2379", f"--etcd-cafile={pki / 'etcd-ca.crt'}"),
             *(f"--etcd-certfile={pki / 'etcd-client.crt'}", f"--etcd-keyfile={pki / 'etcd-client.key'}"),
             *(f"--service-cluster-ip-range={network.services}", "--authorization-mode=Node,RBAC", "--allow-privileged=true"),
             *(f"--client-ca-file={pki / 'ca.crt'}", f"--tls-cert-file={pki / 'apiserver.crt'}"),
