@@ -14,7 +14,7 @@ from typing import Any
 
 from autonomic.seams.errors import AutonomicError, Permanent
 from autonomic.workflows.embedded.kubernetes import build, registry, supervisor
-from autonomic.workflows.embedded.kubernetes.supervisor import STATE_FILE, Options
+from autonomic.workflows.embedded.kubernetes.supervisor import STATE_FILE, UP_LOG, Options
 from autonomic.workflows.embedded.processes import start_process
 
 _UP_SECONDS = 240.0
@@ -59,7 +59,7 @@ class LocalCluster:
         if entry is not None and entry.alive:
             raise registry.AlreadyRunning(f"The cluster of {home} is running already (process {entry.pid}).")
         build.ensure(report)
-        log = home / "logs" / "up.log"
+        log = home / "logs" / UP_LOG
         log.unlink(missing_ok=True)
         (home / STATE_FILE).unlink(missing_ok=True)
         tie = ["setpriv", "--pdeathsig", "TERM", "--"] if tied else []

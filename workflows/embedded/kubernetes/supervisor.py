@@ -23,6 +23,7 @@ from autonomic.workflows.embedded.kubernetes.control_plane import Part, Paths
 from autonomic.workflows.embedded.processes import start_process, wait_until
 
 STATE_FILE = "cluster.json"
+UP_LOG = "up.log"
 _PARTS_SECONDS = 90.0
 _POLL_SECONDS = 0.5
 _RESTART_SECONDS = 1.0
@@ -69,8 +70,7 @@ class Supervisor:
             programs = build.ensure(self._report)
             slot = registry.claim(self.home, remove_traces, lambda index: network.in_use(network.Network(index)))
             self._start(slot.index, programs)
-            when_ready()
-            self._serve(slot.index)
+            self._serve(slot.index, when_ready)
         except Stopped:
             return
         finally:
@@ -92,6 +92,8 @@ class Supervisor:
         self._paths = paths = Paths(programs.binaries, state / "pki", state, logs, build.DATA.resolve())
         for folder in (state, logs):
             folder.mkdir(parents=True, exist_ok=True)
+        for old in set(logs.iterdir()) - {logs / UP_LOG}:
+            old.unlink()
         cgroups.make(index, self.options.nodes)
         network.make(net, self.options.nodes)
         pki.make(paths.pki, net, self.options.nodes, control_plane.server(net))
@@ -103,7 +105,7 @@ class Supervisor:
         for number in range(1, self.options.nodes + 1):
             node.prepare(self._folder(number), paths.pki, paths.binaries, net, number, self.options.nodes)
             self._start_node(number)
-        self._wait(lambda: api.answers(server.ready_url), server.name)
+        self._wait(lambda: api.answers(server.ready_url) and api.get("/api/v1/namespaces/kube-system") is not None, server.name)
         self._report("API server", control_plane.server(net))
         others = [control_plane.controller_manager(paths, net), control_plane.scheduler(paths, net)]
         for part in others:
@@ -118,12 +120,10 @@ class Supervisor:
             self._wait(lambda part=part: api.answers(part.ready_url), part.name)
         names = {f"node{number}" for number in range(1, self.options.nodes + 1)}
         self._wait(lambda: names <= api.ready_nodes(), "node1")
-        self._report(
-            "nodes", f"{', '.join(sorted(names))} Ready" + (f", {self.options.fake_nodes} fake" if self.options.fake_nodes else "")
-        )
+        fake = f", and {self.options.fake_nodes} fake ones" if self.options.fake_nodes else ""
+        self._report("nodes", f"{', '.join(sorted(names))} Ready{fake}")
         self._wait(lambda: api.available("kube-system", "coredns"), "node1-kubelet")
         self._report("CoreDNS", f"{net.dns_address}; everything is up after {time.monotonic() - started:.1f} s")
-        self._write_state()
 
     def _folder(self, number: int) -> Path:
         return self.home / "state" / f"node{number}"
@@ -169,13 +169,15 @@ class Supervisor:
         partial.write_text(json.dumps(state, indent=2))
         partial.rename(self.home / STATE_FILE)
 
-    def _serve(self, index: int) -> None:
+    def _serve(self, index: int, when_ready: Callable[[], None]) -> None:
         path = registry.socket_path(index)
         path.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(path))
             listener.listen()
             listener.settimeout(_POLL_SECONDS)
+            self._write_state()
+            when_ready()
             while True:
                 try:
                     connection, _ = listener.accept()
