@@ -187,7 +187,7 @@ def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubernetes]
     try:
         supervisor.check_machine()
         if build.built() is None and not build.go_is_enough():
-            raise Permanent("Go 1.26 or newer is needed to build the local cluster")
+            raise Permanent("Go 1.26.8 or newer is needed to build the local cluster")
     except Permanent as lacking:
         said = f"NO KUBERNETES IS TESTED: {lacking} Or name a cluster with AUTONOMIC_TEST_KUBECONFIG."
         if os.environ.get("CI") == "true":

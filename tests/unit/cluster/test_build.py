@@ -50,7 +50,7 @@ def test_the_cache_lies_where_the_user_keeps_caches(tmp_path: Path, monkeypatch:
     [
         ("go1.26.8", "local", True),
         ("go1.27", "local", True),
-        ("go1.25.1", "local", False),
+        ("go1.26.1", "local", False),
         ("go1.25.1", "auto", True),
         ("go1.20", "auto", False),
     ],

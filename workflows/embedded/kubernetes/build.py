@@ -20,8 +20,8 @@ from autonomic.seams.errors import Permanent
 from autonomic.workflows.embedded.kubernetes import images, tools
 
 DATA = Path(__file__).parent / "data"
-MINIMUM_GO = (1, 26)
-_FIRST_GO_THAT_FETCHES = (1, 21)
+MINIMUM_GO = (1, 26, 8)
+_FIRST_GO_THAT_FETCHES = (1, 21, 0)
 _CONTAINERD_TAGS = "no_btrfs,no_devmapper,no_zfs,no_aufs,osusergo,netgo,static_build"
 _KUBERNETES_VERSION = (
     "-X k8s.io/component-base/version.gitVersion={version} -X k8s.io/client-go/pkg/version.gitVersion={version} "
@@ -136,13 +136,13 @@ def ensure(report: Report = lambda part, state: None) -> Programs:
         return built() or _build(cache_folder() / digest(), report)
 
 
-def go_version() -> tuple[int, int] | None:
+def go_version() -> tuple[int, int, int] | None:
     """The version of the `go` on PATH, or None."""
     if not shutil.which("go"):
         return None
     said = subprocess.run(["go", "version"], capture_output=True, text=True, check=False).stdout
-    found = re.search(r"go(\d+)\.(\d+)", said)
-    return (int(found[1]), int(found[2])) if found else None
+    found = re.search(r"go(\d+)\.(\d+)(?:\.(\d+))?", said)
+    return (int(found[1]), int(found[2]), int(found[3] or 0)) if found else None
 
 
 def go_is_enough() -> bool:

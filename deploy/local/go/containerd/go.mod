@@ -1,6 +1,6 @@
 module autonomic.local/containerd
 
-go 1.26.1
+go 1.26.8
 
 tool (
 	github.com/containerd/containerd/v2/cmd/containerd
