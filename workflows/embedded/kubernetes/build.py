@@ -156,7 +156,10 @@ def go_is_enough() -> bool:
 
 def _build(folder: Path, report: Report) -> Programs:
     if not go_is_enough():
-        raise Permanent(f"Go {'.'.join(map(str, MINIMUM_GO))} or newer is needed to build the cluster; found {go_version() or 'none'}.")
+        found = "Go " + ".".join(map(str, go_version() or ())) if go_version() else "none"
+        raise Permanent(
+            f"Go {'.'.join(map(str, MINIMUM_GO))} or newer is needed to build the cluster (or Go 1.21 with GOTOOLCHAIN=auto); found {found}."
+        )
     # an interrupted build is gone on with
     partial = Programs(folder.with_suffix(".partial"))
     partial.binaries.mkdir(parents=True, exist_ok=True)
