@@ -156,10 +156,8 @@ def go_is_enough() -> bool:
 
 def _build(folder: Path, report: Report) -> Programs:
     if not go_is_enough():
-        found = "Go " + ".".join(map(str, go_version() or ())) if go_version() else "none"
-        raise Permanent(
-            f"Go {'.'.join(map(str, MINIMUM_GO))} or newer is needed to build the cluster (or Go 1.21 with GOTOOLCHAIN=auto); found {found}."
-        )
+        wanted, found = (".".join(map(str, version or ())) for version in (MINIMUM_GO, go_version()))
+        raise Permanent(f"Go {wanted} or newer is needed to build the cluster, or one that may fetch it; found {found or 'none'}.")
     # an interrupted build is gone on with
     partial = Programs(folder.with_suffix(".partial"))
     partial.binaries.mkdir(parents=True, exist_ok=True)
