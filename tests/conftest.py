@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -137,13 +137,13 @@ class LightCluster:
 
     platform: "KubernetesPlatform"
 
-    def __init__(self, cluster: "LocalCluster", home: Path, **more: Any) -> None:
+    def __init__(self, cluster: "Kubernetes", home: Path, **more: Any) -> None:
         from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 
         self.cluster = cluster
         self.home = home
         namespace = f"light-{home.name.lower().replace('_', '-')}"
-        cluster.run_kubectl("create", "namespace", namespace)
+        self._run_kubectl("create", "namespace", namespace)
         # pods run the Python of this machine, and see this checkout and the tests' files where they are
         root = Path(__file__).parents[1]
         shared = [*("/usr", "/lib", "/lib64", "/bin"), sys.base_prefix, sys.prefix, str(root), str(home)]
@@ -171,6 +171,17 @@ class LightCluster:
 
         self.platform = KubernetesPlatform(self.settings)
 
+    def _run_kubectl(self, *arguments: str, text: str | None = None) -> str:
+        import shutil
+        import subprocess
+
+        program = self.cluster.local.kubectl if self.cluster.local else shutil.which("kubectl")
+        assert program, "kubectl is not on PATH"
+        command = [str(program), f"--kubeconfig={self.cluster.kubeconfig}", *arguments]
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
+        return done.stdout
+
     def _credentials(self, namespace: str) -> Path:
         """A kubeconfig with the rights that docs/kubernetes.md says are enough, and no others."""
         import yaml
@@ -179,11 +190,11 @@ class LightCluster:
         role = yaml.safe_load(next(block for block in text.split("```yaml")[1:] if "kind: Role" in block).partition("```")[0])
         role["metadata"]["namespace"] = namespace
         in_namespace = ("--namespace", namespace)
-        self.cluster.run_kubectl("create", "serviceaccount", "host", *in_namespace)
-        self.cluster.run_kubectl("apply", "-f", "-", text=yaml.safe_dump(role))
+        self._run_kubectl("create", "serviceaccount", "host", *in_namespace)
+        self._run_kubectl("apply", "-f", "-", text=yaml.safe_dump(role))
         binding = ("create", "rolebinding", "host", f"--role={role['metadata']['name']}", f"--serviceaccount={namespace}:host")
-        self.cluster.run_kubectl(*binding, *in_namespace)
-        token = self.cluster.run_kubectl("create", "token", "host", "--duration=12h", *in_namespace).strip()
+        self._run_kubectl(*binding, *in_namespace)
+        token = self._run_kubectl("create", "token", "host", "--duration=12h", *in_namespace).strip()
         config = yaml.safe_load(self.cluster.kubeconfig.read_text())
         config["users"] = [{**user, "user": {"token": token}} for user in config["users"]]
         path = self.home / "kubeconfig"
@@ -192,7 +203,7 @@ class LightCluster:
 
     def kubectl(self, *arguments: str) -> str:
         """What kubectl prints, in this installation's namespace."""
-        return self.cluster.run_kubectl("--namespace", self.settings.namespace, *arguments)
+        return self._run_kubectl("--namespace", self.settings.namespace, *arguments)
 
     def restart(self) -> None:
         """The writer ends, and another one comes over the same store."""
@@ -213,17 +224,17 @@ class LightCluster:
 
     def remove(self) -> None:
         """Deletes everything on the cluster."""
-        self.cluster.run_kubectl("delete", "namespace", self.settings.namespace, "--wait=false")
+        self._run_kubectl("delete", "namespace", self.settings.namespace, "--wait=false")
 
 
 @pytest.fixture(scope="session")
-def installation(kubernetes: "LocalCluster") -> Callable[..., LightCluster]:
+def installation(kubernetes: "Kubernetes") -> Callable[..., LightCluster]:
     """Makes namespaces of the cluster ready for a writer with this home."""
     return lambda home, **settings: LightCluster(kubernetes, home, **settings)
 
 
 @pytest.fixture(scope="session")
-def light_cluster(kubernetes: "LocalCluster", tmp_path_factory: pytest.TempPathFactory) -> Iterator[LightCluster]:
+def light_cluster(kubernetes: "Kubernetes", tmp_path_factory: pytest.TempPathFactory) -> Iterator[LightCluster]:
     """A platform on the cluster, without MLflow; tests use workflows of their own in it."""
     cluster = LightCluster(kubernetes, tmp_path_factory.mktemp("light-cluster"))
     cluster.start()
@@ -261,6 +272,42 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory, metrics_targets: Path) 
     server = PrometheusServer.start(tmp_path_factory.mktemp("prometheus"), scrape_configs, port, "250ms")
     yield server
     server.stop()
+
+
+class Kubernetes(NamedTuple):
+    """A cluster for tests: pods reach servers of this machine at `host_address`; `local` is None where the cluster was given."""
+
+    kubeconfig: Path
+    host_address: str
+    local: "LocalCluster | None"
+
+
+@pytest.fixture(scope="session")
+def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubernetes]:
+    """A real Kubernetes cluster; tests use namespaces of their own in it.
+
+    The one that AUTONOMIC_TEST_KUBECONFIG names (with AUTONOMIC_TEST_HOST_ADDRESS), else a local one.
+    """
+    given = os.environ.get("AUTONOMIC_TEST_KUBECONFIG")
+    if given:
+        yield Kubernetes(Path(given), os.environ.get("AUTONOMIC_TEST_HOST_ADDRESS", "127.0.0.1"), None)
+        return
+    from autonomic.seams.errors import Permanent
+    from autonomic.workflows.embedded.kubernetes import build, supervisor
+    from autonomic.workflows.embedded.kubernetes.cluster import LocalCluster
+
+    try:
+        supervisor.check_machine()
+        if build.built() is None and not build.go_is_enough():
+            raise Permanent("Go 1.26.8 or newer is needed to build the local cluster")
+    except Permanent as lacking:
+        said = f"NO KUBERNETES IS TESTED: {lacking} Or name a cluster with AUTONOMIC_TEST_KUBECONFIG."
+        if os.environ.get("CI") == "true":
+            pytest.fail(said)
+        pytest.skip(said)
+    cluster = LocalCluster.start(tmp_path_factory.mktemp("kubernetes"), tied=True)
+    yield Kubernetes(cluster.kubeconfig, cluster.host_address, cluster)
+    cluster.stop()
 
 
 @pytest.fixture(autouse=True)
