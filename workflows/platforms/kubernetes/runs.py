@@ -24,6 +24,8 @@ from autonomic.workflows.platforms.kubernetes.watch import Watch
 from autonomic.workflows.spec.workflow import BatchSpec, Step
 
 _STOP_SECONDS = 30.0
+# a container runtime cuts lines into parts of 16 KiB, which count as lines
+_RESULT_LINES = 20
 
 
 class TellingRecords(RunRecords):
@@ -61,7 +63,7 @@ class _Run:
 
     def _drive(self) -> None:
         # a younger writer has the run: it is driven there
-        with contextlib.suppress(Lost):
+        with contextlib.suppress(Lost), contextlib.closing(self.driver):
             if not self.driver.drive():
                 return
             self._runs.left(self._request.run_id)
@@ -241,7 +243,7 @@ class KubernetesRuns:
             started = {"pod": pod["metadata"]["name"], "node": pod["spec"].get("nodeName", "")}
             self._hear(run_id, "started", step_name, attempt, started)
             if data.get("in_log"):
-                found = insist(lambda: self.api.log(pod["metadata"]["name"], 1), self.stopping)
+                found = insist(lambda: self.api.log(pod["metadata"]["name"], _RESULT_LINES), self.stopping)
                 data = step.result_in(found or "") or failed("its result was too long to be told and is not in its log")
         self._hear(run_id, kind, step_name, attempt, data)
 
