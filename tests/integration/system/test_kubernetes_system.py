@@ -87,7 +87,7 @@ def test_a_strategy_scales_a_service_on_the_cluster(
         return [each["value"][1] for each in answer.json()["data"]["result"]] == ["1", "1"]
 
     eventually(seen, "Prometheus scrapes both pods")
-    decisions = [each for each in json.loads(succeeds("decisions", "--output", "json")) if each.get("strategy") == "never-alone"]
+    decisions = json.loads(succeeds("decisions", "--strategy", "never-alone", "--output", "json"))
     assert decisions
     assert "rescale" in succeeds("explain", decisions[0]["id"])
 
