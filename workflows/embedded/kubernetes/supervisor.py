@@ -112,10 +112,11 @@ class Supervisor:
             self._start_part(part)
         for number in range(1, self.options.nodes + 1):
             (self._folder(number) / "go").touch()
-        self._start_part(control_plane.metrics_server(paths, net))
         if self.options.fake_nodes:
             self._start_part(control_plane.kwok(paths, net, programs.stages))
         self._apply(addons.manifests(net, paths.pki, self.options.fake_nodes))
+        # it ends where it has no rights yet
+        self._start_part(control_plane.metrics_server(paths, net))
         for part in others:
             self._wait(lambda part=part: api.answers(part.ready_url), part.name)
         names = {f"node{number}" for number in range(1, self.options.nodes + 1)}
