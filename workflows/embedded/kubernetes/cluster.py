@@ -55,7 +55,7 @@ class LocalCluster:
             Permanent: it did not come up; says why.
         """
         supervisor.check_machine()
-        entry = registry.find(home := home.absolute())
+        entry = registry.find(home := home.resolve())
         if entry is not None and entry.alive:
             raise registry.AlreadyRunning(f"The cluster of {home} is running already (process {entry.pid}).")
         build.ensure(report)
@@ -84,7 +84,7 @@ class LocalCluster:
         Raises:
             NotRunning: there is none, or it is not up yet.
         """
-        home = home.absolute()
+        home = home.resolve()
         entry = registry.find(home)
         if entry is None or not entry.alive:
             left = " What is left of one is removed by `autonomic cluster down`." if entry is not None else ""
@@ -168,7 +168,7 @@ def stop(home: Path) -> bool:
     Raises:
         Permanent: something does not go away.
     """
-    home = home.absolute()
+    home = home.resolve()
     entry = registry.find(home)
     if entry is not None and entry.alive:
         _end(entry)

@@ -48,7 +48,7 @@ class Supervisor:
     def __init__(self, home: Path, options: Options, report: build.Report = lambda part, state: None) -> None:
         if not 1 <= options.nodes <= network.MAX_NODES:
             raise Permanent(f"{options.nodes} nodes were asked for; a local cluster has 1 to {network.MAX_NODES}")
-        self.home = home.absolute()
+        self.home = home.resolve()
         self.options = options
         self._report = report
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
