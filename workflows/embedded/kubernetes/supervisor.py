@@ -220,6 +220,8 @@ class Supervisor:
             self._processes[name].kill()
             self._processes[name].wait()
             cgroups.kill(self._network.index, name)
+            # no group outlives the crash of a machine, and a kubelet that finds one looks for its container for a while
+            cgroups.remove(self._network.index, name)
         elif order["do"] == "partition":
             network.set_cable(self._network, number, plugged=False)
         elif order["do"] == "heal":
