@@ -1,6 +1,7 @@
 """The runs of batch workflows: a thread drives each, a Job runs each attempt of a step, the pods tell what became of it."""
 
 import contextlib
+import logging
 import threading
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from autonomic.workflows.spec.workflow import BatchSpec, Step
 _STOP_SECONDS = 30.0
 # a container runtime cuts lines into parts of 16 KiB, which count as lines
 _RESULT_LINES = 20
+_log = logging.getLogger(__name__)
 
 
 class TellingRecords(RunRecords):
@@ -64,7 +66,11 @@ class _Run:
     def _drive(self) -> None:
         # a younger writer has the run: it is driven there
         with contextlib.suppress(Lost), contextlib.closing(self.driver):
-            if not self.driver.drive():
+            try:
+                if not self.driver.drive():
+                    return
+            except Permanent as refused:
+                _log.error("the run %s cannot be driven: %s", self._request.run_id, refused)
                 return
             self._runs.left(self._request.run_id)
             self.ended.set()
@@ -229,12 +235,16 @@ class KubernetesRuns:
             if run_id not in self._driven:
                 return
         chosen = names.selector({"batch.kubernetes.io/job-name": now["metadata"]["name"]})
+        where = ""
         for pod in self.api.list(PODS, chosen)[0]:
             report = pods.step_report(pod)
             if report is not None and report[0] == "ended":
                 self._report(pod, *report)
                 return
-        self._hear(run_id, "ended", step_name, attempt, failed(f"{condition.get('reason')}: {condition.get('message')}"))
+            # a node that is gone cannot say what became of its pods
+            where = f" (its pod was on the node {pod['spec'].get('nodeName', '?')})"
+        why = f"{condition.get('reason')}: {condition.get('message')}{where}"
+        self._hear(run_id, "ended", step_name, attempt, failed(why))
 
     def _report(self, pod: dict[str, Any], kind: str, data: dict[str, Any]) -> None:
         run_id, step_name, attempt = _whose(pod)
