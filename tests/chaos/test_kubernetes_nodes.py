@@ -75,7 +75,7 @@ def test_a_node_that_loses_power_costs_an_attempt_and_few_requests(kubernetes: A
         time.sleep(1)
         healed.append(node)
         kubernetes.local.crash(node)
-        took = wait_until(lambda: platform.run("run-moved").status == "succeeded", 150)
+        took = wait_until(lambda: platform.run("run-moved").status == "succeeded", 100)
         wait_until(lambda: platform.observe("spread/api").service.roles["champion"].ready == 2 and node not in replicas(), 100)
     finally:
         stop.set()

@@ -235,16 +235,12 @@ class KubernetesRuns:
             if run_id not in self._driven:
                 return
         chosen = names.selector({"batch.kubernetes.io/job-name": now["metadata"]["name"]})
-        where = ""
         for pod in self.api.list(PODS, chosen)[0]:
             report = pods.step_report(pod)
             if report is not None and report[0] == "ended":
                 self._report(pod, *report)
                 return
-            # a node that is gone cannot say what became of its pods
-            where = f" (its pod was on the node {pod['spec'].get('nodeName', '?')})"
-        why = f"{condition.get('reason')}: {condition.get('message')}{where}"
-        self._hear(run_id, "ended", step_name, attempt, failed(why))
+        self._hear(run_id, "ended", step_name, attempt, failed(f"{condition.get('reason')}: {condition.get('message')}"))
 
     def _report(self, pod: dict[str, Any], kind: str, data: dict[str, Any]) -> None:
         run_id, step_name, attempt = _whose(pod)
