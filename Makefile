@@ -1,8 +1,9 @@
-.PHONY: help setup demo up test unit check schema benchmarks clean
+.PHONY: help setup demo up cluster test unit check schema benchmarks clean
 
 help:
 	@echo "make demo        set up, then show the whole loop on a real MNIST service (about 5 minutes after the set-up)"
 	@echo "make up          set up, then run the system until Ctrl-C"
+	@echo "make cluster     set up, then run a Kubernetes cluster until Ctrl-C (Linux, root and Go; built once, about ten minutes)"
 	@echo "make test        set up, then run every test"
 	@echo "make unit        set up, then run the unit tests (no network, about a minute)"
 	@echo "make check       lint, type-check, check the layers"
@@ -17,6 +18,9 @@ demo: setup
 
 up: setup
 	@.venv/bin/autonomic up
+
+cluster: setup
+	@.venv/bin/autonomic cluster up
 
 test: setup
 	@scripts/test

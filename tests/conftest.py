@@ -1,17 +1,21 @@
 """Fixtures that start the real parts once for all tests that need them."""
 
 import os
+import secrets
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 if TYPE_CHECKING:
+    from autonomic.workflows.embedded.kubernetes.cluster import LocalCluster
     from autonomic.workflows.embedded.mlflow_server import MlflowServer
     from autonomic.workflows.embedded.prometheus_server import PrometheusServer
     from autonomic.workflows.embedded.ray_cluster import RayCluster
+    from autonomic.workflows.platforms.kubernetes.platform import KubernetesPlatform
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -49,7 +53,7 @@ class LightHost:
 
     def __init__(self, home: Path, address: str, mlflow_url: str) -> None:
         from autonomic.workflows.embedded.processes import free_port
-        from autonomic.workflows.platforms.ray.client import RayPlatform
+        from autonomic.workflows.platforms.base.client import HostPlatform
         from autonomic.workflows.platforms.ray.settings import HostSettings
         from autonomic.workflows.platforms.ray.start_host import start_host
 
@@ -63,7 +67,7 @@ class LightHost:
             python_path=(str(Path(__file__).parent / "light"),),
         )
         start_host(self.settings, address)
-        self.platform = RayPlatform(self.settings.url, self.settings.token)
+        self.platform = HostPlatform(self.settings.url, self.settings.token)
 
     def call(self, method: str, *arguments: Any) -> Any:
         """Calls the actor; while it is being started again, waits for it."""
@@ -130,6 +134,116 @@ def light_host(ray_cluster: "RayCluster", mlflow_server: "MlflowServer", tmp_pat
     host.close()
 
 
+class LightCluster:
+    """An installation in a namespace of its own on a real Kubernetes cluster, whose replicas may serve a model that is none."""
+
+    platform: "KubernetesPlatform"
+
+    def __init__(self, cluster: "Kubernetes", home: Path, **more: Any) -> None:
+        from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
+
+        self.cluster = cluster
+        self.home = home
+        namespace = f"{home.name}-{secrets.token_hex(4)}"
+        self._run_kubectl("create", "namespace", namespace)
+        # pods run the Python of this machine, and see this checkout and the tests' files where they are
+        root = Path(__file__).parents[1]
+        shared = [*("/usr", "/lib", "/lib64", "/bin"), sys.base_prefix, sys.prefix, str(root), str(home)]
+        folders = {f"host-{number}": path for number, path in enumerate(dict.fromkeys(shared)) if Path(path).is_dir()}
+        given: dict[str, Any] = {
+            "home": home,
+            "kubeconfig": str(self._credentials(namespace)),
+            "namespace": namespace,
+            "image": "autonomic.local/host:1",
+            "image_pull_policy": "Never",
+            "python": sys.executable,
+            "python_path": (str(root / "src"), str(root / "tests" / "light")),
+            "env": {"OMP_NUM_THREADS": "1", "PATH": f"{sys.prefix}/bin:/usr/local/bin:/usr/bin:/bin:/busybox"},
+            "volumes": tuple({"name": name, "hostPath": {"path": path, "type": "Directory"}} for name, path in folders.items()),
+            "mounts": tuple({"name": name, "mountPath": path, "readOnly": path != str(home)} for name, path in folders.items()),
+            "data_path": str(home / "data"),
+            "server": "light_server:serve",
+        }
+        (home / "data").mkdir()
+        self.settings = KubernetesSettings.model_validate({**given, **more})
+
+    def start(self) -> None:
+        """Makes this process the writer."""
+        from autonomic.workflows.platforms.kubernetes.platform import KubernetesPlatform
+
+        self.platform = KubernetesPlatform(self.settings)
+
+    def _run_kubectl(self, *arguments: str, text: str | None = None) -> str:
+        import shutil
+        import subprocess
+
+        program = self.cluster.local.kubectl if self.cluster.local else shutil.which("kubectl")
+        assert program, "kubectl is not on PATH"
+        command = [str(program), f"--kubeconfig={self.cluster.kubeconfig}", *arguments]
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
+        return done.stdout
+
+    def _credentials(self, namespace: str) -> Path:
+        """A kubeconfig with the rights that docs/kubernetes.md says are enough, and no others."""
+        import yaml
+
+        text = (Path(__file__).parents[1] / "docs" / "kubernetes.md").read_text()
+        role = yaml.safe_load(next(block for block in text.split("```yaml")[1:] if "kind: Role" in block).partition("```")[0])
+        role["metadata"]["namespace"] = namespace
+        in_namespace = ("--namespace", namespace)
+        self._run_kubectl("create", "serviceaccount", "host", *in_namespace)
+        self._run_kubectl("apply", "-f", "-", text=yaml.safe_dump(role))
+        binding = ("create", "rolebinding", "host", f"--role={role['metadata']['name']}", f"--serviceaccount={namespace}:host")
+        self._run_kubectl(*binding, *in_namespace)
+        token = self._run_kubectl("create", "token", "host", "--duration=12h", *in_namespace).strip()
+        config = yaml.safe_load(self.cluster.kubeconfig.read_text())
+        config["users"] = [{**user, "user": {"token": token}} for user in config["users"]]
+        path = self.home / "kubeconfig"
+        path.write_text(yaml.safe_dump(config))
+        return path
+
+    def kubectl(self, *arguments: str) -> str:
+        """What kubectl prints, in this installation's namespace."""
+        return self._run_kubectl("--namespace", self.settings.namespace, *arguments)
+
+    def restart(self) -> None:
+        """The writer ends, and another one comes over the same store."""
+        self.platform.close()
+        self.start()
+
+    def model(self, name: str) -> str:
+        """The address of a model folder that the light server takes."""
+        folder = self.home / "light-models" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "model.json").write_text("{}")
+        return f"file://{folder}"
+
+    def close(self) -> None:
+        self.platform.close()
+        self.platform.host.stop_front()
+        self.remove()
+
+    def remove(self) -> None:
+        """Deletes everything on the cluster."""
+        self._run_kubectl("delete", "namespace", self.settings.namespace, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def installation(kubernetes: "Kubernetes") -> Callable[..., LightCluster]:
+    """Makes namespaces of the cluster ready for a writer with this home."""
+    return lambda home, **settings: LightCluster(kubernetes, home, **settings)
+
+
+@pytest.fixture(scope="session")
+def light_cluster(kubernetes: "Kubernetes", tmp_path_factory: pytest.TempPathFactory) -> Iterator[LightCluster]:
+    """A platform on the cluster, without MLflow; tests use workflows of their own in it."""
+    cluster = LightCluster(kubernetes, tmp_path_factory.mktemp("light-cluster"))
+    cluster.start()
+    yield cluster
+    cluster.close()
+
+
 @pytest.fixture(scope="session")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator["MlflowServer"]:
     """A real MLflow server; tests use names of their own in it."""
@@ -160,6 +274,42 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory, metrics_targets: Path) 
     server = PrometheusServer.start(tmp_path_factory.mktemp("prometheus"), scrape_configs, port, "250ms")
     yield server
     server.stop()
+
+
+class Kubernetes(NamedTuple):
+    """A cluster for tests: pods reach servers of this machine at `host_address`; `local` is None where the cluster was given."""
+
+    kubeconfig: Path
+    host_address: str
+    local: "LocalCluster | None"
+
+
+@pytest.fixture(scope="session")
+def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubernetes]:
+    """A real Kubernetes cluster; tests use namespaces of their own in it.
+
+    The one that AUTONOMIC_TEST_KUBECONFIG names (with AUTONOMIC_TEST_HOST_ADDRESS), else a local one.
+    """
+    given = os.environ.get("AUTONOMIC_TEST_KUBECONFIG")
+    if given:
+        yield Kubernetes(Path(given), os.environ.get("AUTONOMIC_TEST_HOST_ADDRESS", "127.0.0.1"), None)
+        return
+    from autonomic.seams.errors import Permanent
+    from autonomic.workflows.embedded.kubernetes import build, supervisor
+    from autonomic.workflows.embedded.kubernetes.cluster import LocalCluster
+
+    try:
+        supervisor.check_machine()
+        if build.built() is None and not build.go_is_enough():
+            raise Permanent("Go 1.26.8 or newer is needed to build the local cluster")
+    except Permanent as lacking:
+        said = f"NO KUBERNETES IS TESTED: {lacking} Or name a cluster with AUTONOMIC_TEST_KUBECONFIG."
+        if os.environ.get("CI") == "true":
+            pytest.fail(said)
+        pytest.skip(said)
+    cluster = LocalCluster.start(tmp_path_factory.mktemp("kubernetes"), tied=True)
+    yield Kubernetes(cluster.kubeconfig, cluster.host_address, cluster)
+    cluster.stop()
 
 
 @pytest.fixture(autouse=True)

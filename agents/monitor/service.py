@@ -144,9 +144,9 @@ class MonitorService:
         if not self.settings.host_url:
             raise Retryable("no host is configured", 30)
         if self._platform is None:
-            from autonomic.workflows.platforms.ray.client import RayPlatform
+            from autonomic.workflows.platforms.base.client import HostPlatform
 
-            self._platform = RayPlatform(self.settings.host_url, self._host_token, HOST_SECONDS)
+            self._platform = HostPlatform(self.settings.host_url, self._host_token, HOST_SECONDS)
         return self._platform
 
     def _prune(self) -> None:

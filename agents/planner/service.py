@@ -40,7 +40,7 @@ from autonomic.seams.journal import Record, Transaction
 from autonomic.seams.runner import PlanStatus
 from autonomic.seams.state import RunState
 from autonomic.strategies.spec.strategy import Strategy
-from autonomic.workflows.platforms.ray.client import RayPlatform
+from autonomic.workflows.platforms.base.client import HostPlatform
 from autonomic.workflows.spec.workflow import OnlineSpec, Workflow
 
 APPLIED = "specs.applied"
@@ -59,7 +59,7 @@ class Planner:
         self.clock = SystemClock()
         self.ids = RandomIds()
         self.journal = SqlJournal(settings.journal("planner"))
-        self.platform = RayPlatform(settings.host_url, tokens["host"])
+        self.platform = HostPlatform(settings.host_url, tokens["host"])
         self._plans = PlanStore(self.journal)
         self._inbox = Inbox(self.journal, self.clock)
         self._bus = HttpBus(self.journal, self.clock, {"monitor": settings.monitor_url, "tuner": settings.tuner_url}, tokens["act"])

@@ -21,14 +21,14 @@ from autonomic.seams.clock import SystemClock
 from autonomic.seams.event import CloudEvent
 from autonomic.seams.ids import RandomIds
 from autonomic.seams.journal import Record
-from autonomic.workflows.platforms.ray.client import RayPlatform
+from autonomic.workflows.platforms.base.client import HostPlatform
 
 
 def create(settings: Settings, tokens: Tokens) -> FastAPI:
     """The tuner's application; its threads live from the first request's readiness to the graceful stop."""
     clock = SystemClock()
     journal = SqlJournal(settings.journal("tuner"))
-    platform = RayPlatform(settings.host_url, tokens["host"])
+    platform = HostPlatform(settings.host_url, tokens["host"])
     bus = HttpBus(journal, clock, {"planner": settings.planner_url, "monitor": settings.monitor_url}, tokens["act"])
     searches = Searches(journal, clock, RandomIds(), platform, PlannerWorkflows(settings.planner_url, tokens["read"]))
     registry = new_registry()

@@ -9,7 +9,7 @@ import httpx
 from autonomic.agents.auth import Tokens
 from autonomic.agents.settings import Settings
 from autonomic.seams.state import ServiceState
-from autonomic.workflows.platforms.ray.client import RayPlatform
+from autonomic.workflows.platforms.base.client import HostPlatform
 
 
 class Api:
@@ -21,7 +21,7 @@ class Api:
         self.monitor = httpx.Client(base_url=settings.monitor_url, headers=headers, timeout=30)
         self.planner = httpx.Client(base_url=settings.planner_url, headers=headers, timeout=60)
         self.tuner = httpx.Client(base_url=settings.tuner_url, headers=headers, timeout=30)
-        self.host = RayPlatform(settings.host_url, tokens["host"])
+        self.host = HostPlatform(settings.host_url, tokens["host"])
         self._host = httpx.Client(base_url=settings.host_url, headers={"Authorization": f"Bearer {tokens['host']}"}, timeout=10)
 
     def get(self, agent: str, path: str, **params: Any) -> Any:

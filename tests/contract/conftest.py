@@ -52,7 +52,9 @@ def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[st
 class Case(Protocol):
     """A platform with two models, `old` and `new`, and `missing`, which is not there."""
 
-    platform: Platform
+    @property
+    def platform(self) -> Platform: ...
+
     old: str
     new: str
     missing: str
@@ -103,15 +105,40 @@ class RayCase:
         self.host.wait()
 
 
+class KubernetesCase:
+    missing = "file:///nowhere/at/all"
+
+    def __init__(self, cluster: Any) -> None:
+        self.cluster = cluster
+        self.old, self.new = cluster.model("old"), cluster.model("new")
+
+    @property
+    def platform(self) -> Platform:
+        return self.cluster.platform
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < deadline, "not within a minute"
+            time.sleep(0.05)
+
+    def restart(self) -> None:
+        self.cluster.restart()
+
+
 class Deployed:
     """A case with the workflow `web` in service, and shorter words for what the tests do with it."""
 
     def __init__(self, case: Case) -> None:
         self.case = case
-        self.platform = case.platform
         self._keys = 0
         self.spec = self.online("web")
         assert self.apply("deploy", "web", {"spec": self.spec, "package": ""}).status == "done"
+
+    @property
+    def platform(self) -> Platform:
+        """Another one after a restart, where the writer is an object of this process."""
+        return self.case.platform
 
     def online(self, name: str, **service: Any) -> dict[str, Any]:
         """The document of an online workflow with the service `api`: a champion, a canary and a backup."""
@@ -146,8 +173,14 @@ class Deployed:
         return service
 
 
-@pytest.fixture(scope="module", params=["simulated", "ray"])
+CASES: dict[str, Callable[[pytest.FixtureRequest], Case]] = {
+    "simulated": lambda request: SimulatedCase(),
+    "ray": lambda request: RayCase(request.getfixturevalue("light_host")),
+    "kubernetes": lambda request: KubernetesCase(request.getfixturevalue("light_cluster")),
+}
+
+
+@pytest.fixture(scope="module", params=list(CASES))
 def deployed(request: pytest.FixtureRequest) -> Deployed:
     """Each platform in turn, with the workflow `web` in service."""
-    case: Case = SimulatedCase() if request.param == "simulated" else RayCase(request.getfixturevalue("light_host"))
-    return Deployed(case)
+    return Deployed(CASES[request.param](request))

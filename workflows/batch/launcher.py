@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import autonomic
 from autonomic.seams.word import Word
@@ -24,6 +24,14 @@ _MAX_NOTES_BYTES = 4 * 2**20  # taken at once
 _F_SETPIPE_SZ = 1031
 
 Notes = list[dict[str, Any]]
+
+
+class Log(Protocol):
+    """Where the output of a step goes."""
+
+    def write(self, data: bytes | memoryview) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class Attempt(Word):
@@ -54,13 +62,15 @@ class Attempt(Word):
         return self.attempt_folder / "log"
 
 
-def launch(attempt: Attempt, on_notes: Callable[[Notes], None] = lambda notes: None) -> dict[str, Any]:
+def launch(attempt: Attempt, on_notes: Callable[[Notes], None] = lambda notes: None, log: Log | None = None) -> dict[str, Any]:
     """Runs the attempt to its end and returns `{status, outputs, detail, retry}`; never raises for what the step does.
+
+    What the step prints goes to `log`, where there is none to `attempt.log`, of which the beginning and the end are kept.
 
     The calling thread must not end before: the step is killed when the thread that launched it is gone.
     """
     request = _prepare(attempt)
-    log = CappedLog(attempt.log)
+    log = log or CappedLog(attempt.log)
     reader, writer = os.pipe()
     with contextlib.suppress(OSError):
         import fcntl
@@ -130,7 +140,7 @@ def _environment(attempt: Attempt) -> dict[str, str]:
     return {**env, "AUTONOMIC_RUN_ID": attempt.run_id, "MLFLOW_DISABLE_TELEMETRY": "true", **attempt.env}
 
 
-def _attend(process: "subprocess.Popen[bytes]", reader: int, log: CappedLog, attempt: Attempt, on_notes: Callable[[Notes], None]) -> bool:
+def _attend(process: "subprocess.Popen[bytes]", reader: int, log: Log, attempt: Attempt, on_notes: Callable[[Notes], None]) -> bool:
     """Copies output and passes notes on until the process ends; True where the time was over first."""
     deadline = time.monotonic() + attempt.timeout_seconds if attempt.timeout_seconds is not None else None
     notes = NotesReader(attempt.attempt_folder / "notes.jsonl")
@@ -183,7 +193,7 @@ def _kill_group(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
-def _drain(reader: int, log: CappedLog) -> None:
+def _drain(reader: int, log: Log) -> None:
     # what left the group keeps the pipe open: take what is there and do not wait for more
     while select.select([reader], [], [], 0)[0]:
         data = os.read(reader, _READ_BYTES)

@@ -9,11 +9,12 @@ import shutil
 import stat
 import subprocess
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from autonomic.seams.errors import Permanent
+import autonomic
+from autonomic.seams.errors import AutonomicError, Permanent
 
 MAX_PACKAGE_BYTES = 16 * 2**20
 MAX_UNPACKED_BYTES = 128 * 2**20
@@ -136,6 +137,22 @@ def package_folder(digest: str, cache: Path) -> Path:
             raise Permanent(f"the cluster has no code package {digest}; apply the workflow again")
         unpack(package, folder)
     return folder
+
+
+def code_tags(package: str, folder_of: Callable[[str], Path]) -> dict[str, str]:
+    """The tags that say in MLflow which code a run was of; `folder_of` brings a package's folder."""
+    if not package:
+        state = git_state(Path(next(iter(autonomic.__path__))).resolve())
+    else:
+        try:
+            state = json.loads((folder_of(package) / ABOUT).read_text())
+        except (AutonomicError, OSError, ValueError):
+            state = {}
+    tags = {"autonomic.package": package} if package else {}
+    if state.get("git_commit"):
+        tags["mlflow.source.git.commit"] = state["git_commit"]
+        tags["autonomic.git_changed"] = str(bool(state.get("git_changed"))).lower()
+    return tags
 
 
 def _store() -> Any:

@@ -12,10 +12,10 @@ from autonomic.seams.errors import Permanent, Retryable
 from autonomic.seams.state import RunState
 from autonomic.workflows.batch.capped_log import read_capped_log
 from autonomic.workflows.batch.drivers import NAMESPACE, ensure_driven
-from autonomic.workflows.batch.run_actor import RunActor, RunRecords, RunRequest, is_finished
+from autonomic.workflows.batch.run_actor import RunActor, cluster_records
+from autonomic.workflows.batch.run_records import RunRequest, is_finished
 from autonomic.workflows.spec.workflow import BatchSpec
 
-KEPT_RUNS = 500
 _STOP_SECONDS = 30.0
 
 
@@ -32,14 +32,15 @@ def start_run(to: dict[str, Any], *, tracking_uri: str, home: Path) -> RunState:
     request = RunRequest.model_validate({**fields, "workflow": to["spec"], "tracking_uri": tracking_uri, "home": home.absolute()})
     if not isinstance(request.workflow.spec, BatchSpec):
         raise Permanent(f"{request.workflow.name} is an online workflow; only batch workflows are run")
-    records = RunRecords()
+    records = cluster_records()
     is_new = records.add(request)
     run = records.state(request.run_id)
     assert run is not None
     if not is_finished(run):
         ensure_driven(RunActor, _actor_name(request.run_id), request.run_id)
-    if is_new:
-        _forget_oldest(records)
+    for old in records.too_many() if is_new else ():
+        records.forget(old.run_id)
+        shutil.rmtree(old.home / "runs" / old.run_id, ignore_errors=True)
     return run
 
 
@@ -49,7 +50,7 @@ def stop_runs(run_ids: list[str], why: str = "stopped on request") -> list[RunSt
     Raises:
         Retryable: a run did not stop within 30 s.
     """
-    records = RunRecords()
+    records = cluster_records()
     for run_id in run_ids:
         run = records.state(run_id)
         if run is None or is_finished(run):
@@ -66,15 +67,12 @@ def stop_runs(run_ids: list[str], why: str = "stopped on request") -> list[RunSt
 
 def get_run(run_id: str) -> RunState | None:
     """A run, None where it is not known."""
-    return RunRecords().state(run_id)
+    return cluster_records().state(run_id)
 
 
 def list_runs(workflow: str | None = None) -> list[RunState]:
     """All runs that are known (of one workflow), the newest first."""
-    records = RunRecords()
-    runs = [run for run_id in records.ids() if (run := records.state(run_id)) is not None]
-    newest = sorted(runs, key=lambda run: (run.started_at is None, run.started_at or 0.0, run.id), reverse=True)
-    return [run for run in newest if workflow is None or run.workflow == workflow]
+    return cluster_records().runs(workflow)
 
 
 def read_log(run_id: str, step: str, tail_bytes: int | None = None) -> str:
@@ -83,7 +81,7 @@ def read_log(run_id: str, step: str, tail_bytes: int | None = None) -> str:
     Raises:
         Permanent: there is no such run or step, or the node that keeps the log is gone.
     """
-    records = RunRecords()
+    records = cluster_records()
     run = records.state(run_id)
     if run is None:
         raise Permanent(f"there is no run {run_id!r}")
@@ -107,15 +105,3 @@ def _read(path: str, tail_bytes: int | None) -> str:
 
 def _actor_name(run_id: str) -> str:
     return f"run-{run_id}"
-
-
-def _forget_oldest(records: RunRecords) -> None:
-    ids = records.ids()
-    if len(ids) <= KEPT_RUNS * 1.1:
-        return
-    ended = [run for run in list_runs() if is_finished(run)]
-    for run in ended[KEPT_RUNS - (len(ids) - len(ended)) :]:
-        request = records.request(run.id)
-        records.forget(run.id)
-        if request is not None:
-            shutil.rmtree(request.home / "runs" / run.id, ignore_errors=True)

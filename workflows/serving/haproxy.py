@@ -100,8 +100,8 @@ def parse_stats(text: str) -> dict[str, dict[str, dict[str, str]]]:
     return table
 
 
-def render(port: int, socket: Path, pidfile: Path, placements: Mapping[str, Placement]) -> str:
-    """The configuration of one frontend on the loopback interface and one backend a service."""
+def render(port: int, socket: Path, pidfile: Path, placements: Mapping[str, Placement], address: str = "127.0.0.1") -> str:
+    """The configuration of one frontend and one backend a service."""
     routes = "\n".join(_route(name, placement) for name, placement in placements.items())
     backends = "\n".join(_backend(name, placement) for name, placement in placements.items())
     return f"""# Written by autonomic, and again with every change of a replica.
@@ -140,7 +140,7 @@ defaults
     http-error status 504 content-type application/json string '{_json("the replica did not answer in time")}'
 
 frontend front
-    bind 127.0.0.1:{port}
+    bind {address}:{port}
     http-request set-header X-Request-Start t=%[date(0,us)]
 {routes}
     default_backend unknown

@@ -2,9 +2,7 @@
 
 import os
 import signal
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,48 +13,12 @@ import pytest
 from autonomic.seams.plan import Change, Outcome
 
 
-class Load:
-    """Requests at a steady rate from a few threads; counts what came back."""
-
-    def __init__(self, url: str, threads: int = 4) -> None:
-        self.answers: Counter[str] = Counter()
-        self.models: Counter[str] = Counter()
-        self._url = f"{url}/v2/models/api/infer"
-        self._stopping = threading.Event()
-        self._threads = [threading.Thread(target=self._send) for _ in range(threads)]
-
-    def __enter__(self) -> "Load":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopping.set()
-        for thread in self._threads:
-            thread.join()
-
-    def wait(self, more: int, within_seconds: float = 30) -> None:
-        """Returns when so many more were answered."""
-        wanted = self.answers.total() + more
-        wait_until(lambda: self.answers.total() >= wanted, within_seconds)
-
-    def _send(self) -> None:
-        with httpx.Client(timeout=30, trust_env=False) as client:
-            while not self._stopping.wait(0.01):
-                try:
-                    answer = client.post(self._url, json={})
-                    self.answers[str(answer.status_code)] += 1
-                    if answer.status_code == 200:
-                        self.models[answer.json()["model"].rpartition("/")[2]] += 1
-                except httpx.HTTPError as error:
-                    self.answers[type(error).__name__] += 1
-
-
 class World:
     """The host with shorter words."""
 
-    def __init__(self, host: Any) -> None:
+    def __init__(self, host: Any, load: Any) -> None:
         self.host = host
+        self.load = load
         self.platform = host.platform
         self._keys = 0
 
@@ -78,8 +40,8 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(light_host: Any) -> Iterator[World]:
-    world = World(light_host)
+def world(light_host: Any, load: Any) -> Iterator[World]:
+    world = World(light_host, load)
     yield world
     for name in ("steady", "tiny", "broken"):
         assert world.apply("delete", name, {}).status in ("done", "unchanged")
@@ -102,7 +64,7 @@ def wait_until(condition: Callable[[], bool], within_seconds: float = 60) -> flo
 
 
 def test_no_request_is_lost_while_replicas_come_and_go(world: World, steady: str) -> None:
-    with Load(steady) as load:
+    with world.load(steady) as load:
         for replicas in (3, 1, 2, 1):
             assert world.apply("rescale", "steady/api", {"role": "champion", "replicas": replicas}).status == "done"
             wait_until(lambda replicas=replicas: world.ready("steady") == replicas)
@@ -111,11 +73,11 @@ def test_no_request_is_lost_while_replicas_come_and_go(world: World, steady: str
 
 
 def test_no_request_is_lost_while_a_new_model_takes_over(world: World, steady: str) -> None:
-    with Load(steady) as load:
+    with world.load(steady) as load:
         outcome = world.apply("upgrade", "steady/api", {"models": {"champion": world.host.model("two")}})
         assert outcome.status == "done", outcome.detail
         # what was under way when it took over may still be answered by the old one, but nothing that begins afterwards
-        with Load(steady) as later:
+        with world.load(steady) as later:
             later.wait(more=40)
     assert set(load.answers) == set(later.answers) == {"200"}, load.answers
     assert set(later.models) == {"two"}
@@ -123,7 +85,7 @@ def test_no_request_is_lost_while_a_new_model_takes_over(world: World, steady: s
 
 
 def test_services_answer_while_the_host_is_away(world: World, steady: str) -> None:
-    with Load(steady) as load:
+    with world.load(steady) as load:
         world.host.kill()
         load.wait(more=20)
         world.host.wait()
@@ -136,14 +98,14 @@ def test_services_answer_while_the_host_is_away(world: World, steady: str) -> No
 def test_the_backup_answers_while_all_champions_are_dead(world: World, steady: str) -> None:
     world.apply("rescale", "steady/api", {"role": "champion", "replicas": 2})
     wait_until(lambda: world.ready("steady") == 2)
-    with Load(steady) as load:
+    with world.load(steady) as load:
         load.wait(more=20)
         cursor = world.platform.watch(0)[-1].cursor
         for pid in world.pids("steady", "champion"):
             os.kill(pid, signal.SIGKILL)
         wait_until(lambda: load.models["spare"] > 0, 10)
         wait_until(lambda: world.ready("steady") == 2)
-        with Load(steady) as later:
+        with world.load(steady) as later:
             later.wait(more=40)
         assert set(later.models) == {"one"}
     lost = sum(count for answer, count in load.answers.items() if answer != "200")
@@ -174,7 +136,7 @@ def test_a_standby_replica_serves_at_once(world: World, steady: str) -> None:
 def test_a_model_that_does_not_load_fails_and_the_old_one_goes_on(world: World, steady: str) -> None:
     broken = world.host.model("cracked")
     (Path(broken.removeprefix("file://")) / "broken").touch()
-    with Load(steady, threads=1) as load:
+    with world.load(steady, threads=1) as load:
         outcome = world.apply("upgrade", "steady/api", {"models": {"champion": broken}})
     assert outcome.status == "failed"
     assert "cracked is broken" in outcome.detail

@@ -35,6 +35,12 @@ def run(home: Path, *arguments: str) -> Done:
 
 
 @pytest.fixture(scope="session")
+def typed() -> Callable[..., Done]:
+    """Types `autonomic` in a home with these arguments."""
+    return run
+
+
+@pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A home whose system is up; afterwards nothing of it is left running."""
     folder = tmp_path_factory.mktemp("home")

@@ -35,6 +35,7 @@ COMMANDS = [
     "label",
     "tune",
     "doctor",
+    "cluster",
 ]
 BAD = "apiVersion: autonomic.dev/v1alpha1\nkind: Workflow\nmetadata: {name: w}\nspec:\n  type: batch\n  steps: [{name: a, rum: x}]\n"
 
@@ -123,6 +124,10 @@ def test_the_schema_is_printed(invoke) -> None:
         ("tune", "w", "--metric", "m", "--space", "x=choice:1,2"),
         ("agent", "planner"),
         ("down",),
+        ("cluster", "down"),
+        ("cluster", "status"),
+        ("cluster", "crash", "node1"),
+        ("cluster", "load", "image.tar"),
     ],
 )
 def test_where_nothing_runs_it_is_said_in_a_line_with_exit_code_3(invoke, arguments: tuple[str, ...]) -> None:
@@ -161,6 +166,8 @@ def test_a_part_that_does_not_answer_is_named(invoke, tmp_path: Path, free_port:
         ("status", "--output", "xml"),
         ("agent", "console"),
         ("events", "--limit", "0"),
+        ("cluster", "up", "--nodes", "8"),
+        ("cluster", "crash"),
     ],
 )
 def test_wrong_usage_ends_with_exit_code_2(invoke, arguments: tuple[str, ...]) -> None:

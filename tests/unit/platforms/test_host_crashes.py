@@ -14,14 +14,14 @@ from autonomic.seams.clock import VirtualClock
 from autonomic.seams.errors import Permanent, Retryable
 from autonomic.seams.plan import Change, Outcome
 from autonomic.seams.state import RunState
+from autonomic.workflows.platforms.base.apps import AppSpec, AppState
+from autonomic.workflows.platforms.base.effects import HostEffects
 from autonomic.workflows.platforms.base.intents import Intents
 from autonomic.workflows.platforms.base.notices import Notices
 from autonomic.workflows.platforms.base.records import ReplicaRecord, ServiceRecord
+from autonomic.workflows.platforms.base.routes import Load
+from autonomic.workflows.platforms.base.services import Services
 from autonomic.workflows.platforms.base.store import MemoryStore
-from autonomic.workflows.platforms.ray.effects import HostEffects
-from autonomic.workflows.platforms.ray.routes import Load
-from autonomic.workflows.platforms.ray.serve_apps import AppSpec, AppState
-from autonomic.workflows.platforms.ray.services import Services
 
 
 class Killed(BaseException):

@@ -12,14 +12,13 @@ from typing import Any
 
 from autonomic.workflows.platforms.base.store import Store
 from autonomic.workflows.platforms.ray.replica import NAMESPACE
-from autonomic.workflows.serving.predictions import Label, Pick, PredictionLog, PredictionRow
+from autonomic.workflows.serving.predictions import Pick, PredictionLog, PredictionRow
 from autonomic.workflows.spec.workflow import Drift
 
 _PAGE = 500
 _CANDIDATES = 1000
 _PICKS_AT_ONCE = 25
 _WAITING_FOR_LABELS = 200
-_MOST_POINTS = 100_000
 _log = logging.getLogger(__name__)
 
 Wanted = Mapping[tuple[str, str], tuple[Drift, Path, float, tuple[str, ...]]]
@@ -138,22 +137,3 @@ class Detectors:
         finally:
             opened.close()
         return {"time": said["time"], "values": {**said["values"], **counts}}
-
-    def points(self, log: Path, state: Any) -> list[dict[str, Any]]:
-        """The picked points of a log, by the state of their labels."""
-        if not log.is_file():
-            return []
-        opened = PredictionLog(log)
-        try:
-            return [asdict(point) for point in opened.points(state, limit=_MOST_POINTS)]
-        finally:
-            opened.close()
-
-    def add_labels(self, log: Path, labels: list[Label]) -> dict[str, int]:
-        """Joins labels to predictions; says how many were new, known, or for a prediction that is not there."""
-        log.parent.mkdir(parents=True, exist_ok=True)
-        opened = PredictionLog(log)
-        try:
-            return asdict(opened.add_labels(labels))
-        finally:
-            opened.close()

@@ -20,7 +20,7 @@ class RayHost:
         import ray
 
         from autonomic.workflows.batch.cluster_store import ClusterStore
-        from autonomic.workflows.platforms.ray.api import ApiServer, create_app
+        from autonomic.workflows.platforms.base.api import ApiServer, create_app
         from autonomic.workflows.platforms.ray.detectors import Detectors
         from autonomic.workflows.platforms.ray.replica import Replica
         from autonomic.workflows.platforms.ray.runs import BatchRuns

@@ -6,7 +6,7 @@ from typing import Any
 from autonomic.seams.errors import Permanent
 from autonomic.seams.state import FINISHED, RunState
 from autonomic.workflows.batch import ray_runs
-from autonomic.workflows.platforms.ray.services import Tell
+from autonomic.workflows.platforms.base.services import Tell
 from autonomic.workflows.platforms.ray.settings import HostSettings
 
 

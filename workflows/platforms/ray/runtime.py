@@ -7,21 +7,20 @@ from typing import Any
 
 from autonomic.seams.clock import Clock
 from autonomic.seams.errors import Permanent, Retryable
-from autonomic.seams.state import State
 from autonomic.workflows.batch.packages import package_folder, put_package
+from autonomic.workflows.platforms.base.apps import Apps
+from autonomic.workflows.platforms.base.effects import HostEffects
+from autonomic.workflows.platforms.base.host import BaseHost, described
 from autonomic.workflows.platforms.base.intents import Intents
+from autonomic.workflows.platforms.base.models import Models
 from autonomic.workflows.platforms.base.notices import Notices
-from autonomic.workflows.platforms.base.planning import BATCH, ONLINE
+from autonomic.workflows.platforms.base.points import add_labels, points
 from autonomic.workflows.platforms.base.records import ReplicaRecord, ServiceRecord, WorkflowRecord
+from autonomic.workflows.platforms.base.routes import FrontRoutes
+from autonomic.workflows.platforms.base.services import Services
 from autonomic.workflows.platforms.base.store import Store
-from autonomic.workflows.platforms.ray import metrics
 from autonomic.workflows.platforms.ray.detectors import Detectors
-from autonomic.workflows.platforms.ray.effects import HostEffects
-from autonomic.workflows.platforms.ray.models import Models
-from autonomic.workflows.platforms.ray.routes import FrontRoutes
 from autonomic.workflows.platforms.ray.runs import BatchRuns
-from autonomic.workflows.platforms.ray.serve_apps import Apps
-from autonomic.workflows.platforms.ray.services import Services
 from autonomic.workflows.platforms.ray.settings import HostSettings
 from autonomic.workflows.serving.front import Front
 from autonomic.workflows.serving.predictions import Label
@@ -31,7 +30,7 @@ _SERVE_CHECK_EVERY = 8
 _log = logging.getLogger(__name__)
 
 
-class Host:
+class Host(BaseHost):
     """All that one host does, but for its HTTP interface. `node` is the id of the node that it runs on."""
 
     def __init__(
@@ -89,45 +88,6 @@ class Host:
         )
         self._front.stop()
 
-    def capabilities(self) -> frozenset[str]:
-        """The primitives that `apply` knows."""
-        return ONLINE | BATCH
-
-    def observe(self, target: str) -> State:
-        """See `seams.platform.Platform.observe`."""
-        name, _, step = target.partition("/")
-        workflow = self.services.workflows().get(name)
-        if workflow is not None and (not step or step in workflow.services):
-            service = self.services.observe(name, step) if step else None
-            spec = workflow.services[step].spec.model_dump(mode="json", by_alias=True) if step else workflow.spec
-            return State(target=target, kind="online", revision=self.intents.revision(target), spec=spec, service=service)
-        runs = tuple(self.runs.list(name))
-        if runs and (not step or step in runs[0].steps):
-            return State(target=target, kind="batch", revision=self.intents.revision(target), runs=runs)
-        return State(target=target, kind="absent", revision=self.intents.revision(target))
-
-    def urls(self) -> dict[str, str]:
-        """Where requests for each service are sent, by `workflow/service`."""
-        return {
-            f"{name}/{service}": self._routes.url(name, service)
-            for name, workflow in self.services.workflows().items()
-            for service in workflow.services
-        }
-
-    def metrics(self) -> str:
-        """The host's own metrics in Prometheus' text format."""
-        return metrics.exposition(self.services, self._routes)
-
-    def scrape_targets(self) -> list[dict[str, Any]]:
-        """The replicas for Prometheus' http_sd."""
-        return [
-            {
-                "targets": [f"{replica.host}:{replica.port}"],
-                "labels": {"workflow": name, "service": service, "role": role, "replica": replica.id},
-            }
-            for replica, name, service, role in self.services.all_registered()
-        ]
-
     # -- the prediction log
 
     def predictions(self, workflow: str, service: str) -> Path:
@@ -143,13 +103,13 @@ class Host:
         """The critical points of a service, None where there is no such service."""
         if self.services.record(workflow, service) is None:
             return None
-        return self._detectors.points(self.predictions(workflow, service), state)
+        return points(self.predictions(workflow, service), state)
 
     def labels(self, workflow: str, service: str, labels: list[Label]) -> dict[str, Any] | None:
         """Joins labels to predictions, None where there is no such service."""
         if self.services.record(workflow, service) is None:
             return None
-        return self._detectors.add_labels(self.predictions(workflow, service), labels)
+        return add_labels(self.predictions(workflow, service), labels)
 
     def add_package(self, content: bytes) -> str:
         """Keeps user code in the cluster and returns its digest."""
@@ -157,24 +117,18 @@ class Host:
 
     def _server_config(self, workflow: str, deployed: WorkflowRecord, record: ServiceRecord, role: str) -> dict[str, Any]:
         spec, model = record.spec, record.roles[role].model
-        server = {
-            "workflow": workflow,
-            "service": spec.name,
-            "role": role,
-            "name": spec.name,
-            "model": model,
-            "model_version": model.rstrip("/").rpartition("/")[2],
-            "model_folder": str(self._models.fetch(model)),
-            "address": self.settings.address,
-            "max_batch_size": spec.batching.max_batch_size,
-            "max_wait_seconds": spec.batching.max_wait,
-            "max_in_flight": spec.max_in_flight,
-            "device_time_seconds": spec.device_time,
-            "token": self.settings.service_token if spec.token else "",
-            "predictions": str(self.predictions(workflow, spec.name)) if spec.log else "",
-            "python_path": list(self._code(deployed)),
+        return {
+            "class": self.settings.server,
+            "drain_seconds": spec.timeout,
+            "server": {
+                **described(workflow, record, role),
+                "model_folder": str(self._models.fetch(model)),
+                "address": self.settings.address,
+                "token": self.settings.service_token if spec.token else "",
+                "predictions": str(self.predictions(workflow, spec.name)) if spec.log else "",
+                "python_path": list(self._code(deployed)),
+            },
         }
-        return {"class": self.settings.server, "drain_seconds": spec.timeout, "server": server}
 
     def _code(self, workflow: WorkflowRecord) -> tuple[str, ...]:
         return (str(package_folder(workflow.package, self.settings.folder / "packages")),) if workflow.package else ()

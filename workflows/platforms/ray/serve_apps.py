@@ -3,52 +3,15 @@
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from autonomic.seams.errors import Permanent, Retryable
-from autonomic.seams.word import Word
+from autonomic.workflows.platforms.base.apps import AppSpec, AppState
 
 DEPLOYMENT = "replica"
 _CALL_SECONDS = 30.0
 _START_ATTEMPTS = 2
 """How often a replica of a new application may fail to start before the application has failed; one that ran is always restarted."""
-
-
-class AppState(Word):
-    """What Serve says of an application; `replicas` are the ids of those that it runs or starts."""
-
-    status: str
-    message: str = ""
-    target: int = 0
-    replicas: tuple[str, ...] = ()
-
-
-class AppSpec(Word):
-    """What an application runs: `server` is the configuration that each replica gets."""
-
-    server: dict[str, Any]
-    cpu: float = 0.0
-    memory: int | None = None
-    gpu: float = 0.0
-    drain_seconds: float = 30.0
-
-
-class Apps(Protocol):
-    """The applications of one cluster."""
-
-    def create(self, name: str, spec: AppSpec, replicas: int) -> None:
-        """Starts an application; one that is there keeps running and gets `replicas`."""
-        ...
-
-    def scale(self, name: str, replicas: int) -> None:
-        """Sets how many replicas there shall be; running ones are not restarted."""
-        ...
-
-    def delete(self, names: Sequence[str]) -> None:
-        """Stops applications, each replica after it was drained; unknown names are passed over."""
-        ...
-
-    def states(self) -> dict[str, AppState]: ...
 
 
 class ServeApps:

@@ -1,4 +1,4 @@
-"""The platform as the agents see it: HTTP to the host, no Ray in this process."""
+"""The platform as the agents see it: HTTP to its host, whether that runs workflows on Ray or on Kubernetes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ _RUNS = TypeAdapter(list[RunState])
 _APPLY_SECONDS = 300.0
 
 
-class RayPlatform:
+class HostPlatform:
     """`seams.platform.Platform` over HTTP, and what else the host knows. May be used by several threads at once."""
 
     def __init__(self, host_url: str, token: str, timeout_seconds: float = 10.0) -> None:

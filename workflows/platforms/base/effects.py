@@ -1,4 +1,4 @@
-"""What each primitive does on Ray: services change Serve and the front, runs go to their actors."""
+"""What each primitive does: services change applications and the front, runs go to what drives them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,11 +8,11 @@ from autonomic.seams.plan import Change
 from autonomic.seams.state import RunState
 from autonomic.workflows.platforms.base.intents import Prepared, Refused
 from autonomic.workflows.platforms.base.planning import ONLINE, check_known, prepare_batch
-from autonomic.workflows.platforms.ray.services import Services
+from autonomic.workflows.platforms.base.services import Services
 
 
 class Runs(Protocol):
-    """The runs of batch workflows; see `workflows.batch.ray_runs`."""
+    """The runs of batch workflows."""
 
     def start(self, to: dict[str, Any]) -> None:
         """Starts a run unless one with this id was started before."""
@@ -28,15 +28,16 @@ class Runs(Protocol):
 
 
 class HostEffects:
-    """The effects of a host; see `intents.Effects`. `predictions` names the prediction log of a service."""
+    """The effects of a host; see `intents.Effects`. `predictions` names the prediction log of a service, `platform` the host's kind."""
 
-    def __init__(self, services: Services, runs: Runs, predictions: Callable[[str, str], Path]) -> None:
+    def __init__(self, services: Services, runs: Runs, predictions: Callable[[str, str], Path], platform: str = "ray") -> None:
+        self._platform = platform
         self._services = services
         self._runs = runs
         self._predictions = predictions
 
     def prepare(self, change: Change) -> Prepared:
-        check_known(change, "ray")
+        check_known(change, self._platform)
         if change.primitive in ONLINE:
             return self._services.prepare(change)
         prepared = prepare_batch(change, self._runs.list(change.target))

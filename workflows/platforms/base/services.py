@@ -1,4 +1,4 @@
-"""Online workflows: what each change does to Serve's applications and to the front, and what is there now."""
+"""Online workflows: what each change does to applications and to the front, and what is there now."""
 
 import threading
 from collections.abc import Callable
@@ -9,12 +9,12 @@ from autonomic.seams.errors import Permanent
 from autonomic.seams.plan import Change
 from autonomic.seams.state import RoleState, ServiceState
 from autonomic.workflows.platforms.base import records
+from autonomic.workflows.platforms.base.apps import FAILED, Apps, AppSpec
 from autonomic.workflows.platforms.base.intents import Prepared, Refused
 from autonomic.workflows.platforms.base.planning import prepare_online, wanted_record
 from autonomic.workflows.platforms.base.records import ReplicaRecord, RoleRecord, ServiceRecord, WorkflowRecord
+from autonomic.workflows.platforms.base.routes import Routes, load_of
 from autonomic.workflows.platforms.base.store import Store
-from autonomic.workflows.platforms.ray.routes import Routes, load_of
-from autonomic.workflows.platforms.ray.serve_apps import Apps, AppSpec
 
 _POLL_SECONDS = 0.05
 _DONE = {"deploy": "deployed", "delete": "deleted", "rescale": "rescaled", "reroute": "rerouted", "upgrade": "upgraded"}
@@ -33,6 +33,7 @@ class Services:
     """The online workflows of a cluster.
 
     `server_config` makes what a replica is started with. `ready_seconds` is how long a deploy or an upgrade may take.
+    `replica_store` keeps the replicas that announced themselves; it is `store` where nobody else can tell them after a restart.
     """
 
     def __init__(
@@ -45,8 +46,10 @@ class Services:
         tell: Tell,
         server_config: Callable[[str, WorkflowRecord, ServiceRecord, str], dict[str, Any]],
         ready_seconds: float = 180.0,
+        replica_store: Store | None = None,
     ) -> None:
         self._store = store
+        self._replica_store = replica_store or store
         self._apps = apps
         self._routes = routes
         self._models = models
@@ -56,14 +59,11 @@ class Services:
         self._ready_seconds = ready_seconds
         self._replicas_lock = threading.RLock()
         self._replicas: dict[str, ReplicaRecord] = {
-            key: ReplicaRecord.model_validate(store.get(f"replica/{key}")) for key in self._keys("replica/")
+            key: ReplicaRecord.model_validate(self._replica_store.get(f"replica/{key}")) for key in _names(self._replica_store, "replica/")
         }
         self._workflows: dict[str, WorkflowRecord] = {
-            name: WorkflowRecord.model_validate(store.get(f"workflow/{name}")) for name in self._keys("workflow/")
+            name: WorkflowRecord.model_validate(store.get(f"workflow/{name}")) for name in _names(store, "workflow/")
         }
-
-    def _keys(self, prefix: str) -> list[str]:
-        return [key.removeprefix(prefix) for key in self._store.keys(prefix)]
 
     # -- changes
 
@@ -150,7 +150,7 @@ class Services:
             if now - asked > 1:
                 asked = now
                 state = self._apps.states().get(app)
-                if state is not None and state.status in ("DEPLOY_FAILED", "UNHEALTHY"):
+                if state is not None and state.status in FAILED:
                     raise Permanent(f"{app} does not start: {state.message.strip()[-800:]}")
             self._clock.sleep(_POLL_SECONDS)
 
@@ -164,7 +164,7 @@ class Services:
 
     def _drop_others(self, name: str, wanted: WorkflowRecord | None) -> None:
         keep = {role.app for record in wanted.services.values() for role in record.roles.values()} if wanted else set[str]()
-        made = [app for app in self._keys("app/") if app not in keep]
+        made = [app for app in _names(self._store, "app/") if app not in keep]
         self._drop([app for app in made if (self._store.get(f"app/{app}") or {}).get("workflow") == name])
 
     def _drop(self, apps: list[str]) -> None:
@@ -187,7 +187,7 @@ class Services:
             known = self._replicas.get(replica.id)
             if known == replica:
                 return True
-            self._store.put(f"replica/{replica.id}", replica.model_dump(mode="json"))
+            self._replica_store.put(f"replica/{replica.id}", replica.model_dump(mode="json"))
             self._replicas[replica.id] = replica
             self._route(owner[0], owner[1])
         self._tell("replica_ready", f"{owner[0]}/{owner[1]}", {"replica": replica.id, "role": owner[2]})
@@ -199,7 +199,7 @@ class Services:
             replica = self._replicas.pop(replica_id, None)
             if replica is None:
                 return
-            self._store.delete(f"replica/{replica_id}")
+            self._replica_store.delete(f"replica/{replica_id}")
             owner = self._owner(replica.app)
             if owner:
                 self._route(owner[0], owner[1])
@@ -275,3 +275,7 @@ class Services:
 
     def _ready(self, entry: RoleRecord, down: frozenset[str]) -> int:
         return min(entry.replicas, sum(replica.id not in down for replica in self.registered(entry.app)))
+
+
+def _names(store: Store, prefix: str) -> list[str]:
+    return [key.removeprefix(prefix) for key in store.keys(prefix)]

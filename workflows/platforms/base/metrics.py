@@ -1,8 +1,8 @@
 """The host's metrics for Prometheus."""
 
 from autonomic.seams.errors import Retryable
-from autonomic.workflows.platforms.ray.routes import Routes
-from autonomic.workflows.platforms.ray.services import Services
+from autonomic.workflows.platforms.base.routes import Routes
+from autonomic.workflows.platforms.base.services import Services
 
 
 def exposition(services: Services, routes: Routes) -> str:

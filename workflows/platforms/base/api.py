@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 import uvicorn
 from pydantic import TypeAdapter, ValidationError
@@ -19,8 +19,10 @@ from starlette.routing import Route
 
 from autonomic.seams.errors import Permanent, Retryable
 from autonomic.seams.plan import Change
+from autonomic.seams.state import State
 from autonomic.seams.word import Word
-from autonomic.workflows.platforms.ray.runtime import Host
+from autonomic.workflows.platforms.base.intents import Intents
+from autonomic.workflows.platforms.base.notices import Notices
 from autonomic.workflows.serving.predictions import Label
 
 _MAX_BODY = 4 * 2**20
@@ -36,6 +38,33 @@ class ApplyRequest(Word):
 
 _LABELS = TypeAdapter(list[Label])
 _OBJECT = TypeAdapter(dict[str, Any])
+
+
+class Host(Protocol):
+    """What the interface hands requests to; see `host.BaseHost`. `runs` and `searches` are those of batch workflows."""
+
+    intents: Intents
+    notices: Notices
+    runs: Any
+    searches: Any
+
+    def capabilities(self) -> frozenset[str]: ...
+
+    def observe(self, target: str) -> State: ...
+
+    def urls(self) -> dict[str, str]: ...
+
+    def metrics(self) -> str: ...
+
+    def scrape_targets(self) -> list[dict[str, Any]]: ...
+
+    def drift(self, workflow: str, service: str) -> dict[str, Any] | None: ...
+
+    def points(self, workflow: str, service: str, state: str) -> list[dict[str, Any]] | None: ...
+
+    def labels(self, workflow: str, service: str, labels: list[Label]) -> dict[str, Any] | None: ...
+
+    def add_package(self, content: bytes) -> str: ...
 
 
 def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:

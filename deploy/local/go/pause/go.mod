@@ -1,0 +1,3 @@
+module autonomic.local/pause
+
+go 1.26.0

@@ -1,0 +1,122 @@
+"""The whole system with its workflows on a Kubernetes cluster, with the command line only."""
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from autonomic.agents.auth import Tokens
+from autonomic.agents.settings import Settings
+
+HELLO = str(Path(__file__).parents[3] / "examples" / "hello")
+Succeeds = Callable[..., str]
+Eventually = Callable[..., Any]
+
+GROWING = """
+apiVersion: autonomic.dev/v1alpha1
+kind: Workflow
+metadata: {{name: growing}}
+spec: {{type: online, services: [{{name: api, model: "{model}", replicas: {{min: 1, max: 3}}, log: false}}]}}
+---
+apiVersion: autonomic.dev/v1alpha1
+kind: Strategy
+metadata: {{name: never-alone}}
+spec:
+  target: growing/api
+  on: {{every: 500ms}}
+  readings: {{ready: {{platform: ready_replicas}}}}
+  when: ready == 1
+  do: [{{rescale: {{to: 2}}}}]
+  verify: {{that: ready == 2, within: 60s, else: keep}}
+  guard: {{autonomy: auto}}
+"""
+
+
+@pytest.fixture(scope="module")
+def light(installation: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    made = installation(tmp_path_factory.mktemp("system"))
+    yield made
+    made.remove()
+
+
+@pytest.fixture(scope="module")
+def home(light: Any, kubernetes: Any, typed: Callable[..., Any]) -> Iterator[Path]:
+    """A home whose system is up, and runs workflows on the cluster."""
+    settings = light.settings.model_copy(update={"host_address": kubernetes.host_address})
+    told = light.home / "cluster.yaml"
+    told.write_text(yaml.safe_dump(json.loads(settings.model_dump_json(exclude={"home", "service_token"}))))
+    try:
+        up = typed(light.home, "up", "--detach", "--platform", "kubernetes", "--cluster", str(told))
+        assert up.returncode == 0, f"{up.stdout}\n{up.stderr}\n{(light.home / 'logs' / 'up.log').read_text()}"
+        yield light.home
+    finally:
+        down = typed(light.home, "down")
+    assert down.returncode == 0, f"{down.stdout}\n{down.stderr}"
+
+
+def test_the_hello_workflow_runs_on_the_cluster(light: Any, succeeds: Succeeds) -> None:
+    succeeds("apply", HELLO)
+    printed = succeeds("run", "hello", "--wait", "--param", "words=300")
+    assert "most_common" in printed
+    assert "writing 300 words" in succeeds("logs", "hello", "write")
+    assert len(light.kubectl("get", "jobs", "-l", "autonomic.dev/workflow=hello", "-o", "name").split()) == 3
+
+
+def test_a_strategy_scales_a_service_on_the_cluster(
+    light: Any, home: Path, succeeds: Succeeds, eventually: Eventually, tmp_path: Path
+) -> None:
+    (tmp_path / "growing.yaml").write_text(GROWING.format(model=light.model("growing")))
+    succeeds("apply", str(tmp_path))
+    chosen = "autonomic.dev/workflow=growing"
+    eventually(
+        lambda: light.kubectl("get", "deployments", "-l", chosen, "-o", "jsonpath={.items[*].status.readyReplicas}") == "2",
+        "two replicas are ready",
+    )
+    settings = Settings.load(home)
+    url = f"{settings.front_url}/growing/api/v2/models/api/infer"
+    assert httpx.post(url, json={}, trust_env=False).json()["role"] == "champion"
+
+    def seen() -> bool:
+        answer = httpx.get(f"{settings.prometheus_url}/api/v1/query", params={"query": "up{job='services', workflow='growing'}"})
+        return [each["value"][1] for each in answer.json()["data"]["result"]] == ["1", "1"]
+
+    eventually(seen, "Prometheus scrapes both pods")
+    decisions = json.loads(succeeds("decisions", "--strategy", "never-alone", "--output", "json"))
+    assert decisions
+    assert "rescale" in succeeds("explain", decisions[0]["id"])
+
+
+def test_a_host_that_is_killed_comes_back_and_requests_go_on(home: Path, eventually: Eventually) -> None:
+    settings = Settings.load(home)
+    headers = {"Authorization": f"Bearer {Tokens.load(settings.tokens_path)['host']}"}
+    url = f"{settings.front_url}/growing/api/v2/models/api/infer"
+    (pid,) = [
+        int(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdigit() and _line(entry).endswith(f"autonomic.workflows.platforms.kubernetes.host --home {home} ")
+    ]
+    os.kill(pid, signal.SIGKILL)
+    assert httpx.post(url, json={}, trust_env=False).status_code == 200
+
+    def back() -> bool:
+        try:
+            state = httpx.get(f"{settings.host_url}/v1/state/growing/api", headers=headers, trust_env=False).json()
+        except httpx.HTTPError:
+            return False
+        return state["service"]["roles"]["champion"] == {"model": state["spec"]["model"], "wanted": 2, "ready": 2}
+
+    eventually(back, "the host knows the service as it was")
+    assert httpx.post(url, json={}, trust_env=False).status_code == 200
+
+
+def _line(entry: Path) -> str:
+    try:
+        return (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""

@@ -1,0 +1,97 @@
+"""What the API server's refusals become."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from autonomic.seams.clock import VirtualClock
+from autonomic.seams.errors import Permanent, Retryable
+from autonomic.workflows.platforms.kubernetes.api import CONFIG_MAPS, DEPLOYMENTS, Api, Conflict, Forbidden
+from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
+
+BODY = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "one"}, "data": {}}
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock()
+
+
+@pytest.fixture
+def api(settings: KubernetesSettings, clock: VirtualClock) -> Iterator[Api]:
+    made = Api(settings, clock)
+    yield made
+    made.close()
+
+
+def busy(status: int, seconds: str = "") -> Any:
+    return status, {"Retry-After": seconds} if seconds else {}, {"message": "busy"}
+
+
+def test_a_busy_server_is_asked_again_after_the_time_that_it_names(api: Api, api_server: Any, clock: VirtualClock) -> None:
+    api_server.trouble = [busy(429, "3"), busy(429, "2")]
+    started = clock.now()
+    api.create(CONFIG_MAPS, BODY)
+    assert clock.now() - started == 5
+    assert [method for method, _ in api_server.asked] == ["POST", "POST", "POST"]
+
+
+def test_a_server_that_stays_busy_is_for_later(api: Api, api_server: Any, clock: VirtualClock) -> None:
+    api_server.trouble = [busy(503, "4")] * 9
+    started = clock.now()
+    with pytest.raises(Retryable, match="503") as raised:
+        api.create(CONFIG_MAPS, BODY)
+    assert raised.value.delay_seconds == 4
+    assert clock.now() - started <= 10
+    assert api_server.objects == {}
+
+
+@pytest.mark.parametrize("status", [500, 502, 504])
+def test_a_server_that_stumbles_is_asked_again(api: Api, api_server: Any, status: int) -> None:
+    api_server.trouble = [busy(status)]
+    assert api.create(CONFIG_MAPS, BODY)["metadata"]["name"] == "one"
+
+
+def test_a_missing_right_is_named(api: Api, api_server: Any) -> None:
+    api_server.trouble = [(403, {}, {"message": 'deployments.apps "one" is forbidden: User "system:serviceaccount:here:me" cannot patch'})]
+    with pytest.raises(Forbidden) as raised:
+        api.apply(DEPLOYMENTS, BODY)
+    for part in ("system:serviceaccount:here:me", "verb patch", "resource deployments", "API group 'apps'", "namespace here"):
+        assert part in str(raised.value)
+    assert len(api_server.asked) == 1
+
+
+def test_an_object_that_is_another_one_by_now_is_a_conflict(api: Api) -> None:
+    made = api.create(CONFIG_MAPS, BODY)
+    with pytest.raises(Conflict):
+        api.create(CONFIG_MAPS, BODY)
+    version = made["metadata"]["resourceVersion"]
+    assert api.patch(CONFIG_MAPS, "one", {"metadata": {"resourceVersion": version}, "data": {"a": "1"}})
+    with pytest.raises(Conflict):
+        api.patch(CONFIG_MAPS, "one", {"metadata": {"resourceVersion": version}, "data": {"a": "2"}})
+    assert api.patch(CONFIG_MAPS, "none", {"data": {}}) is None
+    assert api.get(CONFIG_MAPS, "none") is None
+    api.delete(CONFIG_MAPS, "none")
+
+
+@pytest.mark.parametrize(("status", "kind"), [(401, Permanent), (422, Permanent)])
+def test_other_refusals(api: Api, api_server: Any, status: int, kind: type[Exception]) -> None:
+    api_server.trouble = [(status, {}, {"message": "no"})]
+    with pytest.raises(kind):
+        api.list(CONFIG_MAPS, "a=b")
+
+
+def test_a_server_that_is_away_is_for_later(settings: KubernetesSettings, api_server: Any) -> None:
+    api = Api(settings)
+    api_server.close()
+    try:
+        with pytest.raises(Retryable, match="does not answer"):
+            api.get(CONFIG_MAPS, "one")
+    finally:
+        api.close()
+
+
+def test_without_credentials_it_says_where_they_could_come_from(settings: KubernetesSettings) -> None:
+    with pytest.raises(Permanent, match="KUBECONFIG"):
+        Api(settings.model_copy(update={"kubeconfig": "/nowhere/at/all"}))

@@ -1,0 +1,160 @@
+"""What is made on the cluster."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autonomic.seams.errors import Permanent
+from autonomic.workflows.batch.launcher import Attempt
+from autonomic.workflows.platforms.base.apps import AppSpec
+from autonomic.workflows.platforms.kubernetes import manifests, names
+from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
+from autonomic.workflows.spec.workflow import Step
+
+OWNER = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": "1"}
+OF = {"workflow": "web", "service": "api", "role": "champion"}
+MOUNT = {"name": "code", "mountPath": "/code", "readOnly": True}
+VOLUME = {"name": "code", "hostPath": {"path": "/code"}}
+SETTINGS = KubernetesSettings(
+    home=Path("/home"),
+    image="image:1",
+    image_pull_policy="Never",
+    namespace="here",
+    python="/venv/bin/python",
+    python_path=("/code/src", "/more"),
+    env={"OMP_NUM_THREADS": "1"},
+    volumes=(VOLUME,),
+    mounts=(MOUNT,),
+    service_account="pods",
+    mlflow_url="http://mlflow",
+)
+
+
+def made(app: str = "web--api--champion--1234", settings: KubernetesSettings = SETTINGS, **spec: Any) -> list[dict[str, Any]]:
+    server = {"class": "m:C", "drain_seconds": 10, "package": "", "package_parts": 0, "ask_for_token": False, "server": {"name": "api"}}
+    fields = {"server": {**server, **spec.pop("server", {})}, "drain_seconds": 15.0, **spec}
+    return manifests.replicas(settings, app, OF, AppSpec.model_validate(fields), 2, OWNER)
+
+
+def test_replicas_are_a_service_a_budget_and_a_deployment_of_one_owner() -> None:
+    service, budget, deployment = made(cpu=0.5, memory=2**30, gpu=1)
+    for each in (service, budget, deployment):
+        assert each["metadata"]["name"] == "web--api--champion--1234"
+        assert each["metadata"]["ownerReferences"] == [OWNER]
+        labels = each["metadata"]["labels"]
+        assert labels["app.kubernetes.io/managed-by"] == "autonomic"
+        assert (labels["app.kubernetes.io/name"], labels["app.kubernetes.io/part-of"]) == ("api", "web")
+        assert {name: labels[f"autonomic.dev/{name}"] for name in OF} == OF
+    template = deployment["spec"]["template"]
+    for chosen in (deployment["spec"]["selector"]["matchLabels"], budget["spec"]["selector"]["matchLabels"], service["spec"]["selector"]):
+        assert chosen.items() <= template["metadata"]["labels"].items()
+    assert service["spec"]["clusterIP"] == "None"
+    container = template["spec"]["containers"][0]
+    assert container["resources"] == {
+        "requests": {"cpu": "500m", "memory": "1073741824", "nvidia.com/gpu": "1"},
+        "limits": {"memory": "1073741824", "nvidia.com/gpu": "1"},
+    }
+    assert container["command"] == ["/venv/bin/python", "-P", "-m", "autonomic.workflows.platforms.kubernetes.replica"]
+    env = {each["name"]: each["value"] for each in container["env"]}
+    assert (env["PYTHONPATH"], env["OMP_NUM_THREADS"]) == ("/code/src:/more", "1")
+    assert json.loads(env["AUTONOMIC_REPLICA"])["registry_url"] == "http://mlflow"
+    assert MOUNT in container["volumeMounts"]
+    assert VOLUME in template["spec"]["volumes"]
+    assert template["spec"]["automountServiceAccountToken"] is False
+    # it serves on, finishes what it has, and is then given some seconds
+    assert container["lifecycle"]["preStop"]["sleep"]["seconds"] == 2
+    assert template["spec"]["terminationGracePeriodSeconds"] == 2 + 15 + 5
+
+
+def test_a_token_comes_from_a_secret_and_never_stands_in_a_manifest() -> None:
+    settings = SETTINGS.model_copy(update={"service_token": "not to be seen"})
+    *_, deployment = made(settings=settings, server={"ask_for_token": True})
+    env = {each["name"]: each for each in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
+    assert env["AUTONOMIC_SERVICE_TOKEN"]["valueFrom"]["secretKeyRef"] == {"name": "autonomic-service-token", "key": "token"}
+    assert "not to be seen" not in json.dumps(deployment)
+    assert manifests.service_token(settings)["stringData"] == {"token": "not to be seen"}
+
+
+def test_code_is_mounted_in_parts() -> None:
+    *_, deployment = made(server={"package": "sha256-abc", "package_parts": 2})
+    pod = deployment["spec"]["template"]["spec"]
+    (volume,) = [each for each in pod["volumes"] if each["name"] == "autonomic-package"]
+    parts = [source["configMap"] for source in volume["projected"]["sources"]]
+    assert [part["name"] for part in parts] == [manifests.package_part("autonomic", "sha256-abc", number) for number in (0, 1)]
+    assert [part["items"][0]["path"] for part in parts] == ["000", "001"]
+    assert any(mount["mountPath"] == manifests.PACKAGE for mount in pod["containers"][0]["volumeMounts"])
+
+
+def test_another_number_of_replicas_changes_nothing_else() -> None:
+    *_, deployment = made()
+    changed = manifests.with_replicas(deployment, 5, epoch=7, version="42")
+    assert changed["metadata"]["annotations"] == {"autonomic.dev/app": "web--api--champion--1234", "autonomic.dev/epoch": "7"}
+    assert changed["metadata"]["resourceVersion"] == "42"
+    assert changed["spec"]["replicas"] == 5
+    assert {**changed["spec"], "replicas": 2} == deployment["spec"]
+    assert "resourceVersion" not in manifests.with_replicas(deployment, 5, epoch=7, version="")["metadata"]
+    assert deployment["spec"]["replicas"] == 2
+
+
+def test_long_names_are_cut_and_stay_different() -> None:
+    apps = [f"{'w' * 53}--{'s' * 53}--champion--{number}" for number in range(2)]
+    deployments = [made(app)[-1] for app in apps]
+    found = [each["metadata"]["name"] for each in deployments]
+    assert found[0] != found[1]
+    assert all(len(name) <= 46 for name in found)
+    assert [each["metadata"]["annotations"]["autonomic.dev/app"] for each in deployments] == apps
+    assert len(deployments[0]["spec"]["selector"]["matchLabels"]["autonomic.dev/app"]) <= 63
+
+
+@pytest.mark.parametrize("text", ["web", "9lives", "Web_App", "x" * 80, "a--b", "-", "ü"])
+def test_names_are_names_for_every_kind_of_object(text: str) -> None:
+    import re
+
+    assert re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", names.dns_name(text))
+    assert len(names.dns_name(text)) <= 46
+    assert re.fullmatch(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?", names.label_value(text))
+    assert len(names.label_value(text)) <= 63
+
+
+def attempt(**fields: Any) -> Attempt:
+    given: dict[str, Any] = {
+        "run_id": "run-1",
+        "workflow": "job",
+        "step": "train",
+        "attempt": 2,
+        "run": "m:f",
+        "command": None,
+        "arguments": {"x": 1},
+        "folder": "/data/runs/run-1/train",
+        "models_cache": "/data/models",
+    }
+    return Attempt.model_validate({**given, **fields})
+
+
+def step(**fields: Any) -> Step:
+    return Step.model_validate({"name": "train", "run": "m:f", **fields})
+
+
+def test_an_attempt_is_a_job_that_tries_once() -> None:
+    job = manifests.job(SETTINGS, step(resources={"cpu": 2, "memory": "1Gi"}), attempt(timeout_seconds=60.5), "", 0, OWNER)
+    assert job["metadata"]["name"] == "run-1-train-2"
+    assert job["metadata"]["ownerReferences"] == [OWNER]
+    assert job["spec"]["backoffLimit"] == 0
+    pod = job["spec"]["template"]["spec"]
+    assert pod["restartPolicy"] == "Never"
+    assert pod["activeDeadlineSeconds"] == 66
+    assert pod["containers"][0]["resources"]["requests"] == {"cpu": "2000m", "memory": "1073741824"}
+    notes = job["spec"]["template"]["metadata"]["annotations"]
+    assert notes == {"autonomic.dev/run": "run-1", "autonomic.dev/step": "train", "autonomic.dev/attempt": "2"}
+    env = {each["name"]: each["value"] for each in pod["containers"][0]["env"]}
+    assert Attempt.model_validate(json.loads(env["AUTONOMIC_STEP"])["attempt"]) == attempt(timeout_seconds=60.5)
+    assert "activeDeadlineSeconds" not in manifests.job(SETTINGS, step(), attempt(), "", 0, OWNER)["spec"]["template"]["spec"]
+
+
+def test_what_kubernetes_cannot_give_is_said() -> None:
+    with pytest.raises(Permanent, match="whole ones only"):
+        manifests.job(SETTINGS, step(resources={"gpu": 0.5}), attempt(), "", 0, OWNER)
+    with pytest.raises(Permanent, match="pass its path"):
+        manifests.job(SETTINGS, step(), attempt(arguments={"x": "y" * 200_000}), "", 0, OWNER)

@@ -1,0 +1,147 @@
+"""What pods, Deployments and logs say."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autonomic.workflows.platforms.kubernetes import pods, step
+from autonomic.workflows.platforms.kubernetes.apps import foreign_writer, state_of
+
+
+def pod(phase: str = "Running", *, state: Any = None, ready: bool = True, starts: int = 0, **status: Any) -> dict[str, Any]:
+    container = {"state": state or {"running": {}}, "ready": ready, "restartCount": starts}
+    conditions = [{"type": "Ready", "status": str(ready)}]
+    return {
+        "metadata": {"name": "p", "creationTimestamp": "2026-11-24T10:00:00Z", "annotations": {}},
+        "spec": {"nodeName": "node1", "containers": [{"resources": {"limits": {"memory": "512Mi"}}}], "activeDeadlineSeconds": 65},
+        "status": {"phase": phase, "podIP": "10.0.0.1", "containerStatuses": [container], "conditions": conditions, **status},
+    }
+
+
+def ended(code: int, reason: str = "Error", message: str = "") -> dict[str, Any]:
+    return {"terminated": {"exitCode": code, "reason": reason, "message": message}}
+
+
+def test_only_a_ready_pod_that_stays_gets_requests() -> None:
+    assert pods.is_ready(pod())
+    assert not pods.is_ready(pod(ready=False))
+    assert not pods.is_ready(pod(podIP=""))
+    going = pod()
+    going["metadata"]["deletionTimestamp"] = "2026-11-24T10:00:00Z"
+    assert not pods.is_ready(going)
+    assert pods.created_at(pod()) == 1795514400
+
+
+UNSCHEDULABLE = [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/2 nodes are available"}]
+NO_IMAGE = {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image x:1"}}
+NEVER = {"waiting": {"reason": "ErrImageNeverPull", "message": "image x:1 is not present"}}
+GOOD = json.dumps({"status": "succeeded", "outputs": {"a": 1}, "detail": "", "retry": False})
+
+
+@pytest.mark.parametrize(
+    ("told", "kind", "words"),
+    [
+        (pod("Pending", conditions=UNSCHEDULABLE, containerStatuses=[]), "waiting", "(Unschedulable): 0/2 nodes"),
+        (pod("Pending", state=NO_IMAGE), "waiting", "(ImagePullBackOff): Back-off pulling image x:1"),
+        (pod("Pending", state=NEVER), "ended", "(ErrImageNeverPull): image x:1 is not present"),
+        (pod("Failed", state=ended(137, "OOMKilled")), "ended", "OOMKilled: its memory went over its limit of 512Mi"),
+        (pod("Failed", state={}, reason="Evicted", message="The node was low on memory"), "ended", "Evicted: The node was low"),
+        (pod("Failed", state=ended(143), reason="DeadlineExceeded"), "ended", "DeadlineExceeded: its pod was ended after 65 s"),
+        (pod("Failed", state=ended(3, message="Traceback: no such thing")), "ended", "exit code 3 and left no result: Traceback"),
+        (pod("Failed", state=ended(1, message='["no", "result"]')), "ended", "left no result"),
+        (
+            pod("Failed", state={}, conditions=[{"type": "DisruptionTarget", "reason": "DeletionByTaintManager", "message": "node gone"}]),
+            "ended",
+            "DeletionByTaintManager: node gone",
+        ),
+    ],
+)
+def test_what_kept_a_step_from_its_end_is_in_its_detail(told: dict[str, Any], kind: str, words: str) -> None:
+    report = pods.step_report(told)
+    assert report is not None
+    assert report[0] == kind
+    assert words in (report[1]["why"] if kind == "waiting" else report[1]["detail"])
+    assert kind == "waiting" or report[1]["status"] == "failed"
+
+
+def test_the_result_of_a_step_is_what_its_pod_told_last() -> None:
+    assert pods.step_report(pod("Succeeded", state=ended(0, "Completed", GOOD))) == ("ended", json.loads(GOOD))
+    assert pods.step_report(pod("Succeeded", state=ended(0, "Completed", '{"in_log": true}'))) == ("ended", {"in_log": True})
+    assert pods.step_report(pod()) == ("started", {"pod": "p", "node": "node1"})
+    assert pods.step_report(pod("Pending", state={"waiting": {"reason": "ContainerCreating"}})) is None
+
+
+def test_a_step_whose_node_is_given_up_has_ended_and_one_that_is_drained_has_not_yet() -> None:
+    for reason, kind in (("DeletionByTaintManager", "ended"), ("EvictionByEvictionAPI", "started")):
+        told = pod(conditions=[{"type": "DisruptionTarget", "reason": reason, "message": "moved"}])
+        assert (pods.step_report(told) or ("",))[0] == "started"
+        told["metadata"]["deletionTimestamp"] = "2026-11-24T10:00:00Z"
+        report = pods.step_report(told)
+        assert report is not None
+        assert report[0] == kind
+    assert pods.step_report(told) == ("started", {"pod": "p", "node": "node1"})
+
+
+def test_a_long_result_is_the_last_line_of_the_log() -> None:
+    log = f"hello\nautonomic-result: not this\nbye\n{step.RESULT}{GOOD}\n"
+    assert step.result_in(log) == json.loads(GOOD)
+    assert step.without_result(log) == "hello\nautonomic-result: not this\nbye\n"
+    assert step.result_in("hello\n") is None
+    assert step.without_result("hello\n") == "hello\n"
+    assert step.bounded({"status": "succeeded", "outputs": {"x": "y" * 200_000}})["status"] == "failed"
+
+
+def deployment(**status: Any) -> dict[str, Any]:
+    return {"metadata": {"name": "d", "managedFields": []}, "spec": {"replicas": 2}, "status": status}
+
+
+@pytest.mark.parametrize(
+    ("of_pods", "failed"),
+    [
+        ([pod()], ""),
+        ([pod(ready=False, state=ended(1, message="RuntimeError: cracked is broken"))], ""),
+        ([pod(ready=False, state=ended(1, message="RuntimeError: cracked is broken"), starts=1)], "cracked is broken"),
+        ([pod("Pending", state=NO_IMAGE, ready=False)], "ImagePullBackOff"),
+        ([pod("Pending", conditions=UNSCHEDULABLE, containerStatuses=[])], ""),
+    ],
+)
+def test_an_application_has_failed_when_it_will_not_come_up_by_itself(of_pods: list[dict[str, Any]], failed: str) -> None:
+    state = state_of(deployment(), of_pods)
+    assert state.target == 2
+    assert state.status == ("DEPLOY_FAILED" if failed else "RUNNING")
+    assert failed in state.message
+
+
+def test_pods_that_cannot_be_made_are_a_failure() -> None:
+    refused = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota"}
+    state = state_of(deployment(conditions=[refused]), [])
+    assert (state.status, state.message) == ("DEPLOY_FAILED", "FailedCreate: exceeded quota")
+
+
+def test_who_else_scales_is_seen() -> None:
+    ours = {"manager": "autonomic", "fieldsV1": {"f:spec": {"f:replicas": {}}}}
+    theirs = {"manager": "kubectl", "fieldsV1": {"f:spec": {"f:replicas": {}}}}
+    status = {"manager": "kube-controller-manager", "fieldsV1": {"f:status": {}}}
+    item = deployment()
+    item["metadata"]["managedFields"] = [ours, status]
+    assert foreign_writer(item) == ""
+    item["metadata"]["managedFields"] = [ours, status, theirs]
+    assert foreign_writer(item) == "kubectl"
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "killed"),
+    [
+        ("memory.events", "low 0\noom 1\noom_kill 1\n", True),
+        ("memory.events", "low 0\noom 0\noom_kill 0\n", False),
+        ("memory/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n", True),
+        ("memory/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\n", False),
+        ("other", "", False),
+    ],
+)
+def test_whether_memory_ran_out_is_told_by_the_control_group(tmp_path: Path, file: str, text: str, killed: bool) -> None:
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(text)
+    assert step.out_of_memory(tmp_path) is killed

@@ -1,0 +1,46 @@
+"""What runs the replicas of one role: an application, named after the change that made it."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from autonomic.seams.word import Word
+
+FAILED = frozenset({"DEPLOY_FAILED", "UNHEALTHY"})
+"""States of an application that does not come up by itself."""
+
+
+class AppState(Word):
+    """What Serve says of an application; `replicas` are the ids of those that it runs or starts."""
+
+    status: str
+    message: str = ""
+    target: int = 0
+    replicas: tuple[str, ...] = ()
+
+
+class AppSpec(Word):
+    """What an application runs: `server` is the configuration that each replica gets."""
+
+    server: dict[str, Any]
+    cpu: float = 0.0
+    memory: int | None = None
+    gpu: float = 0.0
+    drain_seconds: float = 30.0
+
+
+class Apps(Protocol):
+    """The applications of one cluster."""
+
+    def create(self, name: str, spec: AppSpec, replicas: int) -> None:
+        """Starts an application; one that is there keeps running and gets `replicas`."""
+        ...
+
+    def scale(self, name: str, replicas: int) -> None:
+        """Sets how many replicas there shall be; running ones are not restarted."""
+        ...
+
+    def delete(self, names: Sequence[str]) -> None:
+        """Stops applications, each replica after it was drained; unknown names are passed over."""
+        ...
+
+    def states(self) -> dict[str, AppState]: ...

@@ -1,0 +1,76 @@
+"""What every host tells of its workflows, whatever runs them."""
+
+from typing import Any
+
+from autonomic.seams.state import State
+from autonomic.workflows.platforms.base import metrics
+from autonomic.workflows.platforms.base.intents import Intents
+from autonomic.workflows.platforms.base.planning import BATCH, ONLINE
+from autonomic.workflows.platforms.base.records import ServiceRecord
+from autonomic.workflows.platforms.base.routes import Routes
+from autonomic.workflows.platforms.base.services import Services
+
+
+class BaseHost:
+    """The questions that a host answers from its parts; whoever derives from it makes the parts."""
+
+    services: Services
+    intents: Intents
+    runs: Any
+    _routes: Routes
+
+    def capabilities(self) -> frozenset[str]:
+        """The primitives that `apply` knows."""
+        return ONLINE | BATCH
+
+    def observe(self, target: str) -> State:
+        """See `seams.platform.Platform.observe`."""
+        name, _, step = target.partition("/")
+        workflow = self.services.workflows().get(name)
+        if workflow is not None and (not step or step in workflow.services):
+            service = self.services.observe(name, step) if step else None
+            spec = workflow.services[step].spec.model_dump(mode="json", by_alias=True) if step else workflow.spec
+            return State(target=target, kind="online", revision=self.intents.revision(target), spec=spec, service=service)
+        runs = tuple(self.runs.list(name))
+        if runs and (not step or step in runs[0].steps):
+            return State(target=target, kind="batch", revision=self.intents.revision(target), runs=runs)
+        return State(target=target, kind="absent", revision=self.intents.revision(target))
+
+    def urls(self) -> dict[str, str]:
+        """Where requests for each service are sent, by `workflow/service`."""
+        return {
+            f"{name}/{service}": self._routes.url(name, service)
+            for name, workflow in self.services.workflows().items()
+            for service in workflow.services
+        }
+
+    def metrics(self) -> str:
+        """The host's own metrics in Prometheus' text format."""
+        return metrics.exposition(self.services, self._routes)
+
+    def scrape_targets(self) -> list[dict[str, Any]]:
+        """The replicas for Prometheus' http_sd."""
+        return [
+            {
+                "targets": [f"{replica.host}:{replica.port}"],
+                "labels": {"workflow": name, "service": service, "role": role, "replica": replica.id},
+            }
+            for replica, name, service, role in self.services.all_registered()
+        ]
+
+
+def described(workflow: str, record: ServiceRecord, role: str) -> dict[str, Any]:
+    """The fields of a `serving.config.ServerConfig` that follow from the records alone."""
+    spec, model = record.spec, record.roles[role].model
+    return {
+        "workflow": workflow,
+        "service": spec.name,
+        "role": role,
+        "name": spec.name,
+        "model": model,
+        "model_version": model.rstrip("/").rpartition("/")[2],
+        "max_batch_size": spec.batching.max_batch_size,
+        "max_wait_seconds": spec.batching.max_wait,
+        "max_in_flight": spec.max_in_flight,
+        "device_time_seconds": spec.device_time,
+    }

@@ -1,0 +1,278 @@
+"""The Kubernetes API: paths, JSON, and errors as this product has them. Credentials come from the official client."""
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+from autonomic.seams.clock import Clock, SystemClock
+from autonomic.seams.errors import AutonomicError, Permanent, Retryable
+from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
+
+FIELD_MANAGER = "autonomic"
+_PATIENCE_SECONDS = 10.0
+_CONNECT_SECONDS = 5.0
+_LONGEST_WAIT_SECONDS = 5.0
+_RETRIED = (429, 500, 502, 503, 504)
+_PAGE = 500
+_VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+
+
+class Resource(NamedTuple):
+    """A kind of object as it stands in paths."""
+
+    group: str
+    version: str
+    plural: str
+
+    def path(self, namespace: str, name: str = "", part: str = "") -> str:
+        """The path of one object (or a part of it, such as `log`), or of all of them in a namespace."""
+        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+        return "/".join(text for text in (f"{root}/namespaces/{namespace}/{self.plural}", name, part) if text)
+
+
+CONFIG_MAPS = Resource("", "v1", "configmaps")
+SECRETS = Resource("", "v1", "secrets")
+PODS = Resource("", "v1", "pods")
+SERVICES = Resource("", "v1", "services")
+DEPLOYMENTS = Resource("apps", "v1", "deployments")
+JOBS = Resource("batch", "v1", "jobs")
+DISRUPTION_BUDGETS = Resource("policy", "v1", "poddisruptionbudgets")
+
+
+class Conflict(Retryable):
+    """The object is another one than was expected, or is there already."""
+
+
+class Gone(AutonomicError):
+    """What was asked to be continued is too old: it has to be read from the start."""
+
+
+class Forbidden(Permanent):
+    """The API server knows us and does not let us."""
+
+
+class Api:
+    """Requests in one namespace. May be used by several threads at once; `close` ends its connections.
+
+    An answer 429 or 5xx is waited for as `Retry-After` says, up to ten seconds in all, and asked again. Every method raises
+
+        Retryable: the API server does not answer, or is still busy after that time.
+        Forbidden: a right is missing; says which.
+        Permanent: the API server refuses what was sent; says why.
+    """
+
+    def __init__(self, settings: KubernetesSettings, clock: Clock | None = None) -> None:
+        self._client = _connect(settings)
+        self._host = str(self._client.configuration.host).rstrip("/")
+        self._pool = self._client.rest_client.pool_manager
+        self._clock = clock or SystemClock()
+        self._seconds = settings.request_seconds
+        self.namespace = settings.namespace
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._pool.clear()
+
+    def get(self, resource: Resource, name: str) -> dict[str, Any] | None:
+        """An object, None where there is none."""
+        return self._send("GET", resource, name, missing=True)
+
+    def list(self, resource: Resource, selector: str) -> tuple[list[dict[str, Any]], str]:
+        """All objects with these labels, and the resource version that a watch goes on from."""
+        items: list[dict[str, Any]] = []
+        query = {"labelSelector": selector, "limit": str(_PAGE)}
+        while True:
+            try:
+                page = self._need("GET", resource, query=query)
+            except Gone:
+                # the pages were read too slowly
+                items, query = [], {"labelSelector": selector}
+                continue
+            items += page.get("items", [])
+            if not page["metadata"].get("continue"):
+                return items, page["metadata"]["resourceVersion"]
+            query["continue"] = page["metadata"]["continue"]
+
+    def create(self, resource: Resource, body: dict[str, Any]) -> dict[str, Any]:
+        """Makes an object.
+
+        Raises:
+            Conflict: there is one of this name.
+        """
+        return self._need("POST", resource, query={"fieldManager": FIELD_MANAGER}, body=body)
+
+    def patch(self, resource: Resource, name: str, body: dict[str, Any]) -> dict[str, Any] | None:
+        """Merges `body` into an object, None where there is none.
+
+        Raises:
+            Conflict: `body` names a resource version, and the object has another one.
+        """
+        query = {"fieldManager": FIELD_MANAGER}
+        return self._send("PATCH", resource, name, query=query, body=body, content="application/merge-patch+json", missing=True)
+
+    def apply(self, resource: Resource, body: dict[str, Any]) -> dict[str, Any]:
+        """Server-side apply: the fields of `body` become ours, whoever had them before.
+
+        Raises:
+            Conflict: `body` names a resource version, and the object has another one.
+        """
+        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        return self._need("PATCH", resource, body["metadata"]["name"], query=query, body=body, content="application/apply-patch+yaml")
+
+    def delete(self, resource: Resource, name: str, **preconditions: str) -> None:
+        """Deletes an object and, in the background, what it owns; one that is not there is passed over.
+
+        Raises:
+            Conflict: it does not meet the preconditions (`uid`, `resourceVersion`).
+        """
+        body: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+        if preconditions:
+            body["preconditions"] = preconditions
+        self._send("DELETE", resource, name, body=body, missing=True)
+
+    def log(self, pod: str, tail: int | None = None) -> str | None:
+        """What a pod has printed, or its last `tail` lines; None where there is no such pod, or it has not begun."""
+        query = {"tailLines": str(tail)} if tail else {}
+        url = f"{self._host}{PODS.path(self.namespace, pod, 'log')}"
+        answer = self._request("GET", url, query, None, "", self._seconds)
+        if answer.status in (400, 404):
+            return None
+        if answer.status >= 300:
+            raise self._error("GET", PODS, answer)
+        return answer.data.decode(errors="replace")
+
+    def watch(self, resource: Resource, query: dict[str, str], quiet_seconds: float) -> Any:
+        """An open answer of a watch, to be read by lines and then closed.
+
+        Raises:
+            Gone: the resource version is too old.
+        """
+        url = f"{self._host}{resource.path(self.namespace)}"
+        answer = self._request("GET", url, query, None, "", quiet_seconds, stream=True)
+        if answer.status >= 300:
+            answer.read()
+            raise self._error("watch", resource, answer)
+        return answer
+
+    # -- HTTP
+
+    def _need(self, method: str, resource: Resource, name: str = "", **options: Any) -> dict[str, Any]:
+        answer = self._send(method, resource, name, **options)
+        assert answer is not None
+        return answer
+
+    def _send(
+        self,
+        method: str,
+        resource: Resource,
+        name: str = "",
+        *,
+        query: dict[str, str] | None = None,
+        body: Any = None,
+        content: str = "application/json",
+        missing: bool = False,
+    ) -> dict[str, Any] | None:
+        url = f"{self._host}{resource.path(self.namespace, name)}"
+        data = None if body is None else json.dumps(body).encode()
+        deadline = self._clock.monotonic() + _PATIENCE_SECONDS
+        wait = 0.1
+        while True:
+            answer = self._request(method, url, query or {}, data, content, self._seconds)
+            if answer.status < 300:
+                return json.loads(answer.data)
+            if answer.status == 404 and missing:
+                return None
+            asked = _retry_after(answer)
+            pause = min(wait if asked is None else asked, _LONGEST_WAIT_SECONDS)
+            if answer.status not in _RETRIED or self._clock.monotonic() + pause > deadline:
+                raise self._error(method, resource, answer)
+            self._clock.sleep(pause)
+            wait *= 2
+
+    def _request(
+        self, method: str, url: str, query: dict[str, str], data: bytes | None, content: str, seconds: float, stream: bool = False
+    ) -> Any:
+        import urllib3
+        from urllib3.exceptions import HTTPError
+
+        headers = {"Accept": "application/json"} | ({"Content-Type": content} if data is not None else {})
+        self._client.update_params_for_auth(headers, [], ["BearerToken"], url, method, None)
+        try:
+            return self._pool.request(
+                method,
+                f"{url}?{urlencode(query)}" if query else url,
+                body=data,
+                headers=headers,
+                retries=False,
+                timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=seconds),
+                preload_content=not stream,
+            )
+        except HTTPError as error:
+            raise Retryable(
+                f"The Kubernetes API server at {self._host} does not answer ({type(error).__name__}: {error}); it is asked again", 2.0
+            ) from error
+
+    def _error(self, method: str, resource: Resource, answer: Any) -> Exception:
+        message = _message(answer)
+        verb = _VERBS.get(method, method.lower() if method != "GET" else "get or list")
+        what = f"{resource.plural}{f'.{resource.group}' if resource.group else ''}"
+        if answer.status == 403:
+            return Forbidden(
+                f"Kubernetes forbids it: {message}. A Role in the namespace {self.namespace} must allow the verb {verb} on the resource "
+                f"{resource.plural} of the API group {resource.group!r}; nothing was done"
+            )
+        if answer.status == 401:
+            return Permanent(f"The Kubernetes API server at {self._host} does not take our credentials; see to the kubeconfig or the token")
+        if answer.status == 409:
+            return Conflict(f"Kubernetes finds a conflict in {what}: {message}", 0.1)
+        if answer.status == 410:
+            return Gone(message)
+        if answer.status in _RETRIED:
+            return Retryable(
+                f"The Kubernetes API server at {self._host} answers {answer.status} to {verb} {what}: {message}; it is asked again",
+                _retry_after(answer) or 2.0,
+            )
+        return Permanent(f"Kubernetes refuses to {verb} {what} ({answer.status}): {message}")
+
+
+def lines(answer: Any) -> Iterator[dict[str, Any]]:
+    """The events of a watch, until it ends."""
+    rest = b""
+    for part in answer.stream(65536, decode_content=True):
+        *whole, rest = (rest + part).split(b"\n")
+        for line in whole:
+            if line.strip():
+                yield json.loads(line)
+
+
+def _connect(settings: KubernetesSettings) -> Any:
+    from kubernetes import client, config
+
+    found = client.Configuration()
+    try:
+        if not settings.kubeconfig and os.environ.get("KUBERNETES_SERVICE_HOST"):
+            config.load_incluster_config(client_configuration=found)
+        else:
+            config.load_kube_config(
+                settings.kubeconfig or None, context=settings.context or None, client_configuration=found, persist_config=False
+            )
+    except (config.ConfigException, OSError) as error:
+        raise Permanent(
+            f"There are no credentials for Kubernetes: {error}. Name a kubeconfig, set KUBECONFIG, or run in a pod with a service account"
+        ) from None
+    found.connection_pool_maxsize = 16
+    return client.ApiClient(found)
+
+
+def _retry_after(answer: Any) -> float | None:
+    text = answer.headers.get("Retry-After", "")
+    return float(text) if text.isdigit() else None
+
+
+def _message(answer: Any) -> str:
+    try:
+        return str(json.loads(answer.data).get("message", ""))[:1000]
+    except (ValueError, AttributeError):
+        return answer.data.decode(errors="replace")[:300].strip()

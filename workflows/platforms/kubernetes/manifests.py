@@ -1,0 +1,244 @@
+"""What is made on the cluster, as Kubernetes writes it. Pure functions of settings and records."""
+
+import json
+import math
+from typing import Any
+
+from autonomic.seams.errors import Permanent
+from autonomic.workflows.batch.launcher import Attempt
+from autonomic.workflows.platforms.base.apps import AppSpec
+from autonomic.workflows.platforms.kubernetes import names
+from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
+from autonomic.workflows.spec.workflow import Step
+
+Manifest = dict[str, Any]
+
+PORT = 8000
+"""Where every model server listens, on its pod's own address."""
+WORK = "/autonomic/work"
+"""A folder of the pod's own, empty when it starts."""
+PACKAGE = "/autonomic/package"
+"""Where the parts of the workflow's code package stand, where it has one."""
+EPOCH = f"{names.PREFIX}/epoch"
+"""The annotation that says under which epoch an object was written last."""
+APP = f"{names.PREFIX}/app"
+"""The label, and where labels are too short the annotation, with the name of the application."""
+RUN, STEP, ATTEMPT = (f"{names.PREFIX}/{name}" for name in ("run", "step", "attempt"))
+GPU = "nvidia.com/gpu"
+# a step that was told to stop ends its processes at once
+_STEP_STOP_SECONDS = 5
+# how long after its own timeout a step's pod may take to say so
+_DEADLINE_GRACE_SECONDS = 5
+# the kernel takes no longer text of the environment
+_MAX_REQUEST_BYTES = 120_000
+
+
+def service_token_name(installation: str) -> str:
+    """The Secret with the token that callers of services show."""
+    return f"{installation}-service-token"
+
+
+def package_part(installation: str, digest: str, number: int) -> str:
+    """The ConfigMap with one part of a code package."""
+    return f"{installation}-package-{names.digest(digest, 20)}-{number:03d}"
+
+
+def replicas(settings: KubernetesSettings, app: str, labels: dict[str, str], spec: AppSpec, count: int, owner: Manifest) -> list[Manifest]:
+    """The Deployment of an application, its headless Service and its PodDisruptionBudget, the Deployment last.
+
+    `labels` say whose replicas they are (workflow, service, role); `owner` is what they go with.
+    """
+    name = names.dns_name(app)
+    note = {APP: app}
+    chosen = names.labels(settings.installation, app=app)
+    own = {**chosen, **names.labels(settings.installation, **labels), **_recommended(labels["service"], name, labels)}
+    meta = {"name": name, "namespace": settings.namespace, "labels": own, "annotations": note, "ownerReferences": [owner]}
+    drain = math.ceil(spec.drain_seconds)
+    container = {
+        **_container(settings, "replica", "autonomic.workflows.platforms.kubernetes.replica"),
+        "ports": [{"name": "http", "containerPort": PORT}],
+        "resources": resources(spec.cpu, spec.memory, spec.gpu),
+        "readinessProbe": {**_probe("/v2/health/ready"), "periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": 2},
+        "livenessProbe": {**_probe("/v2/health/live"), "initialDelaySeconds": 60, "periodSeconds": 10, "timeoutSeconds": 5},
+        # it serves on while everybody learns that it goes
+        "lifecycle": {"preStop": {"sleep": {"seconds": settings.stop_seconds}}},
+    }
+    config = {**spec.server, "registry_url": settings.mlflow_url}
+    container["env"] = [*container["env"], {"name": "AUTONOMIC_REPLICA", "value": json.dumps(config, sort_keys=True)}]
+    if spec.server.get("ask_for_token"):
+        key = {"name": service_token_name(settings.installation), "key": "token"}
+        container["env"].append({"name": "AUTONOMIC_SERVICE_TOKEN", "valueFrom": {"secretKeyRef": key}})
+    pod = {
+        **_pod(settings, container, spec.server.get("package", ""), spec.server.get("package_parts", 0)),
+        "terminationGracePeriodSeconds": settings.stop_seconds + drain + 5,
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": chosen},
+            }
+        ],
+    }
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": meta,
+        "spec": {"clusterIP": "None", "selector": chosen, "ports": [{"name": "http", "port": PORT, "targetPort": PORT}]},
+    }
+    budget = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": meta,
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": chosen}, "unhealthyPodEvictionPolicy": "AlwaysAllow"},
+    }
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": meta,
+        "spec": {
+            "replicas": count,
+            "selector": {"matchLabels": chosen},
+            "revisionHistoryLimit": 1,
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+            "template": {"metadata": {"labels": own, "annotations": note}, "spec": pod},
+        },
+    }
+    return [service, budget, deployment]
+
+
+def with_replicas(deployment: Manifest, count: int, epoch: int, version: str) -> Manifest:
+    """A Deployment with another number of replicas, written under `epoch`; `version` "" is for one that is not there yet."""
+    meta = {**deployment["metadata"], "annotations": {**deployment["metadata"].get("annotations", {}), EPOCH: str(epoch)}}
+    if version:
+        meta["resourceVersion"] = version
+    return {**deployment, "metadata": meta, "spec": {**deployment["spec"], "replicas": count}}
+
+
+def job_name(run_id: str, step: str, attempt: int) -> str:
+    """The name of the Job of one attempt."""
+    return names.dns_name(f"{run_id}-{step}-{attempt}")
+
+
+def job(settings: KubernetesSettings, step: Step, attempt: Attempt, package: str, parts: int, owner: Manifest) -> Manifest:
+    """The Job of one attempt of a step. The run repeats attempts, not the Job.
+
+    Raises:
+        Permanent: its arguments are too long, or it asks for a part of a GPU.
+    """
+    name = job_name(attempt.run_id, attempt.step, attempt.attempt)
+    request = json.dumps({"attempt": attempt.model_dump(mode="json"), "package": package})
+    if len(request.encode()) > _MAX_REQUEST_BYTES:
+        raise Permanent(
+            f"what the step {attempt.step} is told takes {len(request.encode())} bytes; at most {_MAX_REQUEST_BYTES} are taken. "
+            "Write data to a file and pass its path"
+        )
+    told = {"workflow": attempt.workflow, "run": attempt.run_id, "step": attempt.step, "attempt": str(attempt.attempt)}
+    own = {**names.labels(settings.installation, **told), **_recommended(attempt.step, name, told)}
+    notes = {RUN: attempt.run_id, STEP: attempt.step, ATTEMPT: str(attempt.attempt)}
+    container = {
+        **_container(settings, "step", "autonomic.workflows.platforms.kubernetes.step"),
+        "resources": resources(step.resources.cpu, step.resources.memory, step.resources.gpu),
+    }
+    container["env"] = [*container["env"], {"name": "AUTONOMIC_STEP", "value": request}]
+    pod = {
+        **_pod(settings, container, package, parts),
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": _STEP_STOP_SECONDS,
+    }
+    if attempt.timeout_seconds is not None:
+        pod["activeDeadlineSeconds"] = math.ceil(attempt.timeout_seconds) + _DEADLINE_GRACE_SECONDS
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": name,
+            "namespace": settings.namespace,
+            "labels": own,
+            "annotations": notes,
+            "ownerReferences": [owner],
+        },
+        "spec": {"backoffLimit": 0, "template": {"metadata": {"labels": own, "annotations": notes}, "spec": pod}},
+    }
+
+
+def resources(cpu: float, memory: int | None, gpu: float) -> Manifest:
+    """Requests and limits. CPU is what is asked for and no bound; memory and GPUs are both.
+
+    Raises:
+        Permanent: a part of a GPU is asked for.
+    """
+    if gpu != int(gpu):
+        raise Permanent(f"{gpu:g} of a GPU is asked for; Kubernetes gives whole ones only")
+    both = ({"memory": str(memory)} if memory else {}) | ({GPU: str(int(gpu))} if gpu else {})
+    asked = both | ({"cpu": f"{math.ceil(cpu * 1000)}m"} if cpu else {})
+    return {name: value for name, value in {"requests": asked, "limits": both}.items() if value}
+
+
+def service_token(settings: KubernetesSettings) -> Manifest:
+    """The Secret with the token of services."""
+    name = service_token_name(settings.installation)
+    meta = {"name": name, "namespace": settings.namespace, "labels": names.labels(settings.installation)}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": {"token": settings.service_token}}
+
+
+def _recommended(name: str, instance: str, own: dict[str, str]) -> dict[str, str]:
+    return {
+        "app.kubernetes.io/name": names.label_value(name),
+        "app.kubernetes.io/instance": instance,
+        "app.kubernetes.io/component": names.label_value(own.get("role", "step")),
+        "app.kubernetes.io/part-of": names.label_value(own["workflow"]),
+    }
+
+
+def _probe(path: str) -> Manifest:
+    return {"httpGet": {"path": path, "port": "http"}}
+
+
+def _container(settings: KubernetesSettings, name: str, module: str) -> Manifest:
+    env = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": ":".join(settings.python_path), **settings.env}
+    made: Manifest = {
+        "name": name,
+        "image": settings.image,
+        "command": [settings.python, "-P", "-m", module],
+        "env": [{"name": key, "value": value} for key, value in env.items() if value],
+        "volumeMounts": [*settings.mounts, {"name": "autonomic-work", "mountPath": WORK}],
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+    }
+    if settings.image_pull_policy:
+        made["imagePullPolicy"] = settings.image_pull_policy
+    return made
+
+
+def _pod(settings: KubernetesSettings, container: Manifest, package: str, parts: int) -> Manifest:
+    volumes = [*settings.volumes, {"name": "autonomic-work", "emptyDir": {}}]
+    if package:
+        sources = [
+            {
+                "configMap": {
+                    "name": package_part(settings.installation, package, number),
+                    "items": [{"key": "part", "path": f"{number:03d}"}],
+                }
+            }
+            for number in range(parts)
+        ]
+        volumes.append({"name": "autonomic-package", "projected": {"sources": sources}})
+        mounts = [*container["volumeMounts"], {"name": "autonomic-package", "mountPath": PACKAGE, "readOnly": True}]
+        container = {**container, "volumeMounts": mounts}
+    made: Manifest = {
+        "containers": [container],
+        "volumes": volumes,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+    }
+    if settings.service_account:
+        made["serviceAccountName"] = settings.service_account
+    if settings.image_pull_secrets:
+        made["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
+    if settings.node_selector:
+        made["nodeSelector"] = settings.node_selector
+    if settings.tolerations:
+        made["tolerations"] = list(settings.tolerations)
+    return made

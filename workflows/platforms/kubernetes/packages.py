@@ -1,0 +1,81 @@
+"""User code on its way to pods: the zip is cut into ConfigMaps, which pods mount."""
+
+import base64
+from pathlib import Path
+
+from autonomic.seams.errors import Permanent
+from autonomic.workflows.batch.packages import check_package, digest_of, unpack
+from autonomic.workflows.platforms.kubernetes import names
+from autonomic.workflows.platforms.kubernetes.api import CONFIG_MAPS, Api
+from autonomic.workflows.platforms.kubernetes.manifests import package_part
+from autonomic.workflows.platforms.kubernetes.store import ConfigMapStore
+
+# a ConfigMap holds at most 1 MiB
+_PART_BYTES = 700 * 1024
+
+
+class Packages:
+    """The code packages of one installation."""
+
+    def __init__(self, api: Api, store: ConfigMapStore, installation: str) -> None:
+        self._api = api
+        self._store = store
+        self._installation = installation
+
+    def add(self, package: bytes) -> str:
+        """Keeps a package and returns its digest.
+
+        Raises:
+            Permanent: see `check_package`.
+        """
+        check_package(package)
+        digest = digest_of(package)
+        parts = [package[start : start + _PART_BYTES] for start in range(0, len(package), _PART_BYTES)]
+        if self._store.get(f"package/{digest}") is None:
+            for number, part in enumerate(parts):
+                self._api.apply(CONFIG_MAPS, self._part(digest, number, part))
+            # written last: a package of which this is not there was not kept whole
+            self._store.put(f"package/{digest}", {"parts": len(parts)})
+        return digest
+
+    def parts(self, digest: str) -> int:
+        """In how many parts a package is kept.
+
+        Raises:
+            Permanent: there is no such package.
+        """
+        kept = self._store.get(f"package/{digest}")
+        if kept is None:
+            raise Permanent(f"the cluster has no code package {digest}; apply the workflow again")
+        return int(kept["parts"])
+
+    def folder(self, digest: str, cache: Path) -> Path:
+        """The folder of a package on this machine.
+
+        Raises:
+            Permanent: there is no such package.
+        """
+        folder = cache / digest
+        if not folder.is_dir():
+            data = b""
+            for number in range(self.parts(digest)):
+                item = self._api.get(CONFIG_MAPS, package_part(self._installation, digest, number))
+                if item is None:
+                    raise Permanent(f"a part of the code package {digest} is not there any more; apply the workflow again")
+                data += base64.b64decode(item["binaryData"]["part"])
+            unpack(data, folder)
+        return folder
+
+    def _part(self, digest: str, number: int, part: bytes) -> dict[str, object]:
+        meta = {
+            "name": package_part(self._installation, digest, number),
+            "labels": names.labels(self._installation, package=names.digest(digest, 20)),
+        }
+        encoded = base64.b64encode(part).decode()
+        return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "immutable": True, "binaryData": {"part": encoded}}
+
+
+def unpack_parts(mounted: Path, folder: Path) -> Path:
+    """Puts the parts of a package, mounted in `mounted`, together in `folder`, and returns it."""
+    unpack(b"".join(part.read_bytes() for part in sorted(mounted.iterdir()) if part.is_file()), folder)
+    return folder

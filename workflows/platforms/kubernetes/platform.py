@@ -1,0 +1,77 @@
+"""The platform within one process: `seams.platform.Platform` over the writer of an installation."""
+
+from typing import Any
+
+from autonomic.seams.clock import Clock
+from autonomic.seams.plan import Change, Outcome
+from autonomic.seams.platform import Notice
+from autonomic.seams.state import RunState, State
+from autonomic.workflows.platforms.kubernetes.runtime import KubernetesHost
+from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
+
+
+class KubernetesPlatform:
+    """Workflows on a Kubernetes cluster. May be used by several threads at once.
+
+    Making it takes the installation over from any writer before it, whose writes are refused from then on.
+
+    Raises:
+        Permanent: there are no credentials, or a right is missing.
+        Retryable: the API server does not answer.
+    """
+
+    def __init__(self, settings: KubernetesSettings, clock: Clock | None = None) -> None:
+        self.host = KubernetesHost(settings, clock)
+        try:
+            self.host.start()
+        except BaseException:
+            self.host.close()
+            raise
+
+    def close(self) -> None:
+        """Ends the threads; what runs on the cluster, and the front, go on."""
+        self.host.close()
+
+    # -- seams.platform.Platform
+
+    def apply(self, change: Change, fence: int) -> Outcome:
+        """Carries out a change; a deploy or an upgrade returns when its replicas are in service."""
+        return self.host.intents.apply(change, fence)
+
+    def lookup(self, key: str) -> Outcome | None:
+        return self.host.intents.lookup(key)
+
+    def capabilities(self) -> frozenset[str]:
+        return self.host.capabilities()
+
+    def observe(self, target: str) -> State:
+        return self.host.observe(target)
+
+    def runs(self, workflow: str | None = None) -> list[RunState]:
+        """All runs known, or those of one workflow, the newest first."""
+        return self.host.runs.list(workflow)
+
+    def watch(self, cursor: int) -> list[Notice]:
+        return self.host.notices.watch(cursor)
+
+    # -- beyond the protocol, as the client of the host's HTTP interface has it
+
+    def run(self, run_id: str) -> RunState | None:
+        """A run by its id."""
+        return self.host.runs.get(run_id)
+
+    def log(self, run_id: str, step: str, tail: int | None = None) -> str | None:
+        """What a step printed, or its last `tail` lines; None where there is no such step."""
+        return self.host.runs.log(run_id, step, tail)
+
+    def add_package(self, content: bytes) -> str:
+        """Hands user code (a zip file) to the cluster and returns its digest."""
+        return self.host.add_package(content)
+
+    def urls(self) -> dict[str, str]:
+        """Where requests for each service (`workflow/service`) are sent."""
+        return self.host.urls()
+
+    def scrape_targets(self) -> list[dict[str, Any]]:
+        """The replicas as Prometheus' http_sd wants them: `{targets, labels}`."""
+        return self.host.scrape_targets()

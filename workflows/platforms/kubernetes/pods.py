@@ -1,0 +1,124 @@
+"""What a pod says of the replica or the step in it. Pure."""
+
+import json
+from datetime import datetime
+from typing import Any
+
+from autonomic.workflows.batch.step_main import failed
+
+Pod = dict[str, Any]
+
+_NEVER = frozenset({"ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError"})
+_PULLING = frozenset({"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError"})
+_BROKEN = _NEVER | _PULLING | {"CrashLoopBackOff", "CreateContainerError", "RunContainerError"}
+_OUT_OF_MEMORY = "OOMKilled"
+_NODE_GONE = "DeletionByTaintManager"
+
+
+def is_ready(pod: Pod) -> bool:
+    """Whether it is to get requests: it is ready, and not asked to stop."""
+    conditions = pod["status"].get("conditions", [])
+    ready = any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+    return ready and bool(pod["status"].get("podIP")) and not pod["metadata"].get("deletionTimestamp")
+
+
+def created_at(pod: Pod) -> float:
+    """When it was made, in seconds since the epoch."""
+    return datetime.fromisoformat(pod["metadata"]["creationTimestamp"]).timestamp()
+
+
+def trouble(pod: Pod) -> str:
+    """Why a replica does not start or has ended, "" where nothing is known to be wrong."""
+    if pod["metadata"].get("deletionTimestamp"):
+        return ""
+    status = _container(pod)
+    waiting = status.get("state", {}).get("waiting", {})
+    ended = status.get("state", {}).get("terminated") or status.get("lastState", {}).get("terminated") or {}
+    if ended.get("reason") == _OUT_OF_MEMORY:
+        return f"OOMKilled: {_memory(pod)}"
+    if ended and not status.get("ready"):
+        return f"it ended with exit code {ended.get('exitCode')}: {_last_lines(ended.get('message', ''))}"
+    if waiting.get("reason") in _BROKEN:
+        return f"{waiting['reason']}: {waiting.get('message', '')}".rstrip(": ")
+    return ""
+
+
+def starts(pod: Pod) -> int:
+    """How often its container was started again."""
+    return int(_container(pod).get("restartCount", 0))
+
+
+def waits_for(pod: Pod) -> str:
+    """Why it has not started, "" where nothing is known."""
+    for condition in pod["status"].get("conditions", []):
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return f"waits for a node ({condition.get('reason', '')}): {condition.get('message', '')}"
+    waiting = _container(pod).get("state", {}).get("waiting", {})
+    if waiting.get("reason") in _PULLING:
+        return f"its image cannot be brought ({waiting['reason']}): {waiting.get('message', '')}"
+    return ""
+
+
+def step_report(pod: Pod) -> tuple[str, dict[str, Any]] | None:
+    """What the driver of the run is to hear of a step's pod: (kind, data) as `RunDriver.hear` takes them; None: nothing.
+
+    A result that was too long to be told by the pod is `{"in_log": True}`.
+    """
+    phase = pod["status"].get("phase", "Pending")
+    status = _container(pod)
+    state = status.get("state", {})
+    if phase in ("Succeeded", "Failed"):
+        return "ended", _result(pod, state.get("terminated") or {})
+    taken = _disruption(pod)
+    if pod["metadata"].get("deletionTimestamp") and taken.get("reason") == _NODE_GONE:
+        # its node does not answer, so that nobody will ever tell how it ended
+        return "ended", failed(f"{_NODE_GONE}: its node {pod['spec'].get('nodeName')} was given up: {taken.get('message', '')}")
+    if "running" in state:
+        return "started", {"pod": pod["metadata"]["name"], "node": pod["spec"].get("nodeName", "")}
+    waiting = state.get("waiting", {})
+    if waiting.get("reason") in _NEVER:
+        return "ended", failed(f"its image cannot be used ({waiting['reason']}): {waiting.get('message', '')}", retry=False)
+    why = waits_for(pod)
+    return ("waiting", {"why": why}) if why else None
+
+
+def _result(pod: Pod, ended: dict[str, Any]) -> dict[str, Any]:
+    reason, message = pod["status"].get("reason", ""), pod["status"].get("message", "")
+    if ended.get("reason") == _OUT_OF_MEMORY:
+        return failed(f"OOMKilled: {_memory(pod)}")
+    if reason == "DeadlineExceeded":
+        limit = pod["spec"].get("activeDeadlineSeconds")
+        return failed(f"DeadlineExceeded: its pod was ended after {limit} s, its timeout and some grace")
+    if reason:
+        return failed(f"{reason}: {message or 'its pod was ended by the cluster'}")
+    told = ended.get("message", "")
+    try:
+        result = json.loads(told)
+        if isinstance(result, dict) and ("status" in result or result.get("in_log")):
+            return result
+    except ValueError:
+        pass
+    if not ended:
+        taken = _disruption(pod)
+        return failed(f"{taken.get('reason')}: {taken.get('message', '')}" if taken else "its pod was ended by the cluster")
+    return failed(f"its pod ended with exit code {ended.get('exitCode')} and left no result: {_last_lines(told)}")
+
+
+def _disruption(pod: Pod) -> dict[str, Any]:
+    return next((each for each in pod["status"].get("conditions", []) if each["type"] == "DisruptionTarget"), {})
+
+
+def _container(pod: Pod) -> dict[str, Any]:
+    statuses = pod["status"].get("containerStatuses") or [{}]
+    return statuses[0]
+
+
+def _memory(pod: Pod) -> str:
+    limit = pod["spec"]["containers"][0].get("resources", {}).get("limits", {}).get("memory")
+    if limit is None:
+        return "its node ran out of memory; ask for some with resources.memory"
+    return f"its memory went over its limit of {limit}; ask for more with resources.memory"
+
+
+def _last_lines(text: str) -> str:
+    return text.strip()[-800:]

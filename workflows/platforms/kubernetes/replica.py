@@ -1,0 +1,59 @@
+"""The process of one replica's pod: `python -m autonomic.workflows.platforms.kubernetes.replica`.
+
+It brings the model and the workflow's code, serves, and on SIGTERM finishes what it has. The environment holds its
+configuration (AUTONOMIC_REPLICA) and, where callers have to show one, the token (AUTONOMIC_SERVICE_TOKEN).
+"""
+
+import importlib
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import Any
+
+from autonomic.workflows.platforms.base.models import Models
+from autonomic.workflows.platforms.kubernetes.manifests import PACKAGE, PORT, WORK
+from autonomic.workflows.platforms.kubernetes.packages import unpack_parts
+from autonomic.workflows.serving.config import ServerConfig
+
+
+def server_config(told: dict[str, Any], token: str) -> ServerConfig:
+    """The configuration of the model server, with the model's folder and the code brought to this pod."""
+    work = Path(WORK)
+    models = Models(work / "models", told["registry_url"])
+    code = [str(unpack_parts(Path(PACKAGE), work / "code"))] if told["package"] else []
+    fields = {
+        **told["server"],
+        "model_folder": str(models.fetch(told["server"]["model"])),
+        "address": "0.0.0.0",
+        "port": PORT,
+        "python_path": code,
+        "token": token,
+    }
+    return ServerConfig.model_validate(fields)
+
+
+def main() -> int:
+    """Serves until SIGTERM or SIGINT."""
+    leave = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: leave.set())
+    told = json.loads(os.environ["AUTONOMIC_REPLICA"])
+    module, _, name = told["class"].partition(":")
+    try:
+        config = server_config(told, os.environ.pop("AUTONOMIC_SERVICE_TOKEN", ""))
+        server = getattr(importlib.import_module(module), name)(config)
+        server.start()
+    except Exception:  # noqa: BLE001 - whatever keeps it from serving is what the pod ends with
+        traceback.print_exc()
+        return 1
+    while server.alive() and not leave.wait(1.0):
+        pass
+    return 0 if leave.is_set() and server.drain(float(told["drain_seconds"])) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,270 @@
+"""The parts of the platform put together: the one writer of an installation, and what it looks after by itself."""
+
+import logging
+import threading
+from pathlib import Path
+from typing import Any
+
+from autonomic.seams.clock import Clock, SystemClock
+from autonomic.seams.errors import AutonomicError, Permanent, Retryable
+from autonomic.seams.plan import Change
+from autonomic.workflows.platforms.base.effects import HostEffects
+from autonomic.workflows.platforms.base.host import BaseHost, described
+from autonomic.workflows.platforms.base.intents import Intents, Prepared, Refused
+from autonomic.workflows.platforms.base.models import Models
+from autonomic.workflows.platforms.base.notices import Notices
+from autonomic.workflows.platforms.base.points import add_labels, points
+from autonomic.workflows.platforms.base.records import ReplicaRecord, ServiceRecord, WorkflowRecord, parse_online
+from autonomic.workflows.platforms.base.routes import FrontRoutes
+from autonomic.workflows.platforms.base.services import Services
+from autonomic.workflows.platforms.base.store import MemoryStore
+from autonomic.workflows.platforms.kubernetes import manifests, names, pods
+from autonomic.workflows.platforms.kubernetes.api import DEPLOYMENTS, JOBS, PODS, SECRETS, Api
+from autonomic.workflows.platforms.kubernetes.apps import KubernetesApps, app_of, foreign_writer
+from autonomic.workflows.platforms.kubernetes.packages import Packages
+from autonomic.workflows.platforms.kubernetes.patience import insist
+from autonomic.workflows.platforms.kubernetes.runs import KubernetesRuns
+from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
+from autonomic.workflows.platforms.kubernetes.store import ConfigMapStore
+from autonomic.workflows.platforms.kubernetes.watch import Object, Watch
+from autonomic.workflows.serving.front import Front
+from autonomic.workflows.serving.predictions import Label
+from autonomic.workflows.spec.workflow import OnlineSpec
+
+_FRONT_CHECK_SECONDS = 1.0
+_SYNC_SECONDS = 15.0
+_KEPT_NOTICES = 500
+_KEPT_EPOCHS = 50
+_log = logging.getLogger(__name__)
+
+
+class KubernetesEffects(HostEffects):
+    """The effects of this platform: what it cannot do yet is refused before anything is touched."""
+
+    def prepare(self, change: Change) -> Prepared:
+        if change.primitive == "deploy":
+            spec = parse_online(change.to.get("spec")).spec
+            drift = [service.name for service in spec.services if service.drift] if isinstance(spec, OnlineSpec) else []
+            if drift:
+                raise Refused(
+                    f"{', '.join(drift)} asks for a drift detector; those run on Ray only. Take drift: away to deploy it on Kubernetes"
+                )
+        return super().prepare(change)
+
+
+class NoSearches:
+    """Searches do not run here."""
+
+    def start(self, search: dict[str, Any]) -> dict[str, Any]:
+        """Refuses."""
+        raise Permanent("Searches over parameters run on Ray only; this platform is Kubernetes")
+
+    def get(self, search_id: str) -> dict[str, Any] | None:
+        """There are none."""
+        return None
+
+    def stop(self, search_id: str) -> dict[str, Any] | None:
+        """There are none."""
+        return None
+
+
+class KubernetesHost(BaseHost):
+    """The one writer of an installation. `start` and `close` once each; what runs on the cluster goes on without it.
+
+    Raises:
+        Permanent: there are no credentials, or a right is missing.
+        Retryable: the API server does not answer.
+    """
+
+    def __init__(self, settings: KubernetesSettings, clock: Clock | None = None) -> None:
+        clock = clock or SystemClock()
+        settings.folder.mkdir(parents=True, exist_ok=True)
+        self.settings = settings
+        self._api = Api(settings, clock)
+        try:
+            self._make(settings, clock)
+        except BaseException:
+            self._api.close()
+            raise
+
+    def _make(self, settings: KubernetesSettings, clock: Clock) -> None:
+        self._store = ConfigMapStore(self._api, settings.installation)
+        self.notices = Notices(self._store, clock, _KEPT_NOTICES)
+        self.searches = NoSearches()
+        self._models = Models(settings.folder / "models", settings.mlflow_url)
+        self._packages = Packages(self._api, self._store, settings.installation)
+        self._front = Front(settings.folder / "haproxy", settings.front_port, address=settings.front_address)
+        self._routes = FrontRoutes(self._front)
+        mine = names.labels(settings.installation)
+        self._pods = Watch(self._api, PODS, names.selector(mine), self._pod_changed)
+        self._jobs = Watch(self._api, JOBS, names.selector(mine), self._job_changed)
+        self._deployments = Watch(self._api, DEPLOYMENTS, names.selector(mine), self._deployment_changed)
+        apps = KubernetesApps(settings, self._api, self._store, self._deployments, self._pods, lambda: self.intents.epoch)
+        # pods are their own record: those that are ready now were registered already
+        ready = MemoryStore()
+        for pod in self._api.list(PODS, names.selector(mine, f"{names.PREFIX}/app"))[0]:
+            if pods.is_ready(pod):
+                ready.put(f"replica/{pod['metadata']['name']}", replica_of(pod).model_dump(mode="json"))
+        self.services = Services(
+            self._store,
+            apps,
+            self._routes,
+            self._models,
+            clock,
+            self.notices.tell,
+            self._server_config,
+            settings.ready_seconds,
+            ready,
+        )
+        self.runs = KubernetesRuns(settings, self._api, self._store, self._packages, self._pods, clock, self._tell_patiently)
+        effects = KubernetesEffects(self.services, self.runs, self.predictions, "kubernetes")
+        self.intents = Intents(self._store, effects, clock)
+        self._store.epoch = self.intents.epoch
+        self._stopping = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, daemon=True, name="keeper")
+        self._recovery = threading.Thread(target=self._recover, daemon=True, name="recovery")
+
+    def start(self) -> None:
+        """Puts the front right, settles what was left open, goes on with runs, and begins to watch."""
+        if self.settings.service_token:
+            self._api.apply(SECRETS, manifests.service_token(self.settings))
+        self._front.start()
+        watches = (self._pods, self._jobs, self._deployments)
+        for watch in watches:
+            watch.start()
+        for watch in watches:
+            if not watch.wait(_SYNC_SECONDS):
+                raise Retryable(f"The cluster could not be listed within {_SYNC_SECONDS:g} s: {watch.away}")
+        for replica, *_ in self.services.all_registered():
+            if self._pods.get(replica.id) is None:
+                self.services.unregister(replica.id, "its pod is gone")
+        self.services.route_all()
+        self.runs.resume()
+        self._keeper.start()
+        self._recovery.start()
+
+    def close(self) -> None:
+        """Ends the threads of this process. The front, the replicas and the steps go on."""
+        self._stopping.set()
+        self.runs.close()
+        for watch in (self._pods, self._jobs, self._deployments):
+            watch.close()
+        for thread in (self._keeper, self._recovery):
+            if thread.is_alive():
+                thread.join(10)
+        self._api.close()
+
+    @property
+    def lost(self) -> str:
+        """Why this writer may not write any more, "" while it may."""
+        return self._store.lost
+
+    def stop_front(self) -> None:
+        """Ends the front: services do not answer until the next start."""
+        self._front.stop()
+
+    # -- the prediction log and code
+
+    def predictions(self, workflow: str, service: str) -> Path:
+        """The prediction log of a service, where pods and this process share a folder."""
+        return Path(self.settings.data_path or manifests.WORK) / "predictions" / f"{workflow}--{service}.db"
+
+    def drift(self, workflow: str, service: str) -> dict[str, Any] | None:
+        """No detector has spoken; None where there is no such service."""
+        return None if self.services.record(workflow, service) is None else {"time": 0.0, "values": {}}
+
+    def points(self, workflow: str, service: str, state: str) -> list[dict[str, Any]] | None:
+        """The points that were picked, None where there is no such service."""
+        if self.services.record(workflow, service) is None:
+            return None
+        return points(self.predictions(workflow, service), state) if self.settings.data_path else []
+
+    def labels(self, workflow: str, service: str, labels: list[Label]) -> dict[str, Any] | None:
+        """Joins labels to predictions, None where there is no such service."""
+        if self.services.record(workflow, service) is None:
+            return None
+        if not self.settings.data_path:
+            raise Permanent("There is no prediction log: data_path names no folder that this process shares with the pods")
+        return add_labels(self.predictions(workflow, service), labels)
+
+    def add_package(self, content: bytes) -> str:
+        """Keeps user code in the cluster and returns its digest."""
+        return self._packages.add(content)
+
+    def _server_config(self, workflow: str, deployed: WorkflowRecord, record: ServiceRecord, role: str) -> dict[str, Any]:
+        spec, package = record.spec, deployed.package
+        logs = spec.log and bool(self.settings.data_path)
+        return {
+            "class": self.settings.server,
+            "drain_seconds": spec.timeout,
+            "ask_for_token": spec.token,
+            "package": package,
+            "package_parts": self._packages.parts(package) if package else 0,
+            "server": {
+                **described(workflow, record, role),
+                "predictions": str(self.predictions(workflow, spec.name)) if logs else "",
+            },
+        }
+
+    # -- what is heard of the cluster
+
+    def _pod_changed(self, before: Object | None, now: Object | None) -> None:
+        if self.lost:
+            # the front and the runs are another writer's now
+            return
+        self.runs.pod_changed(before, now)
+        pod = now or before
+        if pod is None or not app_of(pod):
+            return
+        if now is not None and pods.is_ready(now):
+            self.services.register(replica_of(now))
+        elif before is not None:
+            gone = now is None or now["metadata"].get("deletionTimestamp")
+            self.services.unregister(pod["metadata"]["name"], "its pod goes" if gone else "its pod is not ready")
+
+    def _job_changed(self, before: Object | None, now: Object | None) -> None:
+        self.runs.job_changed(before, now)
+
+    def _deployment_changed(self, before: Object | None, now: Object | None) -> None:
+        if before is None or now is None or before["spec"].get("replicas") == now["spec"].get("replicas"):
+            return
+        other = foreign_writer(now)
+        if other:
+            own = now["metadata"]["labels"]
+            data = {"app": app_of(now), "writer": other, "replicas": now["spec"].get("replicas")}
+            self.notices.tell("outside_write", f"{own.get(f'{names.PREFIX}/workflow')}/{own.get(f'{names.PREFIX}/service')}", data)
+
+    def _tell_patiently(self, kind: str, target: str, data: dict[str, Any]) -> None:
+        insist(lambda: self.notices.tell(kind, target, data), self._stopping)
+
+    # -- looking after itself
+
+    def _recover(self) -> None:
+        try:
+            self.intents.recover()
+            for key in self._store.keys("epoch/")[:-_KEPT_EPOCHS]:
+                self._store.delete(key)
+        except AutonomicError as away:
+            # what is open is settled before the next change of its workflow
+            _log.warning("settling what was left open: %s", away)
+
+    def _keep(self) -> None:
+        while not self._stopping.wait(_FRONT_CHECK_SECONDS):
+            try:
+                self._front.ensure()
+            except (Retryable, Permanent) as error:
+                _log.warning("looking after the front: %s", error)
+
+
+def replica_of(pod: Object) -> ReplicaRecord:
+    """A ready pod as a replica. Pure."""
+    meta = pod["metadata"]
+    return ReplicaRecord(
+        id=meta["name"],
+        app=app_of(pod),
+        host=pod["status"]["podIP"],
+        port=manifests.PORT,
+        pid=0,
+        node=pod["spec"].get("nodeName", ""),
+        started_at=pods.created_at(pod),
+    )

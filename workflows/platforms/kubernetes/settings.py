@@ -1,0 +1,60 @@
+"""What the Kubernetes platform is told of a cluster."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from autonomic.seams.word import Word
+
+
+class KubernetesSettings(Word):
+    """`home` is a folder of the writer's own; the front and downloaded models are kept in it.
+
+    `kubeconfig` "" takes the pod's own service account where there is one, else KUBECONFIG, else ~/.kube/config; `context`
+    "" takes the current one. Everything is made in `namespace`, which must be there. Two installations in one namespace
+    need different names (`installation`).
+
+    Pods run `image`, in which `python` (a program) must find this package, by itself or through `python_path`. `volumes`
+    and `mounts` are added to every pod as Kubernetes writes them. `data_path` is a folder that is the same in all pods and
+    for the writer (a mount): steps work there, find what an earlier attempt left, and can hand paths on; prediction logs
+    are kept there. Without it each pod has an empty folder of its own, and there is no prediction log.
+
+    `server` is the class that each replica starts (`package.module:Class`). `mlflow_url` is the address of MLflow for the
+    pods, and for the writer; "" stands for the one that `autonomic up` starts, which then listens on `host_address`, an address
+    of this machine that pods reach. Services answer on `front_address` (0.0.0.0: on every address) at `front_port` (0: a free
+    one). Durations are seconds: `stop_seconds` is how long a replica is still served from after it was told to stop,
+    `ready_seconds` how long a deploy or an upgrade may take, `request_seconds` how long one answer of the API server.
+    """
+
+    home: Path
+    kubeconfig: str = ""
+    context: str = ""
+    namespace: str = "default"
+    installation: str = Field(default="autonomic", pattern=r"^[a-z0-9]([-a-z0-9]{0,29}[a-z0-9])?$")
+    image: str
+    image_pull_policy: str = ""
+    image_pull_secrets: tuple[str, ...] = ()
+    service_account: str = ""
+    python: str = "python"
+    python_path: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+    volumes: tuple[dict[str, Any], ...] = ()
+    mounts: tuple[dict[str, Any], ...] = ()
+    node_selector: dict[str, str] = {}
+    tolerations: tuple[dict[str, Any], ...] = ()
+    data_path: str = ""
+    server: str = "autonomic.workflows.serving.server:ModelServer"
+    mlflow_url: str = ""
+    host_address: str = ""
+    service_token: str = ""
+    front_address: str = "127.0.0.1"
+    front_port: int = 0
+    stop_seconds: int = Field(default=2, ge=1)
+    ready_seconds: float = 180.0
+    request_seconds: float = 15.0
+
+    @property
+    def folder(self) -> Path:
+        """Where the writer keeps its files."""
+        return self.home / "host"
