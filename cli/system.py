@@ -19,6 +19,7 @@ import httpx
 from autonomic.agents.auth import Tokens
 from autonomic.agents.settings import Settings
 from autonomic.seams.errors import AutonomicError, Permanent
+from autonomic.workflows.embedded import leftovers
 from autonomic.workflows.embedded.mlflow_server import MlflowServer
 from autonomic.workflows.embedded.processes import answers, ended, free_port, start_process, stop_process, wait_until
 from autonomic.workflows.embedded.prometheus_server import PrometheusServer, find_prometheus
@@ -81,6 +82,9 @@ class System:
         """
         self.home.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(self.home)
+        if killed := leftovers.stop_leftovers(self.home):
+            self._report("up", f"ended {killed} processes that an earlier one left when it was killed")
+        os.environ[leftovers.MARK] = str(self.home)
         try:
             find_prometheus()
             self._start()

@@ -59,6 +59,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
+def run_in() -> Callable[..., Done]:
+    """Types `autonomic` with these arguments for a home of one's own."""
+    return run
+
+
+@pytest.fixture
 def command(home: Path) -> Callable[..., Done]:
     """Types `autonomic` with these arguments."""
     return lambda *arguments: run(home, *arguments)
