@@ -18,6 +18,8 @@ from autonomic.workflows.embedded.kubernetes.supervisor import Options
 
 SETTINGS = ("vm.overcommit_memory", "kernel.panic", "kernel.panic_on_oops", "net.ipv4.ip_forward", "net.ipv4.conf.all.route_localnet")
 
+FOLDERS = ("/var/lib/kubelet", "/var/lib/cni", "/var/log/pods", "/var/log/containers", "/etc/cni", "/opt/cni")
+
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
@@ -115,6 +117,7 @@ def _machine() -> dict[str, Any]:
         "sockets": left(path.name for path in registry.FOLDER.glob("*.sock")),
         "clusters": [entry for entry in registry.entries() if not entry.alive],
         "settings": [(Path("/proc/sys") / name.replace(".", "/")).read_text() for name in SETTINGS],
+        "folders": [name for name in FOLDERS if Path(name).exists()],
         "processes": _processes({pid for index in alive for pid in cgroups.pids(index)}),
     }
 
