@@ -297,12 +297,13 @@ def _replace(path: Path, text: str) -> None:
 
 
 def _insist(path: Path, command: str, within_seconds: float) -> str:
-    # nobody listens for a moment while the master executes itself again
+    # nobody listens for a moment while the master executes itself again, and who was waiting to be heard is cut off; every
+    # command may be given twice
     deadline = time.monotonic() + within_seconds
     while True:
         try:
             return _talk(path, command)
-        except (ConnectionRefusedError, FileNotFoundError) as error:
+        except (ConnectionRefusedError, ConnectionResetError, BrokenPipeError, FileNotFoundError) as error:
             if time.monotonic() > deadline:
                 raise Retryable(f"HAProxy does not answer on {path}: {error}") from error
             time.sleep(0.005)
