@@ -1,6 +1,7 @@
 """Fixtures that start the real parts once for all tests that need them."""
 
 import os
+import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -142,7 +143,7 @@ class LightCluster:
 
         self.cluster = cluster
         self.home = home
-        namespace = f"light-{home.name.lower().replace('_', '-')}"
+        namespace = f"{home.name}-{secrets.token_hex(4)}"
         self._run_kubectl("create", "namespace", namespace)
         # pods run the Python of this machine, and see this checkout and the tests' files where they are
         root = Path(__file__).parents[1]
