@@ -1,7 +1,7 @@
 """The documents that were applied: kept in the journal, compared, and replaced all at once."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import yaml
@@ -65,10 +65,16 @@ def _name(data: Mapping[str, Any]) -> str:
     return str(metadata.get("name")) if isinstance(metadata, dict) else ""
 
 
-def merge(now: Specs, documents: Sequence[Workflow | Strategy], packages: Mapping[str, str], prune: bool) -> Specs:
-    """What will be in force. With `prune`, documents that are not given are removed."""
-    workflows = {} if prune else dict(now.workflows)
-    strategies = {} if prune else dict(now.strategies)
+def merge(
+    now: Specs,
+    documents: Sequence[Workflow | Strategy],
+    packages: Mapping[str, str],
+    prune: bool,
+    removed: Collection[tuple[str, str]] = (),
+) -> Specs:
+    """What will be in force. With `prune`, documents that are not given are removed, and those `removed` (kind, name) in any case."""
+    workflows = {} if prune else {name: one for name, one in now.workflows.items() if ("Workflow", name) not in removed}
+    strategies = {} if prune else {name: one for name, one in now.strategies.items() if ("Strategy", name) not in removed}
     for document in documents:
         if isinstance(document, Workflow):
             workflows[document.name] = document
@@ -83,6 +89,9 @@ def differences(now: Specs, then: Specs) -> list[Difference]:
     found: list[Difference] = []
     for kind, old, new in (("Workflow", now.workflows, then.workflows), ("Strategy", now.strategies, then.strategies)):
         for name in sorted(old.keys() | new.keys()):
+            if old.get(name) == new.get(name) and now.packages.get(name) == then.packages.get(name):
+                found.append(Difference(kind=kind, name=name, change="unchanged"))
+                continue
             before, after = _text(old.get(name)), _text(new.get(name))
             repacked = kind == "Workflow" and now.packages.get(name) != then.packages.get(name)
             change = "added" if not before else "removed" if not after else "changed" if before != after or repacked else "unchanged"

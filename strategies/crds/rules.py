@@ -36,12 +36,23 @@ def _primitives(wanted: str) -> list[str]:
     return [name for name, kind in TARGETS.items() if kind == wanted]
 
 
+def _trigger(names: list[str]) -> tuple[Rule, ...]:
+    return (
+        Rule(exactly_one(names), f"on: takes exactly one of {', '.join(names)}"),
+        Rule(longer_than_nothing("every"), "every must be longer than 0s"),
+        Rule("!has(self.call) || self.call", "call: false never fires; write call: true"),
+        Rule("!has(self.event) || self.event != ''", "the type of an event is missing, such as drift.detected"),
+    )
+
+
 _AIM = "(has(a.target) ? a.target : self.target)"
 _MIN, _MAX = (Replicas.model_fields[name].default for name in ("min", "max"))
 
 RULES: dict[str, tuple[Rule, ...]] = {
     "Step": (
-        Rule("has(self.run) != has(self.command)", "a step has either run: (a Python function) or command: (a list), not both and not none"),
+        Rule(
+            "has(self.run) != has(self.command)", "a step has either run: (a Python function) or command: (a list), not both and not none"
+        ),
         Rule("!has(self.needs) || !self.needs.exists(name, name == self.name)", "a step cannot need itself"),
     ),
     "Replicas": (
@@ -59,19 +70,13 @@ RULES: dict[str, tuple[Rule, ...]] = {
     ),
     "Drift": (Rule(longer_than_nothing("every"), "drift.every must be longer than 0s"),),
     "On": (
-        Rule(
-            exactly_one(["every", "at", "cron", "call", "event", "any"]), "on: takes exactly one of every, at, cron, call, event, any"
-        ),
-        Rule(longer_than_nothing("every"), "every must be longer than 0s"),
-        Rule("!has(self.call) || self.call", "call: false never fires; write call: true"),
-        Rule("!has(self.event) || self.event != ''", "the type of an event is missing, such as drift.detected"),
+        *_trigger(["every", "at", "cron", "call", "event", "any"]),
         Rule("!has(self.any) || self.any.size() > 0", "any: holds no trigger"),
     ),
+    "On.On": _trigger(["every", "at", "cron", "call", "event"]),
     "MlflowQuery": (
         Rule("!has(self.model) || has(self.alias) != has(self.version)", "a model's metric needs exactly one of alias and version"),
-        Rule(
-            "has(self.model) || !has(self.alias) && !has(self.version)", "alias and version belong to a model; name it with model:"
-        ),
+        Rule("has(self.model) || !has(self.alias) && !has(self.version)", "alias and version belong to a model; name it with model:"),
         Rule(
             "!has(self.model) || !has(self.experiment) && (!has(self.filter) || self.filter == '')",
             "a query is over a model's version (model:) or over runs (experiment:, filter:), not both",
@@ -81,9 +86,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "UpgradeArguments": (
         Rule("has(self.champion) || has(self.canary) || has(self.backup)", "upgrade needs at least one of champion, canary, backup"),
     ),
-    "RetrainArguments": (
-        Rule("!has(self.points) || self.points.contains('/')", "points: names a service, written workflow/service"),
-    ),
+    "RetrainArguments": (Rule("!has(self.points) || self.points.contains('/')", "points: names a service, written workflow/service"),),
     "Verify": (Rule(longer_than_nothing("within"), "within must be longer than 0s"),),
     "StrategySpec": (
         Rule(
@@ -118,7 +121,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         Rule("!has(self.on) || !has(self.__true__)", 'on: is given twice, once as "true"'),
     ),
 }
-"""By the name of the model."""
+"""By the name of the model; `On.On` is that of a trigger within a trigger."""
 
 FIELD_RULES: dict[tuple[str, str], tuple[Rule, ...]] = {
     ("BatchSpec", "steps"): (

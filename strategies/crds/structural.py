@@ -50,9 +50,9 @@ class _Writer:
         if "oneOf" in found:
             return self._spelled(found, name, inside)
         properties = {key: self.field(value, (name, key), (*inside, name)) for key, value in found.get("properties", {}).items()}
-        # a trigger within a trigger says nothing that the outer one cannot say, and a schema has to end somewhere
         properties = {key: value for key, value in properties.items() if value}
-        return _object(properties, found.get("required", []), found.get("description", ""), list(rules.RULES.get(name, ())))
+        checks = rules.RULES.get(f"{name}.{name}" if name in inside else name, ())
+        return _object(properties, found.get("required", []), found.get("description", ""), list(checks))
 
     def _spelled(self, found: Schema, name: str, inside: tuple[str, ...]) -> Schema:
         """A mapping in which one of several keys says what it is, and the other keys follow from that."""
@@ -93,7 +93,8 @@ class _Writer:
     def _value(self, schema: Schema, at: tuple[str, str], inside: tuple[str, ...]) -> Schema:
         if "$ref" in schema:
             name = str(schema["$ref"]).rpartition("/")[2]
-            return {} if name in inside else self.model(name, inside)
+            # a trigger holds triggers; what these could hold says nothing new, and a schema has to end somewhere
+            return {} if inside.count(name) > 1 else self.model(name, inside)
         if "anyOf" in schema:
             return self._union(schema["anyOf"], at, inside)
         if schema.get("pattern") and isinstance(schema.get("type"), list):
