@@ -66,12 +66,16 @@ class _Writer:
                 owners.setdefault(key, []).append(head)
                 if key not in properties:
                     properties[key] = self.field(value, (model if key != "target" else name, key), (*inside, name))
-        checks = [Rule(exactly_one([property_name(head) for head in heads]), f"exactly one of {', '.join(heads)} is given")]
+        empty = any(properties[head].get("nullable") for head in heads)
+        # CEL takes what is null for absent, where a key alone may be meant
+        counted = Rule(exactly_one([property_name(head) for head in heads]), f"exactly one of {', '.join(heads)} is given")
+        checks = [] if empty else [counted]
         for key, several in owners.items():
             if key not in heads and len(several) < len(heads):
                 given = " || ".join(f"has(self.{property_name(head)})" for head in several)
                 checks.append(Rule(f"!has(self.{property_name(key)}) || {given}", f"{key}: belongs to {', '.join(several)}"))
-        return _object(properties, [], found.get("description", ""), checks)
+        made = _object(properties, [], found.get("description", ""), checks)
+        return made | {"oneOf": [{"required": [head]} for head in heads]} if empty else made
 
     def _of_option(self, head: str, option: Schema) -> str:
         """The model whose fields an option of a spelled mapping has; where they stand beside the key, the query's."""

@@ -48,7 +48,7 @@ def test_what_kubernetes_adds_is_no_part_of_a_document() -> None:
 
 
 def test_on_is_read_as_kubectl_sends_it() -> None:
-    assert read(strategy(**{"true": {"every": "3s"}})).model == read(strategy(on={"every": "3s"})).model
+    assert read(strategy(true={"every": "3s"})).model == read(strategy(on={"every": "3s"})).model
 
 
 def test_what_fits_is_chosen_together() -> None:

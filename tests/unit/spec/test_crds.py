@@ -17,7 +17,7 @@ KINDS = ("Workflow", "Strategy")
 WORDS = {
     *("type", "description", "properties", "required", "items", "additionalProperties", "enum", "pattern", "format", "nullable"),
     *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength", "minItems", "maxItems"),
-    *("maxProperties", "anyOf", "x-kubernetes-preserve-unknown-fields", "x-kubernetes-int-or-string", "x-kubernetes-validations"),
+    *("maxProperties", "anyOf", "oneOf", "x-kubernetes-preserve-unknown-fields", "x-kubernetes-int-or-string", "x-kubernetes-validations"),
     *("x-kubernetes-list-type", "x-kubernetes-list-map-keys"),
 }
 
@@ -49,14 +49,18 @@ def test_the_schemas_are_structural(kind: str) -> None:
         assert ("type" in node) != bool(free) or node.get("type") == "object", path
         # Kubernetes knows no closed mappings, and no mapping with named and other keys
         assert not ("additionalProperties" in node and (node["additionalProperties"] is False or "properties" in node)), path
-        for option in node.get("anyOf", []):
+        for option in (*node.get("anyOf", []), *node.get("oneOf", [])):
             assert option.keys() == {"required"}, path
             assert set(option["required"]) <= node["properties"].keys(), path
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_only_what_is_free_keeps_unknown_keys(kind: str) -> None:
-    free = {path.rpartition(".")[2].removesuffix("[]") for path, node in nodes(schema_of(kind)) if "x-kubernetes-preserve-unknown-fields" in node}
+    free = {
+        path.rpartition(".")[2].removesuffix("[]")
+        for path, node in nodes(schema_of(kind))
+        if "x-kubernetes-preserve-unknown-fields" in node
+    }
     allowed = {"Workflow": {"parameters", "with", "cpu", "gpu"}, "Strategy": {"parameters", "data", "missing", "space[][]"}}
     assert free == allowed[kind]
 
