@@ -178,7 +178,7 @@ def kubectl(context: typer.Context) -> None:
 def _folder(home: Path | None) -> Path:
     from autonomic.agents.settings import home_from_environment
 
-    return (home or home_from_environment()).absolute() / "cluster"
+    return (home or home_from_environment()).resolve() / "cluster"
 
 
 def _cluster(home: Path | None) -> Any:

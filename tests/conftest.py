@@ -157,7 +157,7 @@ class LightCluster:
             "image_pull_policy": "Never",
             "python": sys.executable,
             "python_path": (str(root / "src"), str(root / "tests" / "light")),
-            "env": {"OMP_NUM_THREADS": "1"},
+            "env": {"OMP_NUM_THREADS": "1", "PATH": f"{sys.prefix}/bin:/usr/local/bin:/usr/bin:/bin:/busybox"},
             "volumes": tuple({"name": name, "hostPath": {"path": path, "type": "Directory"}} for name, path in folders.items()),
             "mounts": tuple({"name": name, "mountPath": path, "readOnly": path != str(home)} for name, path in folders.items()),
             "data_path": str(home / "data"),

@@ -154,6 +154,7 @@ def test_a_writer_killed_12_times_inside_apply_loses_and_doubles_no_change(light
 
     # the kills did hit: most of the calls were cut off, and some of those after the intent was written
     print(f"{KILLS} kills cut {cut} calls off, {struck} of them after their intent; {moved} rescales, {len(runs)} runs")
+    print(f"a rescale took {1000 * apply_seconds:.0f} ms")
     assert cut >= KILLS // 3
     assert struck > 0
     assert platform.apply(Change(key="kills.delete", primitive="delete", target="kills", to={}), fence).status == "done"

@@ -42,7 +42,10 @@ class LightServer:
                 return
 
             def do_GET(self) -> None:
-                self._reply(503 if light._draining else 200, {})
+                if self.path == "/metrics":
+                    self._send(200, "text/plain; version=0.0.4", f"light_in_flight {light._in_flight}\n".encode())
+                else:
+                    self._reply(503 if light._draining else 200, {})
 
             def do_POST(self) -> None:
                 light._in_flight += 1
@@ -52,9 +55,11 @@ class LightServer:
                 light._in_flight -= 1
 
             def _reply(self, status: int, value: object) -> None:
-                body = json.dumps(value).encode()
+                self._send(status, "application/json", json.dumps(value).encode())
+
+            def _send(self, status: int, kind: str, body: bytes) -> None:
                 self.send_response(status)
-                self.send_header("content-type", "application/json")
+                self.send_header("content-type", kind)
                 self.send_header("content-length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)

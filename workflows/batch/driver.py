@@ -54,7 +54,8 @@ class RunDriver:
         self._saved: RunState | None = None
         self._steps = {step.name: step for step in request.batch.steps}
         self._inbox: queue.Queue[dict[str, Any]] = queue.Queue()
-        self._tracking = self._start_tracking(code_tags, send_artifact) if request.tracking_uri else None
+        self._server = Mlflow(request.tracking_uri, timeout_seconds=_TRACKING_TIMEOUT_SECONDS) if request.tracking_uri else None
+        self._tracking = self._start_tracking(self._server, code_tags, send_artifact) if self._server else None
 
     def hear(self, kind: str, step: str = "", attempt: int = 0, data: dict[str, Any] | None = None) -> None:
         """Takes a report.
@@ -78,10 +79,17 @@ class RunDriver:
             except queue.Empty:
                 continue
             if message["kind"] == "leave":
+                if self._tracking:
+                    self._tracking.leave()
                 return False
             self._take(message)
         self._save()
         return True
+
+    def close(self) -> None:
+        """Closes the connections to MLflow."""
+        if self._server:
+            self._server.close()
 
     def finish(self) -> None:
         """Waits, after the end, until MLflow has all."""
@@ -159,10 +167,10 @@ class RunDriver:
             if self._tracking:
                 self._tracking.observe(self._saved)
 
-    def _start_tracking(self, code_tags: dict[str, str], send_artifact: SendArtifact) -> Tracking:
+    def _start_tracking(self, server: Mlflow, code_tags: dict[str, str], send_artifact: SendArtifact) -> Tracking:
         request = self._request
         return Tracking(
-            Mlflow(request.tracking_uri, timeout_seconds=_TRACKING_TIMEOUT_SECONDS),
+            server,
             self._dag.run,
             self._clock,
             tags=code_tags,

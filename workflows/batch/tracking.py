@@ -70,6 +70,7 @@ class Tracking:
         self._speaking = threading.Lock()
         self._wake = threading.Event()
         self._closing = False
+        self._left = False
         self._thread = threading.Thread(target=self._serve, name="tracking", daemon=True)
         self._thread.start()
 
@@ -112,8 +113,14 @@ class Tracking:
             lacking.append(f"{self._dropped} metrics were dropped while MLflow was away")
         return "; ".join(lacking)
 
+    def leave(self) -> None:
+        """Ends after what is being sent; the run goes on, and another process mirrors it."""
+        self._left = True
+        self._wake.set()
+        self._thread.join(_RETRY_SECONDS + 1)
+
     def _serve(self) -> None:
-        while True:
+        while not self._left:
             self._wake.clear()
             run, closing = self._wanted, self._closing
             with self._speaking:

@@ -1,6 +1,7 @@
 """Nodes that crash and nodes that are cut off."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from autonomic.workflows.embedded.kubernetes.cluster import LocalCluster
 def test_a_crash_kills_all_containers_of_a_node_and_healing_brings_it_back(
     cluster: LocalCluster, namespace: Any, wait: Callable[..., Any]
 ) -> None:
-    namespace.pod("here", "sleep", "300", nodeName="node1", restartPolicy="Always")
-    namespace.pod("there", "sleep", "300", nodeName="node2", restartPolicy="Always")
+    staying = {"restartPolicy": "Always", "tolerations": [{"operator": "Exists", "effect": "NoExecute"}]}
+    namespace.pod("here", "sleep", "300", nodeName="node1", **staying)
+    namespace.pod("there", "sleep", "300", nodeName="node2", **staying)
     namespace.kubectl("wait", "--for=condition=Ready", "pod/here", "pod/there", "--timeout=30s")
     assert _commands(cluster, "node2").count("sleep 300") == 1
     cluster.crash("node2")
@@ -25,8 +27,8 @@ def test_a_crash_kills_all_containers_of_a_node_and_healing_brings_it_back(
     assert cluster.pids()["node2"] is None
     wait(lambda: not _ready(cluster, "node2"), "NotReady", 40)
     cluster.heal("node2")
-    wait(lambda: _ready(cluster, "node2"), "node2", 40)
-    wait(lambda: _commands(cluster, "node2").count("sleep 300") == 1, "the pod's container", 40)
+    wait(lambda: _ready(cluster, "node2"), "node2", 10)
+    wait(lambda: _commands(cluster, "node2").count("sleep 300") == 1, "the pod's container", 20)
     assert _ready(cluster, "node1")
 
 
@@ -47,8 +49,6 @@ def test_a_partitioned_node_goes_on_working_and_is_missed_until_it_is_healed(
 
 def test_a_control_plane_that_dies_is_started_again(cluster: LocalCluster, wait: Callable[..., Any]) -> None:
     scheduler = wait(lambda: _pid_of(cluster, "kube-scheduler"), "the scheduler")
-    import os
-
     os.kill(scheduler, 9)
     wait(lambda: (_pid_of(cluster, "kube-scheduler") or scheduler) != scheduler, "another scheduler")
 

@@ -67,7 +67,7 @@ def test_a_deployment_answers_through_its_service_by_name_and_from_this_machine(
     assert {pod["spec"]["nodeName"] for pod in pods} == {"node1", "node2"}
     url = f"http://web.{namespace.name}.svc.cluster.local/"
     # one more than each of two can hand out by chance alone
-    namespace.pod("client", "sh", "-c", f"for i in $(seq 20); do wget -qO- -T 5 {url} || exit 1; done")
+    namespace.pod("client", "sh", "-c", f"for i in $(seq 20); do wget -qO- {url} || exit 1; done")
     assert set(namespace.output("client").split()) == {pod["metadata"]["name"] for pod in pods}
     address = namespace.get("service", "web")["spec"]["clusterIP"]
     assert wait(lambda: _fetch(f"http://{address}/"), "an answer to this machine").strip() in {pod["metadata"]["name"] for pod in pods}
@@ -81,7 +81,7 @@ def test_dns_answers_in_a_pod(namespace: Any, cluster: LocalCluster) -> None:
 
 def test_pods_reach_a_server_of_this_machine(namespace: Any, host_server: str) -> None:
     for node in ("node1", "node2"):
-        namespace.pod(f"client-{node}", "wget", "-qO-", "-T", "5", host_server, nodeName=node)
+        namespace.pod(f"client-{node}", "wget", "-qO-", host_server, nodeName=node)
     for node in ("node1", "node2"):
         assert namespace.output(f"client-{node}") == "of this machine"
 

@@ -195,9 +195,8 @@ def test_metrics_and_artifacts_of_a_step_come_to_mlflow(
         place = client.run(child["info"]["run_id"])["info"]["artifact_uri"]
         from autonomic.workflows.registry.artifacts import download
 
-        download(client, place, tmp_path_factory.mktemp("got") / "artifacts")
-        (found,) = tmp_path_factory.getbasetemp().glob("got*/artifacts/sum.txt")
-        assert found.read_text() == "3"
+        download(client, place, light_cluster.home / "artifacts")
+        assert (light_cluster.home / "artifacts" / "sum.txt").read_text() == "3"
     finally:
         light_cluster.settings = settings
         light_cluster.restart()

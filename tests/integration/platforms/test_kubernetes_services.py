@@ -46,7 +46,8 @@ class World:
 
     def pods(self, name: str, role: str) -> list[str]:
         chosen = f"autonomic.dev/workflow={name},autonomic.dev/role={role}"
-        return self.cluster.kubectl("get", "pods", "-l", chosen, "-o", "jsonpath={.items[*].metadata.name}").split()
+        found = json.loads(self.cluster.kubectl("get", "pods", "-l", chosen, "-o", "json"))["items"]
+        return [pod["metadata"]["name"] for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +81,8 @@ def test_no_request_is_lost_while_replicas_come_and_go(world: World, steady: str
             took = wait_until(lambda replicas=replicas: world.ready("steady") == replicas)
             print(f"to {replicas} replicas: {took:.1f} s")
             time.sleep(0.7)
-        # those that go are still there for some seconds
-        wait_until(lambda: len(world.pods("steady", "champion")) == 1)
+        # those that go serve on for some seconds
+        time.sleep(4)
     assert set(load.answers) == {"200"}, load.answers
     assert load.answers["200"] > 100
 
@@ -327,6 +328,7 @@ def test_a_real_model_from_the_registry_is_served_and_logged(
     from autonomic.workflows.embedded.mlflow_server import MlflowServer
     from autonomic.workflows.registry.register import register_model
     from autonomic.workflows.serving.model import save_model
+    from autonomic.workflows.serving.predictions import Label
 
     home = tmp_path_factory.mktemp("real")
     server = MlflowServer.start(home / "mlflow", address=kubernetes.host_address)
@@ -358,10 +360,8 @@ def test_a_real_model_from_the_registry_is_served_and_logged(
         answer = httpx.post(url, json=body, headers={"Authorization": "Bearer a token of callers"}, trust_env=False, timeout=30)
         assert answer.status_code == 200, answer.text
         assert world.platform.host.predictions("real", "api").is_file()
-        label = {"prediction_id": answer.json()["parameters"]["prediction_ids"], "label": 2, "time": time.time()}
-        from autonomic.workflows.serving.predictions import Label
-
-        told = world.platform.host.labels("real", "api", [Label.model_validate(label)])
+        label = Label(prediction_id=answer.json()["parameters"]["prediction_ids"], label=2, time=time.time())
+        told = world.platform.host.labels("real", "api", [label])
         assert told is not None
         assert told["added"] == 1
         assert world.apply("delete", "real", {}).status == "done"

@@ -25,7 +25,7 @@ def test_a_node_keeps_to_its_own_addresses_groups_and_folders(folder: Path) -> N
     assert kubelet["clusterDNS"] == ["10.96.32.10"]
     assert kubelet["nodeLeaseDurationSeconds"] < control_plane.NODE_GRACE_SECONDS
     containerd = tomllib.loads((folder / "containerd.toml").read_text())
-    assert containerd["root"] == str(folder / "containerd")
+    assert containerd["root"] == "/run/node/containerd"
     assert containerd["plugins"]["io.containerd.cri.v1.images"]["pinned_images"]["sandbox"] == images.PAUSE
     cni = json.loads((folder / "cni" / "10-pods.conflist").read_text())
     assert cni["plugins"][0]["ipam"]["ranges"] == [[{"subnet": "10.244.34.0/24"}]]

@@ -82,11 +82,13 @@ def kill(index: int, below: str = "") -> None:
         time.sleep(0.02)
 
 
-def remove(index: int) -> None:
-    """Removes the cluster's groups, in which no process is left."""
+def remove(index: int, node: str | None = None) -> None:
+    """Removes the cluster's groups, or those of the pods of one node; no process is left in them."""
     for hierarchy in hierarchies():
-        for folder, _, _ in os.walk(hierarchy / top(index), topdown=False):
-            _rmdir(Path(folder))
+        group = hierarchy / top(index) / (node or "")
+        for folder, _, _ in os.walk(group, topdown=False):
+            if node is None or Path(folder) != group:
+                _rmdir(Path(folder))
 
 
 def _rmdir(folder: Path) -> None:

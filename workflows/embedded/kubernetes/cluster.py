@@ -21,6 +21,10 @@ _UP_SECONDS = 240.0
 _DOWN_SECONDS = 60.0
 
 
+# by its home, each supervisor that this process has started and has to reap
+_children: dict[Path, "subprocess.Popen[bytes]"] = {}
+
+
 class NotRunning(AutonomicError):
     """No cluster runs in this home."""
 
@@ -55,7 +59,7 @@ class LocalCluster:
             Permanent: it did not come up; says why.
         """
         supervisor.check_machine()
-        entry = registry.find(home := home.absolute())
+        entry = registry.find(home := home.resolve())
         if entry is not None and entry.alive:
             raise registry.AlreadyRunning(f"The cluster of {home} is running already (process {entry.pid}).")
         build.ensure(report)
@@ -64,14 +68,14 @@ class LocalCluster:
         (home / STATE_FILE).unlink(missing_ok=True)
         tie = ["setpriv", "--pdeathsig", "TERM", "--"] if tied else []
         command = [*tie, sys.executable, "-m", supervisor.__name__, str(home), supervisor.options_as_json(options or Options())]
-        process = start_process(command, log)
+        _children[home] = process = start_process(command, log)
         told = 0
         deadline = time.monotonic() + _UP_SECONDS
         while not (home / STATE_FILE).exists():
             told = _tell(log, told, report)
             if process.poll() is not None or time.monotonic() > deadline:
                 process.terminate()
-                process.wait(_DOWN_SECONDS)
+                _children.pop(home).wait(_DOWN_SECONDS)
                 raise Permanent(f"the cluster did not come up. The end of {log}:\n{log.read_text(errors='replace')[-3000:]}")
             time.sleep(0.05)
         _tell(log, told, report)
@@ -84,7 +88,7 @@ class LocalCluster:
         Raises:
             NotRunning: there is none, or it is not up yet.
         """
-        home = home.absolute()
+        home = home.resolve()
         entry = registry.find(home)
         if entry is None or not entry.alive:
             left = " What is left of one is removed by `autonomic cluster down`." if entry is not None else ""
@@ -168,10 +172,12 @@ def stop(home: Path) -> bool:
     Raises:
         Permanent: something does not go away.
     """
-    home = home.absolute()
+    home = home.resolve()
     entry = registry.find(home)
     if entry is not None and entry.alive:
         _end(entry)
+    if home in _children:
+        _children.pop(home).wait(_DOWN_SECONDS)
     if entry is not None:
         registry.forget(entry.index, supervisor.remove_traces)
     left = entry is not None or (home / "state").exists()

@@ -21,7 +21,6 @@ def prepare(folder: Path, pki: Path, binaries: Path, network: Network, number: i
         (folder / name).mkdir(parents=True, exist_ok=True)
     values = {
         "node": f"node{number}",
-        "node_folder": str(folder),
         "node_address": network.node_address(number),
         "pod_subnet": network.pod_subnet(number),
         "pods": network.pods,

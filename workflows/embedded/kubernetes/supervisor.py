@@ -48,7 +48,7 @@ class Supervisor:
     def __init__(self, home: Path, options: Options, report: build.Report = lambda part, state: None) -> None:
         if not 1 <= options.nodes <= network.MAX_NODES:
             raise Permanent(f"{options.nodes} nodes were asked for; a local cluster has 1 to {network.MAX_NODES}")
-        self.home = home.absolute()
+        self.home = home.resolve()
         self.options = options
         self._report = report
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -112,10 +112,11 @@ class Supervisor:
             self._start_part(part)
         for number in range(1, self.options.nodes + 1):
             (self._folder(number) / "go").touch()
-        self._start_part(control_plane.metrics_server(paths, net))
         if self.options.fake_nodes:
             self._start_part(control_plane.kwok(paths, net, programs.stages))
         self._apply(addons.manifests(net, paths.pki, self.options.fake_nodes))
+        # it ends where it has no rights yet
+        self._start_part(control_plane.metrics_server(paths, net))
         for part in others:
             self._wait(lambda part=part: api.answers(part.ready_url), part.name)
         names = {f"node{number}" for number in range(1, self.options.nodes + 1)}
@@ -219,6 +220,8 @@ class Supervisor:
             self._processes[name].kill()
             self._processes[name].wait()
             cgroups.kill(self._network.index, name)
+            # no group outlives the crash of a machine, and a kubelet that finds one looks for its container for a while
+            cgroups.remove(self._network.index, name)
         elif order["do"] == "partition":
             network.set_cable(self._network, number, plugged=False)
         elif order["do"] == "heal":

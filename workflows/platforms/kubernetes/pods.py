@@ -12,6 +12,7 @@ _NEVER = frozenset({"ErrImageNeverPull", "InvalidImageName", "CreateContainerCon
 _PULLING = frozenset({"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError"})
 _BROKEN = _NEVER | _PULLING | {"CrashLoopBackOff", "CreateContainerError", "RunContainerError"}
 _OUT_OF_MEMORY = "OOMKilled"
+_NODE_GONE = "DeletionByTaintManager"
 
 
 def is_ready(pod: Pod) -> bool:
@@ -68,6 +69,10 @@ def step_report(pod: Pod) -> tuple[str, dict[str, Any]] | None:
     state = status.get("state", {})
     if phase in ("Succeeded", "Failed"):
         return "ended", _result(pod, state.get("terminated") or {})
+    taken = _disruption(pod)
+    if pod["metadata"].get("deletionTimestamp") and taken.get("reason") == _NODE_GONE:
+        # its node does not answer, so that nobody will ever tell how it ended
+        return "ended", failed(f"{_NODE_GONE}: its node {pod['spec'].get('nodeName')} was given up: {taken.get('message', '')}")
     if "running" in state:
         return "started", {"pod": pod["metadata"]["name"], "node": pod["spec"].get("nodeName", "")}
     waiting = state.get("waiting", {})
@@ -94,10 +99,13 @@ def _result(pod: Pod, ended: dict[str, Any]) -> dict[str, Any]:
     except ValueError:
         pass
     if not ended:
-        disrupted = [each for each in pod["status"].get("conditions", []) if each["type"] == "DisruptionTarget"]
-        why = f"{disrupted[0].get('reason', '')}: {disrupted[0].get('message', '')}" if disrupted else "its pod was ended by the cluster"
-        return failed(why)
+        taken = _disruption(pod)
+        return failed(f"{taken.get('reason')}: {taken.get('message', '')}" if taken else "its pod was ended by the cluster")
     return failed(f"its pod ended with exit code {ended.get('exitCode')} and left no result: {_last_lines(told)}")
+
+
+def _disruption(pod: Pod) -> dict[str, Any]:
+    return next((each for each in pod["status"].get("conditions", []) if each["type"] == "DisruptionTarget"), {})
 
 
 def _container(pod: Pod) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The runs of batch workflows: a thread drives each, a Job runs each attempt of a step, the pods tell what became of it."""
 
 import contextlib
+import logging
 import threading
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ from autonomic.workflows.platforms.kubernetes.watch import Watch
 from autonomic.workflows.spec.workflow import BatchSpec, Step
 
 _STOP_SECONDS = 30.0
+# a container runtime cuts lines into parts of 16 KiB, which count as lines
+_RESULT_LINES = 20
+_log = logging.getLogger(__name__)
 
 
 class TellingRecords(RunRecords):
@@ -61,8 +65,12 @@ class _Run:
 
     def _drive(self) -> None:
         # a younger writer has the run: it is driven there
-        with contextlib.suppress(Lost):
-            if not self.driver.drive():
+        with contextlib.suppress(Lost), contextlib.closing(self.driver):
+            try:
+                if not self.driver.drive():
+                    return
+            except Permanent as refused:
+                _log.error("the run %s cannot be driven: %s", self._request.run_id, refused)
                 return
             self._runs.left(self._request.run_id)
             self.ended.set()
@@ -241,7 +249,7 @@ class KubernetesRuns:
             started = {"pod": pod["metadata"]["name"], "node": pod["spec"].get("nodeName", "")}
             self._hear(run_id, "started", step_name, attempt, started)
             if data.get("in_log"):
-                found = insist(lambda: self.api.log(pod["metadata"]["name"], 1), self.stopping)
+                found = insist(lambda: self.api.log(pod["metadata"]["name"], _RESULT_LINES), self.stopping)
                 data = step.result_in(found or "") or failed("its result was too long to be told and is not in its log")
         self._hear(run_id, kind, step_name, attempt, data)
 

@@ -73,6 +73,17 @@ def test_the_result_of_a_step_is_what_its_pod_told_last() -> None:
     assert pods.step_report(pod("Pending", state={"waiting": {"reason": "ContainerCreating"}})) is None
 
 
+def test_a_step_whose_node_is_given_up_has_ended_and_one_that_is_drained_has_not_yet() -> None:
+    for reason, kind in (("DeletionByTaintManager", "ended"), ("EvictionByEvictionAPI", "started")):
+        told = pod(conditions=[{"type": "DisruptionTarget", "reason": reason, "message": "moved"}])
+        assert (pods.step_report(told) or ("",))[0] == "started"
+        told["metadata"]["deletionTimestamp"] = "2026-11-24T10:00:00Z"
+        report = pods.step_report(told)
+        assert report is not None
+        assert report[0] == kind
+    assert pods.step_report(told) == ("started", {"pod": "p", "node": "node1"})
+
+
 def test_a_long_result_is_the_last_line_of_the_log() -> None:
     log = f"hello\nautonomic-result: not this\nbye\n{step.RESULT}{GOOD}\n"
     assert step.result_in(log) == json.loads(GOOD)

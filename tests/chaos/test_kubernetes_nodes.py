@@ -1,0 +1,89 @@
+"""A node of a real cluster loses power: its step is made again on another one, and its replicas are replaced under load."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from autonomic.seams.plan import Change
+
+
+def document(name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    return {"apiVersion": "autonomic.dev/v1alpha1", "kind": "Workflow", "metadata": {"name": name}, "spec": spec}
+
+
+def wait_until(condition: Callable[[], bool], within_seconds: float) -> float:
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < within_seconds, f"not within {within_seconds} s"
+        time.sleep(0.1)
+    return time.monotonic() - started
+
+
+@pytest.fixture
+def healed(kubernetes: Any) -> Iterator[list[str]]:
+    """Nodes that are named here come back in the end."""
+    if kubernetes.local is None:
+        pytest.skip("NO NODE IS CRASHED: the cluster was given, and is not ours to crash")
+    nodes: list[str] = []
+    yield nodes
+    for node in nodes:
+        kubernetes.local.heal(node)
+    if nodes:
+        kubernetes.local.run_kubectl("wait", "--for=condition=Ready", "node", *nodes, "--timeout=60s")
+
+
+@pytest.mark.timeout(280)
+def test_a_node_that_loses_power_costs_an_attempt_and_few_requests(kubernetes: Any, light_cluster: Any, healed: list[str]) -> None:
+    platform = light_cluster.platform
+    service = {"name": "api", "model": light_cluster.model("spread"), "replicas": {"min": 2, "max": 3}, "log": False, "timeout": "2s"}
+    web = document("spread", {"type": "online", "services": [service]})
+    assert (
+        platform.apply(Change(key="nodes.deploy", primitive="deploy", target="spread", to={"spec": web, "package": ""}), 1).status == "done"
+    )
+
+    def replicas() -> set[str]:
+        return {replica.node for replica, name, *_ in platform.host.services.all_registered() if name == "spread"}
+
+    wait_until(lambda: len(replicas()) == 2, 30)
+    tries = light_cluster.home / "data" / "tries"
+    # the first try would take for ever
+    script = f"echo x >> {tries}; test $(wc -l < {tries}) -gt 1 || sleep 600"
+    step = {"name": "work", "command": ["sh", "-c", script], "resources": {"cpu": 0.1}, "retries": {"limit": 1, "backoff": "100ms"}}
+    job = document("moved", {"type": "batch", "steps": [step]})
+    to = {"run_id": "run-moved", "workflow": "moved", "spec": job, "parameters": {}, "package": "", "cause": ""}
+    assert platform.apply(Change(key="nodes.run", primitive="run", target="moved", to=to), 1).status == "done"
+    wait_until(lambda: platform.run("run-moved").steps["work"].status == "running", 30)
+    node = platform.host.runs.records.place("run-moved", "work")["node"]
+
+    answers: Counter[str] = Counter()
+    stop = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(timeout=30, trust_env=False) as client:
+            while not stop.wait(0.02):
+                answers[str(client.post(f"{platform.urls()['spread/api']}/v2/models/api/infer", json={}).status_code)] += 1
+
+    asking = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in asking:
+        thread.start()
+    try:
+        time.sleep(1)
+        healed.append(node)
+        kubernetes.local.crash(node)
+        took = wait_until(lambda: platform.run("run-moved").status == "succeeded", 100)
+        wait_until(lambda: platform.observe("spread/api").service.roles["champion"].ready == 2 and node not in replicas(), 100)
+    finally:
+        stop.set()
+        for thread in asking:
+            thread.join()
+    assert platform.run("run-moved").steps["work"].attempt == 2
+    assert tries.read_text() == "x\nx\n"
+    lost = answers.total() - answers["200"]
+    print(f"{node} lost power: {lost} of {answers.total()} requests lost ({dict(answers)}), the step ended {took:.0f} s later")
+    assert lost <= 10
+    assert platform.apply(Change(key="nodes.delete", primitive="delete", target="spread", to={}), 1).status == "done"
