@@ -62,7 +62,8 @@ class CustomResources:
     @property
     def missing(self) -> str:
         """What keeps it from its work, "" where nothing does."""
-        return self._failed or next((watch.away for watch in self._watches.values() if watch.away), "")
+        away = self._failed or next((watch.away for watch in self._watches.values() if watch.away), "")
+        return f"{away}; define the kinds by `autonomic crds | kubectl apply --server-side -f -`" if "(404)" in away else away
 
     def start(self) -> None:
         """Begins to watch."""

@@ -1,13 +1,17 @@
 """A cluster that knows workflows and strategies, and real planners over a namespace of it."""
 
+import contextlib
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -77,16 +81,81 @@ def cluster(defined: "Kubernetes", request: pytest.FixtureRequest) -> Iterator[C
     made.kubectl("delete", "namespace", made.namespace, "--wait=false")
 
 
+class Way:
+    """The way of a planner to the API server, which can be closed."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._to = (host, port)
+        self._sockets: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        self.port = free_port()
+        self._listener: socket.socket | None = None
+        self.open()
+
+    def open(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def close(self) -> None:
+        """Nobody comes through any more, and who was on the way is cut off."""
+        with self._lock:
+            everyone = [*self._sockets, *([self._listener] if self._listener else [])]
+            self._sockets.clear()
+            self._listener = None
+        for one in everyone:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                near, _ = listener.accept()
+            except OSError:
+                return
+            far = socket.create_connection(self._to)
+            with self._lock:
+                if self._listener is not listener:
+                    near.close()
+                    far.close()
+                    return
+                self._sockets |= {near, far}
+            for one, other in ((near, far), (far, near)):
+                threading.Thread(target=self._pass_on, args=(one, other), daemon=True).start()
+
+    def _pass_on(self, one: socket.socket, other: socket.socket) -> None:
+        try:
+            while data := one.recv(65536):
+                other.sendall(data)
+        except OSError:
+            pass
+        with self._lock:
+            self._sockets -= {one, other}
+        for each in (one, other):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+
 class Planner:
     """A planner process with the rights that the documentation asks for, beside a world (host and monitor) that the test moves."""
 
-    def __init__(self, home: Path, cluster: Cluster) -> None:
-        world, planner, tuner = (f"http://127.0.0.1:{free_port()}" for _ in range(3))
+    def __init__(self, home: Path, cluster: Cluster, *, own_world: bool = True) -> None:
+        world, planner, tuner, host = (f"http://127.0.0.1:{free_port()}" for _ in range(4))
         settings = Settings(
-            home=home, monitor_url=world, planner_url=planner, tuner_url=tuner, host_url=world, platform="kubernetes", custom_resources=True
+            home=home,
+            monitor_url=world,
+            planner_url=planner,
+            tuner_url=tuner,
+            host_url=world if own_world else host,
+            platform="kubernetes",
+            custom_resources=True,
         )
         settings.save()
-        kubeconfig = _credentials(home, cluster)
+        address = urlsplit(yaml.safe_load(cluster.cluster.kubeconfig.read_text())["clusters"][0]["cluster"]["server"])
+        self.way = Way(str(address.hostname), address.port or 443)
+        self.cluster = cluster
+        kubeconfig = _credentials(home, cluster, f"https://127.0.0.1:{self.way.port}", str(address.hostname))
         written = KubernetesSettings(home=home, image="none", namespace=cluster.namespace, kubeconfig=str(kubeconfig))
         (home / "kubernetes.json").write_text(written.model_dump_json(exclude={"home"}))
         self.home, self.log = home, home / "planner.log"
@@ -136,9 +205,10 @@ class Planner:
             process.wait()
         self.client.close()
         self.world.close()
+        self.way.close()
 
 
-def _credentials(home: Path, cluster: Cluster) -> Path:
+def _credentials(home: Path, cluster: Cluster, server: str, name: str) -> Path:
     """A kubeconfig with the rights that docs/custom-resources.md says are enough, and no others."""
     text = (ROOT / "docs" / "custom-resources.md").read_text()
     role = yaml.safe_load(next(block for block in text.split("```yaml")[1:] if "kind: Role" in block).partition("```")[0])
@@ -150,9 +220,16 @@ def _credentials(home: Path, cluster: Cluster) -> Path:
     token = cluster.kubectl("create", "token", "planner", "--duration=12h").strip()
     config = yaml.safe_load(cluster.cluster.kubeconfig.read_text())
     config["users"] = [{**user, "user": {"token": token}} for user in config["users"]]
-    path = home / "kubeconfig"
+    config["clusters"] = [{**one, "cluster": {**one["cluster"], "server": server, "tls-server-name": name}} for one in config["clusters"]]
+    path = home / "planner.kubeconfig"
     path.write_text(yaml.safe_dump(config))
     return path
+
+
+@pytest.fixture
+def bare_planner(defined: "Kubernetes") -> Callable[..., Planner]:
+    """Makes planners that were not started, over a namespace that is there."""
+    return lambda home, namespace, **options: Planner(home, Cluster(defined, namespace), **options)
 
 
 @pytest.fixture(scope="module")

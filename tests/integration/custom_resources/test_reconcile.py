@@ -64,7 +64,7 @@ def test_each_action_is_an_event_with_its_reason(cluster: Any, planner: Any) -> 
     for kind, name in (("workflow", "web"), ("strategy", "grow")):
         told = cluster.kubectl("describe", kind, name)
         assert "Accepted" in told
-        [line] = [line for line in told.splitlines() if "Rescale" in line]
+        [line] = [line for line in told.splitlines() if "Rescale" in line and "autonomic-planner" in line]
         assert "web/api: done: load > 0.5 is true" in line
     planner.world.post("/world", json={"readings": {"load": 0.0}})
 
@@ -115,6 +115,23 @@ def test_what_is_deleted_is_gone(cluster: Any, planner: Any) -> None:
     cluster.kubectl("delete", "strategy", "brief", "other", "third", "--timeout=10s")
     planner.until(lambda: planner.get("/v1/strategies/other") is None)
     assert (changes(planner, "brief"), changes(planner, "other")) == (["added", "added", "removed", "removed"], ["added", "removed"])
+
+
+def test_nothing_is_done_while_the_api_server_is_away(cluster: Any, planner: Any) -> None:
+    cluster.apply(workflow("away"), strategy("away", "away/api"))
+    planner.until(lambda: cluster.condition("workflow", "away", "Ready").get("status") == "True")
+    planner.way.close()
+    cluster.apply(strategy("grow", "web/api", when="load > 0.6"))
+    cluster.kubectl("delete", "workflow", "away", "--timeout=10s")
+    cluster.kubectl("delete", "strategy", "away", "--timeout=10s")
+    unready = planner.until(lambda: (answer := planner.client.get("/readyz")).status_code == 503 and answer)
+    assert "does not answer" in unready.json()["missing"]["custom resources"]
+    assert in_force(planner, "grow")["when"] == "load > 0.5"
+    assert planner.get("/v1/workflows/away")
+    planner.way.open()
+    planner.until(lambda: in_force(planner, "grow")["when"] == "load > 0.6" and planner.get("/v1/workflows/away") is None)
+    planner.until(lambda: planner.client.get("/readyz").status_code == 200)
+    assert changes(planner, "away") == ["added", "added", "removed", "removed"]
 
 
 def test_a_planner_that_is_killed_applies_each_generation_once(cluster: Any, planner: Any) -> None:
