@@ -1,6 +1,5 @@
 """Brings what is in force in line with the Workflow and Strategy objects of a namespace, and tells them what came of it."""
 
-import contextlib
 import threading
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from autonomic.agents.planner.specs import Specs
 from autonomic.seams.errors import AutonomicError, Permanent, Retryable
 from autonomic.seams.journal import Transaction
 from autonomic.strategies.crds.definitions import GROUP, VERSION
-from autonomic.workflows.platforms.kubernetes.api import Api, Conflict, Resource
+from autonomic.workflows.platforms.kubernetes.api import Api, Conflict, Forbidden, Resource
 from autonomic.workflows.platforms.kubernetes.watch import Object, Watch
 
 if TYPE_CHECKING:
@@ -121,7 +120,9 @@ class CustomResources:
     def _step(self) -> None:
         items = dict(self._objects())
         given = {key: self._given(key, item) for key, item in items.items()}
-        held = {_key(state): int(value["generation"]) for state, value in self._planner.journal.states(_HELD).items()}
+        remembered = self._planner.journal.states(_HELD)
+        # what an object of another namespace put in force stays when the settings name another one
+        held = {_key(one): int(value["generation"]) for one, value in remembered.items() if value["namespace"] == self._api.namespace}
         choice = choose(given, held, now := self._planner.specs)
         holding = self._put_in_force(items, choice, held, now)
         waiting = ""
@@ -174,7 +175,7 @@ class CustomResources:
                 transaction.delete_state(_state(key))
             for key, generation in holding.items():
                 if held.get(key) != generation:
-                    transaction.put_state(_state(key), {"generation": generation})
+                    transaction.put_state(_state(key), {"generation": generation, "namespace": self._api.namespace})
 
         if models or removed:
             self._planner.put_in_force(models, {}, removed=removed, given=now, actor=ACTOR, also=also)
@@ -195,8 +196,15 @@ class CustomResources:
 
     def _tell_event(self, item: Object, key: str, reason: str, message: str, *, good: bool) -> None:
         body = telling.event(item, key, reason, message, self._planner.clock.now(), good=good)
-        with contextlib.suppress(Conflict):  # it was told before
+        try:
             self._api.create(EVENTS, body)
+        except Conflict:
+            _log.debug("this was told before", extra={"event": body["metadata"]["name"]})
+        except Forbidden:
+            raise
+        except Permanent as refused:
+            # what one object cannot be told must not keep the others from being told
+            _log.error("an event was refused", extra={"event": body["metadata"]["name"], "detail": str(refused)})
 
     def _tell_status(self, key: Key, item: Object, errors: tuple[str, ...], facts: Facts) -> None:
         meta = item["metadata"]
@@ -215,8 +223,9 @@ class CustomResources:
         try:
             if self._api.apply_status(_OF_KIND[key[0]], body) is None:
                 return
+        except Forbidden:
+            raise
         except Permanent as refused:
-            # one object that cannot be told must not keep the others from being told
             _log.error("a status was refused", extra={"object": "/".join(key), "detail": str(refused)})
             return
         self._told[key] = (meta["uid"], status)

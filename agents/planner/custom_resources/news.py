@@ -36,17 +36,22 @@ class News:
 
     def take(self) -> list[Action]:
         """What was done since the last time, in its order."""
-        actions: list[Action] = []
+        found: list[Action] = []
         while True:
             records = self._planner.journal.read(self._cursor, kinds=[DECISION, PLAN_RECORD, mirror.RUN, mirror.NOTICE], limit=_PAGE)
             for record in records:
-                actions += self._of(record)
+                found += self._of(record)
             if not records:
                 break
             self._cursor = records[-1].cursor
-        for action in actions:
-            self._last["Workflow", action.target.partition("/")[0]] = action
-            self._last["Strategy", action.strategy] = action
+        actions: list[Action] = []
+        for action in found:
+            keys = (("Workflow", action.target.partition("/")[0]), ("Strategy", action.strategy))
+            # a plan that waits for a person is decided on again and again
+            if all((last := self._last.get(key)) and last.key == action.key for key in keys):
+                continue
+            self._last |= dict.fromkeys(keys, action)
+            actions.append(action)
         return actions
 
     def commit(self) -> None:
