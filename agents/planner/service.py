@@ -113,9 +113,9 @@ class Planner:
             return None
         # the client of Kubernetes is only there where it is asked for
         from autonomic.agents.planner.custom_resources.controller import CustomResources
-        from autonomic.agents.planner.custom_resources.credentials import open_api
+        from autonomic.agents.planner.custom_resources.credentials import cluster_of
 
-        return CustomResources(self, open_api(settings, self.clock))
+        return CustomResources(self, cluster_of(settings))
 
     def _submit(self, work: Callable[[], None]) -> None:
         with contextlib.suppress(RuntimeError):  # an alarm may go off after the stop

@@ -8,12 +8,14 @@ from autonomic.agents.logs import logger
 from autonomic.agents.planner.custom_resources import telling
 from autonomic.agents.planner.custom_resources.choosing import Choice, Given, Key, choose, in_force, read
 from autonomic.agents.planner.custom_resources.news import News
+from autonomic.agents.planner.custom_resources.ownership import Ownership
 from autonomic.agents.planner.custom_resources.telling import Action, Facts
 from autonomic.agents.planner.specs import Specs
 from autonomic.seams.errors import AutonomicError, Permanent, Retryable
 from autonomic.seams.journal import Transaction
 from autonomic.strategies.crds.definitions import GROUP, VERSION
 from autonomic.workflows.platforms.kubernetes.api import Api, Conflict, Forbidden, Resource
+from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.workflows.platforms.kubernetes.watch import Object, Watch
 
 if TYPE_CHECKING:
@@ -38,11 +40,15 @@ class CustomResources:
     State `custom-resource/KIND/NAME` says that an object of the cluster is in force, and in which generation: what is no longer
     in the cluster leaves force, also when it was deleted while no planner ran, so that no finalizer is needed. It is committed
     together with the documents. As long as the objects were not listed, nothing is done.
+
+    Raises:
+        Permanent: there are no credentials for the cluster.
     """
 
-    def __init__(self, planner: "Planner", api: Api) -> None:
+    def __init__(self, planner: "Planner", cluster: KubernetesSettings) -> None:
         self._planner = planner
-        self._api = api
+        self._api = api = Api(cluster, planner.clock)
+        self._ownership = Ownership(api, cluster.installation)
         self._watches = {
             "Workflow": Watch(api, WORKFLOWS, "", self._changed),
             "Strategy": Watch(api, STRATEGIES, "", self._changed),
@@ -139,6 +145,9 @@ class CustomResources:
         with self._lock:
             dirty, self._dirty = self._dirty, set()
         waiting = self._news.refresh([name for kind, name in items if kind == "Workflow"], dirty) or waiting
+        for key in (("Workflow", name) for name in self._news.looked_at):
+            if key in holding:
+                self._ownership.take(items[key])
         for key, item in items.items():
             facts = self._news.facts(key, key in choice.models, holding.get(key))
             self._tell_status(key, item, choice.errors.get(key, ()), facts)

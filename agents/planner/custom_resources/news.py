@@ -33,6 +33,8 @@ class News:
         self._last: dict[Key, Action] = {}
         self._facts: dict[str, Facts] = {}
         self._dirty: set[str] = set()
+        self.looked_at: list[str] = []
+        """The online workflows whose services the last `refresh` asked for."""
 
     def take(self) -> list[Action]:
         """What was done since the last time, in its order."""
@@ -68,6 +70,7 @@ class News:
     def refresh(self, workflows: Iterable[str], dirty: Iterable[str]) -> str:
         """Asks for the states of workflows of which something may have changed; returns why some could not be asked for."""
         self._dirty |= set(dirty)
+        self.looked_at = []
         runs: dict[str, str] | None = None
         for name in workflows:
             document = self._planner.specs.workflows.get(name)
@@ -88,6 +91,7 @@ class News:
                 self._facts[name] = Facts("unknown", Ready("Unknown", "PlatformAway", str(away)))
                 continue
             self._facts[name] = telling.of_service(states)
+            self.looked_at.append(name)
         unknown = {name: fact.ready.message for name, fact in self._facts.items() if fact.ready.status == "Unknown"}
         self._dirty = set(unknown)
         return next(iter(unknown.values()), "")
