@@ -1,7 +1,7 @@
 .PHONY: help setup demo up cluster test unit check schema benchmarks clean
 
 help:
-	@echo "make demo        set up, then show the whole loop on a real MNIST service (about 7 minutes after the set-up)"
+	@echo "make demo        set up, then show the whole loop on a real MNIST service (about 5 minutes after the set-up)"
 	@echo "make up          set up, then run the system until Ctrl-C"
 	@echo "make cluster     set up, then run a Kubernetes cluster until Ctrl-C (Linux, root and Go; built once, about ten minutes)"
 	@echo "make test        set up, then run every test"

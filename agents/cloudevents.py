@@ -1,6 +1,5 @@
 """`POST /v1/events`: CloudEvents 1.0 over HTTP, structured, in batches, and in binary mode."""
 
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from pydantic import ValidationError
 from autonomic.agents.auth import ACT
 from autonomic.agents.bus import BATCH_TYPE
 from autonomic.agents.problems import ProblemError
+from autonomic.agents.strict_json import load_json
 from autonomic.seams.event import CloudEvent
 
 STRUCTURED_TYPE = "application/cloudevents+json"
@@ -68,25 +68,6 @@ def parse(headers: Sequence[tuple[str, str]], body: bytes) -> list[CloudEvent]:
     if media_type in (STRUCTURED_TYPE, "application/json"):
         return [_event(load_json(body), "event")]
     raise ProblemError(415, f"content type {media_type!r}; send {STRUCTURED_TYPE}, {BATCH_TYPE}, or binary mode with ce- headers")
-
-
-def load_json(body: bytes) -> Any:
-    """Strict JSON.
-
-    Raises:
-        ProblemError: 400, it is not valid: also NaN and lone surrogates, which Python would take.
-    """
-    try:
-        value = json.loads(body, parse_constant=_refuse_constant)
-        if b"\\u" in body:
-            json.dumps(value, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:
-        raise ProblemError(400, f"the body is not valid JSON: {error}") from None
-    return value
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _event(document: Any, where: str) -> CloudEvent:

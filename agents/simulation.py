@@ -8,10 +8,10 @@ A virtual hour takes a second or two, and the same seed gives the same decisions
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from autonomic.agents.journal import SqlJournal
+from autonomic.agents.monitor.schedule import Trigger, next_time, triggers_of
 from autonomic.agents.planner.engine import DECISION, INPUTS, Engine
 from autonomic.agents.planner.judging import Inputs
 from autonomic.agents.planner.plan_effects import PlanEffects
@@ -23,8 +23,9 @@ from autonomic.seams.errors import Retryable
 from autonomic.seams.ids import SeededIds
 from autonomic.seams.reading import Reading
 from autonomic.seams.runner import PlanStatus
-from autonomic.seams.signal import Answer, Query
+from autonomic.seams.signal import Answer
 from autonomic.strategies.evaluator import EvaluatorState, evaluate
+from autonomic.strategies.readings import queries_of
 from autonomic.strategies.spec.strategy import On, Strategy
 from autonomic.workflows.platforms.simulated import Batch, Load, SimulatedPlatform, SimulatedRecorder, SimulatedRegistry, SimulatedSignal
 from autonomic.workflows.platforms.simulated.signal import Scripted
@@ -77,15 +78,15 @@ class Simulation:
         documents = list(documents)
         workflows = {document.name: document for document in documents if isinstance(document, Workflow)}
         self._strategies = {document.name: document for document in documents if isinstance(document, Strategy)}
-        self._queries = {name: _queries(strategy) for name, strategy in self._strategies.items()}
+        self._queries = {name: queries_of(strategy) for name, strategy in self._strategies.items()}
         self._states = {name: EvaluatorState() for name in self._strategies}
         self.engine.set_specs(workflows, self._strategies, {})
         for name, workflow in workflows.items():
             if isinstance(workflow.spec, OnlineSpec):
                 self.engine.by_hand(Action(primitive="deploy", target=name), actor="simulation")
         for name, strategy in self._strategies.items():
-            for schedule in _schedules(strategy.spec.on, self.start):
-                self._plan_next(name, schedule, self.start)
+            for trigger in triggers_of(strategy):
+                self._plan_next(name, trigger, self.start)
 
     def run(self, hours: float = 0.0, seconds: float = 0.0) -> None:
         """Lets virtual time pass."""
@@ -112,14 +113,14 @@ class Simulation:
         """All plans, the oldest first."""
         return list(reversed(PlanStore(self.journal).all()))
 
-    def _plan_next(self, strategy: str, schedule: "_Schedule", after: float) -> None:
-        when = schedule(after)
+    def _plan_next(self, strategy: str, trigger: Trigger, after: float) -> None:
+        when = _next_time(trigger.on, after)
         if when is not None:
-            self.clock.call_at(when, lambda: self._tick(strategy, schedule, when))
+            self.clock.call_at(when, lambda: self._tick(strategy, trigger, when))
 
-    def _tick(self, strategy: str, schedule: "_Schedule", when: float) -> None:
-        self._look(strategy, "when", None)
-        self._plan_next(strategy, schedule, when)
+    def _tick(self, strategy: str, trigger: Trigger, when: float) -> None:
+        self._look(strategy, trigger.name, None)
+        self._plan_next(strategy, trigger, when)
 
     def _look(self, name: str, trigger: str, data: Mapping[str, Any] | None) -> list[DecisionRecord]:
         strategy = self._strategies[name]
@@ -149,46 +150,6 @@ class Simulation:
         return {query.name: answer for query, answer in zip(queries, answers, strict=True)}
 
 
-def _queries(strategy: Strategy) -> list[Query]:
-    return [
-        Query(
-            strategy=strategy.name,
-            name=name,
-            target=strategy.spec.target,
-            signal=spec.signal,
-            args=spec.query,
-            max_age_seconds=spec.max_age,
-        )
-        for name, spec in strategy.spec.readings.items()
-    ]
-
-
-_Schedule = Callable[[float], float | None]
-"""The next time after a time, None where there is none."""
-
-
-def _schedules(on: On, start: float) -> list[_Schedule]:
-    if on.any is not None:
-        return [schedule for inner in on.any for schedule in _schedules(inner, start)]
-    if on.every is not None:
-        every = on.every
-        return [lambda after: after + every]
-    if on.at is not None:
-        moment = on.at.timestamp()
-        return [lambda after: moment if moment > after else None]
-    if on.cron is not None:
-        return [_cron(on.cron, on.timezone)]
-    return []
-
-
-def _cron(fields: str, timezone: str) -> _Schedule:
-    from apscheduler.triggers.cron import CronTrigger
-
-    trigger = CronTrigger.from_crontab(fields, timezone)
-
-    def following(after: float) -> float | None:
-        moment = datetime.fromtimestamp(after, UTC)
-        found = trigger.get_next_fire_time(moment, moment)
-        return found.timestamp() if found is not None else None
-
-    return following
+def _next_time(on: On, after: float) -> float | None:
+    """When a trigger comes next, None where it comes only on request or never again."""
+    return after + on.every if on.every is not None else next_time(on, after)

@@ -26,6 +26,7 @@ EXPERIMENTS: dict[str, Callable[[Report, Path, int], list[Claim]]] = {
 def main(
     experiments: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(EXPERIMENTS)}; default: all.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Repetitions of each arm, where arms are compared.")] = 5,
+    resume: Annotated[bool, typer.Option(help="Keep the results of an earlier run and measure only what they lack.")] = False,
     out: Annotated[Path, typer.Option(help="Folder of the report and of the results as JSON lines.")] = ROOT / "reports",
 ) -> None:
     """Measure, and end with 1 when a claim did not hold."""
@@ -39,7 +40,10 @@ def main(
     for name in chosen:
         begin = time.time()
         console.rule(name)
-        claims += EXPERIMENTS[name](report, out / f"{name}.jsonl", seeds)
+        results = out / f"{name}.jsonl"
+        if not resume:
+            results.unlink(missing_ok=True)
+        claims += EXPERIMENTS[name](report, results, seeds)
         console.print(f"{name} took {time.time() - begin:.0f} s")
     table = Table("part", "claimed", "measured", "")
     for claim in claims:

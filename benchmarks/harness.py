@@ -37,8 +37,12 @@ def bootstrap(values: Sequence[float], resamples: int = 2000, seed: int = 0) -> 
 
 
 def run_interleaved(experiment: str, arms: Mapping[str, Arm], seeds: Sequence[int], results: Path) -> list[dict[str, Any]]:
-    """Measures every arm with every seed, the arms in a new order for each seed, and appends each result to `results`."""
+    """Measures every arm with every seed, the arms in a new order for each seed, and appends each result to `results`.
+
+    What stands in `results` already is not measured again, so that a run that was broken off goes on where it was.
+    """
     results.parent.mkdir(parents=True, exist_ok=True)
+    known = {(row["arm"], row["seed"]): row for row in read_rows(results) if row["experiment"] == experiment}
     rows: list[dict[str, Any]] = []
     machine = {"cores": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
     with Progress() as progress:
@@ -48,12 +52,19 @@ def run_interleaved(experiment: str, arms: Mapping[str, Arm], seeds: Sequence[in
             random.Random(seed).shuffle(order)
             for name in order:
                 progress.update(task, description=f"{experiment}: {name}, seed {seed}")
-                row = {"experiment": experiment, "arm": name, "seed": seed, "time": time.time(), **machine, **arms[name](seed)}
+                row = known.get((name, seed))
+                if row is None:
+                    row = {"experiment": experiment, "arm": name, "seed": seed, "time": time.time(), **machine, **arms[name](seed)}
+                    with results.open("a") as file:
+                        file.write(json.dumps(row) + "\n")
                 rows.append(row)
-                with results.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
                 progress.advance(task)
     return rows
+
+
+def read_rows(results: Path) -> list[dict[str, Any]]:
+    """The results that were kept, the oldest first."""
+    return [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
 
 
 def by_arm(rows: Sequence[Mapping[str, Any]], figure: str) -> dict[str, Interval]:

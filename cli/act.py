@@ -112,8 +112,8 @@ def label(
     given = parse_labels(labels or [], file)
     with Client(home) as client:
         if not given:
-            points = client.get("host", f"/v1/points/{workflow}/{name}", state="unlabelled")
-            rows = [(point.get("prediction_id") or point.get("id"), point.get("label"), point.get("confidence")) for point in points]
+            points = client.pages("monitor", "/v1/points", 10_000, target=service, state="unlabelled")
+            rows = [(point["prediction_id"], point["label"], point["confidence"]) for point in points]
             show(points, output, ("PREDICTION", "PREDICTED", "CONFIDENCE"), rows, empty="No points wait for labels.")
             return
         with working("Sending labels"):

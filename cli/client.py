@@ -96,10 +96,10 @@ class Client:
             return "unreachable", f"{self.url(part) or 'no URL'}: {type(error).__name__}"
         return ("ready", "") if answer.is_success else ("not ready", _detail(answer))
 
-    def answers(self, url: str) -> bool:
-        """Whether something answers at a URL that needs no token."""
+    def answers(self, url: str, *, refusing: bool = False) -> bool:
+        """Whether something answers at a URL that needs no token, well or (`refusing`) at all."""
         try:
-            return self._http.get(url, timeout=3.0).is_success
+            return self._http.get(url, timeout=3.0).is_success or refusing
         except (httpx.HTTPError, httpx.InvalidURL):
             return False
 

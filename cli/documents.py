@@ -1,11 +1,12 @@
 """`autonomic validate`, `schema`, `crds`, `apply` and `diff`."""
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autonomic.cli.options import HomeOption, NothingRuns, Output, OutputOption
+from autonomic.cli.options import FAILED_PLANS, HomeOption, NothingRuns, Output, OutputOption
 
 if TYPE_CHECKING:
     from autonomic.cli.client import Client
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 PathsArgument = Annotated[list[Path], typer.Argument(help="YAML files, or folders with *.yaml and *.yml files.", metavar="PATH...")]
 APPLY_SECONDS = 600.0
 UPLOAD_SECONDS = 120.0
+_OPEN_PLANS = frozenset({"waiting", "applying", "verifying", "reverting"})
 
 
 def register(app: typer.Typer) -> None:
@@ -86,13 +88,15 @@ def apply(
     paths: PathsArgument,
     prune: Annotated[bool, typer.Option("--prune", help="Also remove what is in force and not in these files.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until what is deployed answers.")] = True,
     home: HomeOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Put workflows and strategies in force, and deploy online workflows that changed.
 
     Everything is checked before anything changes. User code named by run: that lies beside its YAML file or on
-    PYTHONPATH is packed and sent along. Ends with 4 where the gate refuses to deploy.
+    PYTHONPATH is packed and sent along. Ends with 4 where the gate refuses to deploy, and with 1 where a deployment
+    fails, such as for a model that is not in the registry; Ctrl-C ends the waiting, not the deployment.
 
     Examples:
 
@@ -105,17 +109,44 @@ def apply(
 
     with Client(home) as client:
         answer = _send(client, paths, prune=prune, dry_run=dry_run)
-    changes, decisions = answer["changes"], answer.get("decisions", [])
-    rows = [(change["kind"], change["name"], change["change"]) for change in changes]
+        records = answer.get("decisions", [])
+        if wait:
+            answer["plans"] = [_ended(client, record["plan"]) for record in records if record["verdict"]["outcome"] == "go"]
+    rows = [(change["kind"], change["name"], change["change"]) for change in answer["changes"]]
     show(answer, output, ("KIND", "NAME", "CHANGE"), rows, empty="Nothing changes.")
-    verdicts = [(record, record.get("verdict") or {"outcome": "none", "why": record["decision"]["why"]}) for record in decisions]
-    if output is Output.TABLE:
-        for record, verdict in verdicts:
-            actions = ", ".join(f"{action['primitive']} {action['target']}" for action in record["decision"]["actions"])
-            typer.echo(f"{actions or record['decision']['target']}: {verdict['outcome']}: {brief(verdict['why'], 160)}")
-            typer.echo(f"  autonomic explain {record['id']}")
-    if any(verdict["outcome"] == "refuse" for _, verdict in verdicts):
+    plans = {plan["plan"]["id"]: plan for plan in answer.get("plans", [])}
+    for record in records if output is Output.TABLE else ():
+        actions = ", ".join(f"{action['primitive']} {action['target']}" for action in record["decision"]["actions"])
+        typer.echo(f"{actions}: {brief(_result(record, plans.get(record['plan'])), 400)}")
+        typer.echo(f"  autonomic explain {record['id']}")
+    if any(record["verdict"]["outcome"] == "refuse" for record in records):
         raise typer.Exit(4)
+    if any(plan["phase"] in FAILED_PLANS for plan in plans.values()):
+        raise typer.Exit(1)
+
+
+def _ended(client: "Client", plan: str) -> dict[str, Any]:
+    """A plan when it has ended, or as it stands after ten minutes."""
+    from autonomic.cli.output import working
+
+    deadline = time.monotonic() + APPLY_SECONDS
+    try:
+        with working("Deploying"):
+            while (status := client.get("planner", f"/v1/plans/{plan}"))["phase"] in _OPEN_PLANS and time.monotonic() < deadline:
+                time.sleep(0.2)
+    except KeyboardInterrupt:
+        typer.echo("The deployment goes on: autonomic plans", err=True)
+        raise typer.Exit(130) from None
+    return status
+
+
+def _result(record: dict[str, Any], plan: dict[str, Any] | None) -> str:
+    if plan is None:
+        return f"{record['verdict']['outcome']}: {record['verdict']['why']}"
+    if plan["phase"] not in FAILED_PLANS:
+        return "goes on" if plan["phase"] in _OPEN_PLANS else "done"
+    why = "; ".join(outcome["detail"] for outcome in plan["outcomes"] if outcome["detail"])
+    return f"{plan['phase']}: {why or plan['detail']}"
 
 
 def diff(

@@ -182,6 +182,10 @@ def _parts(client: Any) -> dict[str, dict[str, str]]:
     for name, url, path in (("prometheus", client.settings.prometheus_url, "/-/ready"), ("mlflow", client.settings.mlflow_url, "/health")):
         if url:
             parts[name] = {"state": "ready" if client.answers(url + path) else "unreachable", "url": url, "detail": ""}
+    if front := client.settings.front_url:
+        # it knows services only, and says so of any other path
+        state = "ready" if client.answers(front, refusing=True) else "unreachable"
+        parts["front"] = {"state": state, "url": front, "detail": "services answer at /WORKFLOW/SERVICE"}
     return parts
 
 

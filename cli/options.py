@@ -11,7 +11,7 @@ from autonomic.seams.errors import AutonomicError, SpecError
 
 EXIT_CODES = """
 Exit codes: 0 done; 1 failed, or a claim did not hold; 2 wrong usage or invalid documents; 3 nothing runs or it cannot be
-reached; 4 refused or denied.
+reached; 4 refused or denied; 130 the waiting was ended by Ctrl-C, and what was waited for goes on.
 """
 
 
@@ -28,6 +28,10 @@ HomeOption = Annotated[
     typer.Option("--home", help="Folder that keeps the state; default: AUTONOMIC_HOME, else .autonomic in the current folder."),
 ]
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="Form of the answer.")]
+
+
+FAILED_PLANS = frozenset({"failed", "refused", "cancelled", "reverted", "escalated"})
+"""The phases in which a plan has ended without its effect."""
 
 
 class NothingRuns(AutonomicError):

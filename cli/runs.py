@@ -1,12 +1,13 @@
 """`autonomic run` and `logs`."""
 
+import contextlib
 import json
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autonomic.cli.options import Denied, HomeOption, Output, OutputOption
+from autonomic.cli.options import FAILED_PLANS, Denied, HomeOption, Output, OutputOption
 from autonomic.seams.errors import Permanent, Problem, SpecError
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.5
 _START_SECONDS = 120.0
 _FINISHED = frozenset({"succeeded", "failed", "stopped"})
-_FAILED_PLANS = frozenset({"failed", "refused", "cancelled", "reverted", "escalated"})
 
 
 def register(app: typer.Typer) -> None:
@@ -78,8 +78,11 @@ def logs(
     tail: Annotated[int | None, typer.Option("--tail", "-n", min=1, help="Only the last lines of each step.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
     home: HomeOption = None,
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """Show what the steps of a run printed.
+
+    With --output json or yaml it is printed whole, by step; together with --follow when the run has ended.
 
     Examples:
 
@@ -88,6 +91,7 @@ def logs(
         autonomic logs run-0h3k2 train --tail 20 --follow
     """
     from autonomic.cli.client import Client
+    from autonomic.cli.output import show
 
     with Client(home) as client:
         state = _find_run(client, run_or_workflow)
@@ -97,12 +101,15 @@ def logs(
         shown: dict[str, str] = {}
         while True:
             for name in [step] if step else list(state["steps"]):
-                if state["steps"][name]["status"] != "pending":
+                if state["steps"][name]["status"] != "pending" and output is Output.TABLE:
                     _print_news(client, state["id"], name, tail, shown, titled=step is None)
             if not follow or state["status"] in _FINISHED:
-                return
+                break
             time.sleep(POLL_SECONDS)
             state = client.get("planner", f"/v1/runs/{state['id']}")
+        if output is not Output.TABLE:
+            wanted = [step] if step else list(state["steps"])
+            show({"run": state["id"], "steps": {name: _log(client, state["id"], name, tail) for name in wanted}}, output)
 
 
 def parameters(given: list[str]) -> dict[str, Any]:
@@ -130,15 +137,26 @@ def _run_id(told: dict[str, Any]) -> str:
 
 
 def _find_run(client: "Client", run_or_workflow: str) -> dict[str, Any]:
+    # the platform knows a run at once, the planner's list a moment later, and also while the platform is away
+    with contextlib.suppress(Permanent):
+        state = client.get("planner", f"/v1/workflows/{run_or_workflow}")["state"]
+        if state and state["runs"]:
+            return state["runs"][0]
     newest = client.get("planner", "/v1/runs", workflow=run_or_workflow, limit=1)["items"]
     return newest[0] if newest else client.get("planner", f"/v1/runs/{run_or_workflow}")
 
 
-def _print_news(client: "Client", run_id: str, step: str, tail: int | None, shown: dict[str, str], *, titled: bool) -> None:
+def _log(client: "Client", run_id: str, step: str, tail: int | None) -> str:
     try:
-        text = client.get("planner", f"/v1/runs/{run_id}/steps/{step}/log", tail=tail)
+        return client.get("planner", f"/v1/runs/{run_id}/steps/{step}/log", tail=tail)
     except Permanent:
-        return  # it has printed nothing yet
+        return ""  # it has printed nothing yet
+
+
+def _print_news(client: "Client", run_id: str, step: str, tail: int | None, shown: dict[str, str], *, titled: bool) -> None:
+    text = _log(client, run_id, step, tail)
+    if not text:
+        return
     before = shown.get(step, "")
     news = text[len(before) :] if text.startswith(before) else text
     if news or step not in shown:
@@ -180,7 +198,7 @@ def _state(client: "Client", run_id: str, plan: str, started: float) -> dict[str
     except Permanent:
         if plan:
             status = client.get("planner", f"/v1/plans/{plan}")
-            if status["phase"] in _FAILED_PLANS:
+            if status["phase"] in FAILED_PLANS:
                 why = "; ".join(outcome["detail"] for outcome in status["outcomes"] if outcome["detail"]) or status["detail"]
                 raise Permanent(f"the run did not start: its plan {plan} {status['phase']}: {why}") from None
         if time.monotonic() - started > _START_SECONDS:

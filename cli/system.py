@@ -20,7 +20,7 @@ from autonomic.agents.auth import Tokens
 from autonomic.agents.settings import Settings
 from autonomic.seams.errors import AutonomicError, Permanent
 from autonomic.workflows.embedded.mlflow_server import MlflowServer
-from autonomic.workflows.embedded.processes import answers, free_port, start_process, stop_process, wait_until
+from autonomic.workflows.embedded.processes import answers, ended, free_port, start_process, stop_process, wait_until
 from autonomic.workflows.embedded.prometheus_server import PrometheusServer, find_prometheus
 from autonomic.workflows.embedded.ray_cluster import RayCluster, cluster_env
 from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
@@ -29,6 +29,7 @@ from autonomic.workflows.serving.front import Front
 AGENTS = ("monitor", "planner", "tuner")
 _RESTART_DELAY_SECONDS = 1.0
 _HOST_END_SECONDS = 10.0
+_READY_SECONDS = 10.0
 
 Report = Callable[[str, str], None]
 
@@ -72,7 +73,7 @@ class System:
         self.settings = Settings(home=self.home, monitor_url="", planner_url="", tuner_url="")
 
     def start(self) -> Settings:
-        """Starts everything and returns when every part answers.
+        """Starts everything and returns when every part answers, and every agent is ready or has had ten seconds for it.
 
         Raises:
             AlreadyRunning: this home has a running system; it is left alone.
@@ -137,6 +138,10 @@ class System:
         url = getattr(self.settings, f"{agent}_url")
         log = self.settings.logs / f"{agent}.log"
         wait_until(lambda: answers(f"{url}/healthz"), f"The {agent}", 120, log, self._agents[agent])
+        # an agent that lacks something says so in the status; it need not keep the others waiting
+        deadline = time.monotonic() + _READY_SECONDS
+        while not answers(f"{url}/readyz") and time.monotonic() < deadline:
+            time.sleep(0.05)
         self._report(agent, url)
 
     def _start_mlflow(self) -> None:
@@ -180,7 +185,9 @@ class System:
             log,
             env=cluster_env(self.home / "ray"),
         )
-        wait_until(lambda: process.poll() == 0, "The Ray host", 180, log, None)
+        wait_until(lambda: process.poll() is not None, "The start of the Ray host", 180, log)
+        if process.returncode != 0:
+            raise ended("The start of the Ray host", process, log)
         self._report("host", self.settings.host_url)
 
     def _prepare_kubernetes(self, given: KubernetesSettings, mlflow_url: str) -> str:
@@ -224,7 +231,7 @@ class System:
     def _try(self, name: str, start: Callable[[], None]) -> None:
         try:
             start()
-        except AutonomicError as failed:
+        except (AutonomicError, OSError) as failed:
             self._report(name, f"did not come back and is tried again: {failed}")
 
     def _restart_ray(self) -> None:
@@ -232,7 +239,13 @@ class System:
             self._ray.stop()
             self._stop_front()
         self._start_ray()
-        self._start_host()
+        try:
+            self._start_host()
+        except AutonomicError:
+            # a cluster without a host is of no use: the next round starts both
+            if self._ray is not None:
+                self._ray.stop()
+            raise
         self._deploy_again()
 
     def _deploy_again(self) -> None:

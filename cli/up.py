@@ -12,13 +12,9 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from autonomic.agents.settings import home_from_environment
+from autonomic.agents.settings import Settings, home_from_environment
+from autonomic.cli.options import HomeOption, Output, OutputOption
 from autonomic.seams.errors import Permanent
-
-HomeOption = Annotated[
-    Path | None,
-    typer.Option(help="Folder that keeps the state; default: AUTONOMIC_HOME, else .autonomic in the current folder."),
-]
 
 
 class Platform(StrEnum):
@@ -43,11 +39,13 @@ def up(
         Path | None,
         typer.Option(help="With --platform kubernetes: a YAML file with image, namespace, volumes… (docs/kubernetes.md).", metavar="FILE"),
     ] = None,
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """Start everything on this machine and keep it running until Ctrl-C.
 
     Starts MLflow, Ray, Prometheus, the Ray host and the three agents on free ports of the loopback interface. On Kubernetes
-    no Ray is started: workflows run on the cluster of KUBECONFIG, and go on there after the end.
+    no Ray is started: workflows run on the cluster of KUBECONFIG, and go on there after the end. With --output json or
+    yaml the addresses of all parts are printed when they are up.
     Ends with 0 after Ctrl-C or `autonomic down`, 1 when a part does not come up, 4 when this home runs already.
 
     Examples:
@@ -64,11 +62,19 @@ def up(
     if detach:
         more = ["--platform", platform.value, "--cluster", str(cluster.absolute())] if cluster else []
         _up_detached(home, [*(["--cpus", str(cpus)] if cpus else []), *more])
+        _tell(home, output)
     else:
-        _up_in_foreground(home, cpus, cluster)
+        _up_in_foreground(home, cpus, cluster, output)
 
 
-def _up_in_foreground(home: Path, cpus: int | None, cluster: Path | None) -> None:
+def _tell(home: Path, output: Output) -> None:
+    from autonomic.cli.output import show
+
+    if output is not Output.TABLE:
+        show(Settings.load(home).model_dump(mode="json"), output)
+
+
+def _up_in_foreground(home: Path, cpus: int | None, cluster: Path | None, output: Output) -> None:
     from autonomic.cli.system import AlreadyRunning, System
     from autonomic.workflows.platforms.kubernetes.host import read_settings
 
@@ -98,6 +104,8 @@ def _up_in_foreground(home: Path, cpus: int | None, cluster: Path | None) -> Non
             console.print(f"[red]{failed}[/]", highlight=False, markup=False)
             raise typer.Exit(1) from None
     console.print(f"Running in {home}. Ctrl-C stops everything.", highlight=False)
+    _tell(home, output)
+    sys.stdout.flush()
     stop.wait()
     console.print("Stopping …")
     system.stop()
@@ -124,11 +132,16 @@ def _up_detached(home: Path, options: list[str]) -> None:
     console.print(f"Running in {home} (process {process.pid}). Stop it with `autonomic down`.", highlight=False)
 
 
-def down(home: HomeOption = None) -> None:
+def down(home: HomeOption = None, output: OutputOption = Output.TABLE) -> None:
     """Stop what `autonomic up` started in this home.
 
     Ends with 0 when it has stopped, 1 when it would not stop, 3 when nothing runs.
+
+    Examples:
+
+        autonomic down
     """
+    from autonomic.cli.output import show
     from autonomic.cli.system import stop_running
 
     console = Console(stderr=True)
@@ -143,3 +156,5 @@ def down(home: HomeOption = None) -> None:
         console.print(f"Nothing runs in {home}.", highlight=False)
         raise typer.Exit(3)
     console.print("Stopped.")
+    if output is not Output.TABLE:
+        show({"home": str(home), "stopped": True}, output)

@@ -163,23 +163,26 @@ def _metric(run: dict[str, Any], name: str) -> tuple[float, float] | None:
 
 
 def _aggregate(asked: MlflowQuery, values: list[tuple[float, float]], now: float) -> Reading:
-    finite = [value for value, _ in values]
+    found = [value for value, _ in values]
     match asked.aggregate:
         case "count":
-            return number(len(finite), now, "mlflow")
-        case "sum":
-            return number(math.fsum(finite), now, "mlflow")
-        case _ if not finite:
-            return missing(now, "mlflow", f"no run has the metric {asked.metric!r}")
-        case "last":
+            return number(len(found), now, "mlflow")
+        case "last" if found:
             value, time = values[0]
             return number(value, time, "mlflow")
+        case _ if not all(map(math.isfinite, found)):
+            # the greatest of values of which one is not a number would depend on their order
+            return missing(now, "mlflow", f"a run's {asked.metric!r} is not a finite number")
+        case "sum":
+            return number(math.fsum(found), now, "mlflow")
+        case _ if not found:
+            return missing(now, "mlflow", f"no run has the metric {asked.metric!r}")
         case "max":
-            return number(max(finite), now, "mlflow")
+            return number(max(found), now, "mlflow")
         case "min":
-            return number(min(finite), now, "mlflow")
+            return number(min(found), now, "mlflow")
         case _:
-            return number(math.fsum(finite) / len(finite), now, "mlflow")
+            return number(math.fsum(found) / len(found), now, "mlflow")
 
 
 class MlflowEvents:

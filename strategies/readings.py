@@ -3,10 +3,26 @@
 from collections.abc import Mapping, Sequence
 
 from autonomic.seams.reading import Reading, missing
+from autonomic.seams.signal import Query
 from autonomic.strategies.spec.strategy import Fallback, ReadingSpec, Strategy
 
 Read = Mapping[str, Reading | Sequence[Reading]]
 """By name: one reading, or with `by` one for each value of that label."""
+
+
+def queries_of(strategy: Strategy) -> tuple[Query, ...]:
+    """What a strategy asks its signals, in the order of its readings."""
+    return tuple(
+        Query(
+            strategy=strategy.name,
+            name=name,
+            target=strategy.spec.target,
+            signal=spec.signal,
+            args=spec.query,
+            max_age_seconds=spec.max_age,
+        )
+        for name, spec in strategy.spec.readings.items()
+    )
 
 
 def fill(

@@ -60,6 +60,7 @@ class LightHost:
         self.settings = HostSettings(
             home=home,
             token="light",
+            service_token="for-services",
             port=free_port(),
             mlflow_url=mlflow_url,
             server="light_server:serve",

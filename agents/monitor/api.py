@@ -15,6 +15,7 @@ from autonomic.agents.monitor.service import MonitorService
 from autonomic.agents.monitor.watched import Watched
 from autonomic.agents.pagination import Cursor, Limit, Page, number_of, page_of
 from autonomic.agents.problems import ProblemError, not_found
+from autonomic.agents.strict_json import StrictRoute
 from autonomic.seams.reading import Reading
 from autonomic.signals.queries import QUERIES
 
@@ -105,12 +106,12 @@ class Accepted(BaseModel):
 
 def router(service: MonitorService) -> APIRouter:
     """All endpoints but those that every agent has."""
-    api = APIRouter(prefix="/v1")
+    api = APIRouter(prefix="/v1", route_class=StrictRoute)
 
     @api.get("/signals", dependencies=[READ], tags=["readings"])
-    def signals() -> Page[SignalView]:
-        """The signals, and how they answer."""
-        return Page(items=[_signal_view(name, service.loop.all()) for name in QUERIES])
+    def signals(limit: Limit = 100, cursor: Cursor = "") -> Page[SignalView]:
+        """The signals, sorted by name, and how they answer."""
+        return page_of([_signal_view(name, service.loop.all()) for name in QUERIES], lambda view: view.name, cursor, limit)
 
     @api.get("/readings", dependencies=[READ], tags=["readings"])
     def readings(limit: Limit = 100, cursor: Cursor = "", strategy: Annotated[str, Query(max_length=200)] = "") -> Page[ReadingView]:
@@ -160,15 +161,19 @@ def router(service: MonitorService) -> APIRouter:
     @api.post("/labels", status_code=202, dependencies=[ACT], tags=["labels"])
     def label(given: labels.Labels) -> dict[str, Any]:
         """Takes true labels of predictions; they reach the service's prediction log soon, once each."""
+        if not service.intake.knows(given.workflow, given.service):
+            raise not_found("service", f"{given.workflow}/{given.service}", "GET /v1/workflows of the planner")
         return {"id": labels.commit(service.journal, service.clock, service.ids, given), "accepted": len(given.labels)}
 
     @api.get("/points", dependencies=[READ], tags=["labels"])
     def points(
         target: Annotated[str, Query(pattern=r"^[a-z0-9][-a-z0-9]*/[a-z0-9][-a-z0-9]*$", max_length=120, description="workflow/service")],
         state: Literal["unlabelled", "labelled", "all"] = "all",
+        limit: Limit = 100,
+        cursor: Cursor = "",
     ) -> Page[dict[str, Any]]:
-        """The critical points that were picked among a service's predictions."""
-        return Page(items=service.points(target, state))
+        """The critical points that were picked among a service's predictions, the oldest first."""
+        return page_of(service.points(target, state), lambda point: f"{point['time']:017.6f} {point['prediction_id']}", cursor, limit)
 
     return api
 

@@ -1,7 +1,7 @@
 """Events from outside: committed, counted once, then looked at by the strategies that wait for them."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -15,7 +15,9 @@ from autonomic.seams.clock import Clock
 from autonomic.seams.event import SPECS_APPLIED, CloudEvent
 from autonomic.seams.journal import Record
 from autonomic.strategies.spec.strategy import Strategy
+from autonomic.workflows.spec.workflow import Workflow
 
+Parsed = TypeVar("Parsed", Strategy, Workflow)
 OUTSIDE = "event.outside"
 SPECS = "specs"
 WEBHOOK = "webhook/"
@@ -31,6 +33,7 @@ class Intake:
         self._clock = clock
         self._metrics = metrics
         self.unreadable: dict[str, str] = {}
+        self._services: frozenset[str] = frozenset()
         self._newest: dict[str, tuple[Any, float]] = {
             key.removeprefix(WEBHOOK): (value["data"], value["time"]) for key, value in journal.states(WEBHOOK).items()
         }
@@ -39,9 +42,14 @@ class Intake:
         """The data of the newest event of a type and when it came in."""
         return self._newest.get(event_type)
 
+    def knows(self, workflow: str, service: str) -> bool:
+        """Whether a service was applied, as far as this monitor was told."""
+        return f"{workflow}/{service}" in self._services
+
     def restore(self) -> None:
         """Watches the strategies that were applied last."""
         specs, _ = self._journal.state(SPECS)
+        self._services = _services(specs or {})
         strategies: list[Strategy] = []
         for document in (specs or {}).get("strategies", []):
             try:
@@ -68,6 +76,7 @@ class Intake:
         for event in new:
             if event.type == SPECS_APPLIED:
                 self.unreadable = {}
+                self._services = _services(event.data)
                 self._loop.replace(applied[id(event)])
         for watched, work in asked:
             self._loop.ask(watched, work)
@@ -100,17 +109,34 @@ class Intake:
 
 
 def _strategies(event: CloudEvent) -> list[Strategy]:
-    documents = event.data.get("strategies") if isinstance(event.data, dict) else None
-    if not isinstance(documents, list):
-        raise ProblemError(422, f"an event of type {SPECS_APPLIED} holds {{strategies: [...]}}; event {event.id!r} does not")
-    strategies: list[Strategy] = []
+    data = event.data if isinstance(event.data, dict) else {}
+    documents, workflows = data.get("strategies"), data.get("workflows", [])
+    if not isinstance(documents, list) or not isinstance(workflows, list):
+        raise ProblemError(
+            422, f"an event of type {SPECS_APPLIED} holds {{strategies: [...], workflows: [...]}}; event {event.id!r} does not"
+        )
+    _parsed("workflows", workflows, Workflow)
+    return _parsed("strategies", documents, Strategy)
+
+
+def _parsed(what: str, documents: list[Any], model: type[Parsed]) -> list[Parsed]:
+    found: list[Parsed] = []
     for place, document in enumerate(documents):
         try:
-            strategies.append(Strategy.model_validate(document))
+            found.append(model.model_validate(document))
         except ValidationError as invalid:
             first = invalid.errors()[0]
-            raise ProblemError(422, f"strategies[{place}]: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    return strategies
+            raise ProblemError(422, f"{what}[{place}]: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    return found
+
+
+def _services(specs: dict[str, Any]) -> frozenset[str]:
+    """The services of the online workflows in a set of specs, as `workflow/service`."""
+    return frozenset(
+        f"{workflow['metadata']['name']}/{service['name']}"
+        for workflow in specs.get("workflows", ())
+        for service in workflow["spec"].get("services", ())
+    )
 
 
 def _data(event: CloudEvent) -> dict[str, Any]:

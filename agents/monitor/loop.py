@@ -1,24 +1,22 @@
 """The loop: what is due is read, evaluated and committed, with the events in the outbox, in one transaction."""
 
-import heapq
-import itertools
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from autonomic.agents.journal import SqlJournal, SqlTransaction
 from autonomic.agents.logs import logger
+from autonomic.agents.monitor.alarms import Alarms
 from autonomic.agents.monitor.metrics import MonitorMetrics
 from autonomic.agents.monitor.reader import Reader
-from autonomic.agents.monitor.schedule import Trigger, next_time, subject_of
+from autonomic.agents.monitor.schedule import Trigger, subject_of
 from autonomic.agents.monitor.watched import Memory, Watched, Work
 from autonomic.seams.clock import Clock
 from autonomic.seams.event import FIRED, CloudEvent, Event
 from autonomic.seams.ids import Ids
 from autonomic.seams.journal import Record
-from autonomic.seams.reading import Reading
 from autonomic.seams.signal import Answer
 from autonomic.strategies.evaluator import evaluate
 from autonomic.strategies.spec.strategy import Strategy
@@ -31,20 +29,9 @@ CHUNK = 500
 """How many strategies one job reads and commits together."""
 FAST_SECONDS = 5.0
 """Strategies that are looked at more often are read apart for each target: one that hangs does not slow the others."""
-LOOK_SECONDS = 30.0
-"""A date or cron time further away is looked at again after so long, because clocks are set."""
 SAVE_LAST_SECONDS = 10.0
 """The last good readings alone are saved so often."""
 _log = logger(__name__)
-
-
-class _Alarm(NamedTuple):
-    at: float
-    order: int
-    watched: Watched
-    trigger: Trigger
-    # the wall time of a cron or at trigger
-    wall: float | None
 
 
 class InlineExecutor(Executor):
@@ -81,8 +68,7 @@ class MonitorLoop:
         self._inline = InlineExecutor() if inline else None
         self._pools: dict[frozenset[str], ThreadPoolExecutor] = {}
         self._watched: dict[str, Watched] = {}
-        self._alarms: list[_Alarm] = []
-        self._order = itertools.count()
+        self._alarms = Alarms(clock, self._metrics.missed.inc)
         self._keys: set[str] = set()
         self._lock = threading.Lock()
         self._wake = threading.Condition(self._lock)
@@ -107,10 +93,9 @@ class MonitorLoop:
                 kept = known.memory.to_json(known.fingerprint) if known is not None else saved.get(MEMORY + strategy.name)
                 watched = self._watched[strategy.name] = Watched(strategy, kept)
                 fresh.append(watched)
-            self._alarms = [alarm for alarm in self._alarms if self._watched.get(alarm.watched.name) is alarm.watched]
-            heapq.heapify(self._alarms)
+            self._alarms.keep(lambda watched: self._watched.get(watched.name) is watched)
             for watched in fresh:
-                marks = [self._set_first(watched, trigger) for trigger in watched.triggers]
+                marks = [self._alarms.set_first(watched, trigger) for trigger in watched.triggers]
                 if any(marks):
                     set_dates[MEMORY + watched.name] = watched.memory.to_json(watched.fingerprint)
             self._metrics.strategies.set(len(self._watched))
@@ -137,34 +122,8 @@ class MonitorLoop:
 
     def next_times(self) -> dict[tuple[str, str], float]:
         """When each timed trigger is looked at next, by strategy and trigger."""
-        now, monotonic = self._clock.now(), self._clock.monotonic()
         with self._lock:
-            return {
-                (alarm.watched.name, alarm.trigger.name): alarm.wall if alarm.wall is not None else now + alarm.at - monotonic
-                for alarm in self._alarms
-            }
-
-    def _set_first(self, watched: Watched, trigger: Trigger) -> bool:
-        """Sets a new trigger's first alarm; True where that has to be remembered."""
-        on, now = trigger.on, self._clock.now()
-        if on.every is not None:
-            heapq.heappush(self._alarms, _Alarm(self._clock.monotonic(), next(self._order), watched, trigger, None))
-        elif on.cron is not None:
-            self._set_wall(watched, trigger, next_time(on, now))
-        elif on.at is not None and trigger.name not in watched.memory.made:
-            # a date that came while nobody watched is made up for, unless it was past when the strategy was applied
-            mark = f"set {trigger.name}"
-            wall = now if mark in watched.memory.made and next_time(on, now) is None else next_time(on, now)
-            self._set_wall(watched, trigger, wall)
-            if wall is not None and mark not in watched.memory.made:
-                watched.memory.made = (*watched.memory.made, mark)
-                return True
-        return False
-
-    def _set_wall(self, watched: Watched, trigger: Trigger, wall: float | None) -> None:
-        if wall is not None:
-            delay = min(max(0.0, wall - self._clock.now()), LOOK_SECONDS)
-            heapq.heappush(self._alarms, _Alarm(self._clock.monotonic() + delay, next(self._order), watched, trigger, wall))
+            return self._alarms.next_times()
 
     # -- time
 
@@ -189,47 +148,25 @@ class MonitorLoop:
             with self._wake:
                 if self._stopping:
                     return
-                delay = self._idle_seconds()
+                delay = self._alarms.idle_seconds()
                 if delay is None or delay > 0:
                     self._wake.wait(delay)
-
-    def _idle_seconds(self) -> float | None:
-        return max(0.0, self._alarms[0].at - self._clock.monotonic()) if self._alarms else None
 
     def tick(self) -> float | None:
         """Starts what is due; returns how long nothing will be, None for ever."""
         due: list[tuple[Watched, Work]] = []
         with self._lock:
-            now = self._clock.monotonic()
-            while self._alarms and self._alarms[0].at <= now:
-                alarm = heapq.heappop(self._alarms)
-                if self._set_next(alarm, now):
-                    continue
-                if alarm.watched.busy:
+            for watched, trigger in self._alarms.due():
+                if watched.busy:
                     self._metrics.missed.inc()
                 else:
-                    alarm.watched.busy = True
-                    due.append((alarm.watched, Work(alarm.trigger.name)))
+                    watched.busy = True
+                    due.append((watched, Work(trigger.name)))
         for lane, jobs in _lanes(due).items():
             for start in range(0, len(jobs), CHUNK):
                 self._submit(lane, jobs[start : start + CHUNK])
         with self._lock:
-            return self._idle_seconds()
-
-    def _set_next(self, alarm: _Alarm, now: float) -> bool:
-        """Sets the alarm of the time after this one; True where it is not yet time for this one."""
-        if alarm.wall is None:
-            every = alarm.trigger.on.every or 0.0
-            behind = int((now - alarm.at) // every)
-            self._metrics.missed.inc(behind)
-            heapq.heappush(self._alarms, alarm._replace(at=alarm.at + (behind + 1) * every, order=next(self._order)))
-            return False
-        if self._clock.now() < alarm.wall:
-            self._set_wall(alarm.watched, alarm.trigger, alarm.wall)
-            return True
-        if alarm.trigger.on.cron is not None:
-            self._set_wall(alarm.watched, alarm.trigger, next_time(alarm.trigger.on, self._clock.now()))
-        return False
+            return self._alarms.idle_seconds()
 
     # -- evaluations that are asked for
 
@@ -399,8 +336,3 @@ def cloud_event(event: Event, data: Mapping[str, Any]) -> CloudEvent:
         datacontenttype="application/json",
         data=dict(data),
     )
-
-
-def plain(answer: Answer) -> Reading | list[Reading]:
-    """An answer as JSON shows it."""
-    return answer if isinstance(answer, Reading) else list(answer)

@@ -28,6 +28,8 @@ from autonomic.strategies.readings import fill, group, label_of
 HOST_SECONDS = 5.0
 KEEP_SECONDS = 7 * 86400.0
 FIRE_SECONDS = 30.0
+READY_SECONDS = 60.0
+"""An older error says nothing of whether its signal answers now: a strategy may look once an hour."""
 
 
 class MonitorService:
@@ -81,12 +83,13 @@ class MonitorService:
         self.journal.close()
 
     def missing(self) -> dict[str, str]:
-        """What keeps the monitor from its work: signals of which every last reading was an error."""
+        """What keeps the monitor from its work: signals of which every reading of the last minute was an error."""
         found = {f"strategy {name}": why for name, why in self.intake.unreadable.items()}
         errors: dict[str, str] = {}
         answering: set[str] = set()
+        since = self.clock.now() - READY_SECONDS
         for watched in self.loop.all():
-            for query in watched.queries:
+            for query in watched.queries if watched.evaluated_at >= since else ():
                 answer = watched.latest.get(query.name, ())
                 for reading in (answer,) if isinstance(answer, Reading) else answer:
                     if reading.status == "error":

@@ -9,7 +9,7 @@ from typing import Any
 from autonomic.agents.monitor.schedule import Trigger, triggers_of
 from autonomic.seams.signal import Query
 from autonomic.strategies.evaluator import EvaluatorState
-from autonomic.strategies.readings import Read
+from autonomic.strategies.readings import Read, queries_of
 from autonomic.strategies.spec.strategy import Strategy
 
 
@@ -61,17 +61,7 @@ class Watched:
         self.strategy = strategy
         self.fingerprint = hashlib.sha256(strategy.model_dump_json(by_alias=True).encode()).hexdigest()[:16]
         self.triggers: list[Trigger] = triggers_of(strategy)
-        self.queries = tuple(
-            Query(
-                strategy=strategy.name,
-                name=name,
-                target=strategy.spec.target,
-                signal=spec.signal,
-                args=spec.query,
-                max_age_seconds=spec.max_age,
-            )
-            for name, spec in strategy.spec.readings.items()
-        )
+        self.queries = queries_of(strategy)
         self.signals = frozenset(query.signal for query in self.queries)
         self.memory = _memory(saved, self.fingerprint)
         self.latest: Read = {}

@@ -10,6 +10,7 @@ from autonomic.agents.auth import ACT, ADMIN, READ
 from autonomic.agents.planner import specs as documents
 from autonomic.agents.planner.service import Planner
 from autonomic.agents.problems import ProblemError, not_found
+from autonomic.agents.strict_json import StrictRoute
 from autonomic.primitives.arguments import ARGUMENTS
 from autonomic.seams.decision import Action, DecisionRecord, Verdict
 from autonomic.seams.errors import Permanent
@@ -74,7 +75,7 @@ def router(planner: Planner) -> APIRouter:
 
 
 def _plans(planner: Planner) -> APIRouter:
-    api = APIRouter(tags=["actions"], dependencies=[ACT])
+    api = APIRouter(tags=["actions"], dependencies=[ACT], route_class=StrictRoute)
 
     def known(plan_id: str) -> PlanStatus:
         status = planner.plan(plan_id)
@@ -88,7 +89,11 @@ def _plans(planner: Planner) -> APIRouter:
         status = known(plan_id)
         if status.phase != "waiting":
             raise ProblemError(409, f"plan {plan_id} does not wait for a person: it is {status.phase}")
-        verdict = planner.approve(plan_id)
+        try:
+            verdict = planner.approve(plan_id)
+        except Permanent as over:
+            # it was approved or taken back already, and its first effect is still under way
+            raise ProblemError(409, str(over)) from None
         if verdict.outcome != "go":
             raise ProblemError(409, f"the gate says {verdict.outcome}: {verdict.why}", verdict=verdict.model_dump(mode="json"))
         return Approval(plan=plan_id, decision=status.plan.decision, verdict=verdict)
@@ -145,7 +150,7 @@ def _plans(planner: Planner) -> APIRouter:
 
 
 def _documents(planner: Planner) -> APIRouter:
-    api = APIRouter(tags=["documents"])
+    api = APIRouter(tags=["documents"], route_class=StrictRoute)
 
     def compare(request: ApplyRequest) -> tuple[list[Any], list[documents.Difference]]:
         now = planner.specs

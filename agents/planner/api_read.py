@@ -7,14 +7,14 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import PlainTextResponse
 
 from autonomic.agents.auth import READ
-from autonomic.agents.pagination import Cursor, Limit, Page, number_of, page_of
+from autonomic.agents.pagination import Cursor, Limit, Page, number_of, page_after, page_of
 from autonomic.agents.planner import mirror
 from autonomic.agents.planner import specs as documents
 from autonomic.agents.planner.effectors import NOTIFICATION
 from autonomic.agents.planner.engine import DECISION
 from autonomic.agents.planner.inbox import EVENT, EVENT_FAILED
 from autonomic.agents.planner.service import Planner
-from autonomic.agents.problems import ProblemError, not_found
+from autonomic.agents.problems import not_found
 from autonomic.seams.decision import DecisionRecord
 from autonomic.seams.errors import AutonomicError
 from autonomic.seams.journal import Record
@@ -89,12 +89,7 @@ def _decisions(planner: Planner) -> APIRouter:
     @api.get("/v1/plans")
     def plans(limit: Limit = 100, cursor: Cursor = "", phase: PlanPhase | None = None) -> Page[PlanStatus]:
         """Plans, the newest first."""
-        every = [status for status in planner.plans() if phase in (None, status.phase)]
-        first = next((place + 1 for place, status in enumerate(every) if status.plan.id == cursor), 0)
-        if cursor and not first:
-            raise ProblemError(422, f"cursor {cursor!r} is not one that this list gave out; leave it empty for the first page")
-        items = every[first : first + limit]
-        return Page(items=items, next=items[-1].plan.id if len(every) > first + limit else "")
+        return page_after(planner.plans(), lambda status: status.plan.id, cursor, limit, lambda status: phase in (None, status.phase))
 
     @api.get("/v1/plans/{plan_id}")
     def plan(plan_id: str) -> PlanStatus:
@@ -153,12 +148,11 @@ def _runs(planner: Planner) -> APIRouter:
     @api.get("/v1/runs")
     def runs(limit: Limit = 100, cursor: Cursor = "", workflow: str | None = None, status: RunStatus | None = None) -> Page[RunState]:
         """Runs, the newest first, as they were heard of last: also while the platform is away."""
-        every = [run for run in mirror.runs(planner.journal) if workflow in (None, run.workflow) and status in (None, run.status)]
-        first = next((place + 1 for place, run in enumerate(every) if run.id == cursor), 0)
-        if cursor and not first:
-            raise ProblemError(422, f"cursor {cursor!r} is not one that this list gave out; leave it empty for the first page")
-        items = every[first : first + limit]
-        return Page(items=items, next=items[-1].id if len(every) > first + limit else "")
+
+        def wanted(run: RunState) -> bool:
+            return workflow in (None, run.workflow) and status in (None, run.status)
+
+        return page_after(mirror.runs(planner.journal), lambda run: run.id, cursor, limit, wanted)
 
     @api.get("/v1/runs/{run_id}")
     def run(run_id: str) -> RunState:

@@ -6,6 +6,7 @@ same results at the same times it goes the same way, so that a runner may replay
 
 from typing import Literal
 
+from autonomic.primitives.base import revert_key
 from autonomic.seams.plan import Change, Outcome, Plan
 from autonomic.seams.runner import ENDED, PlanPhase, PlanStatus
 from autonomic.seams.word import Word
@@ -88,11 +89,6 @@ class Judged(Word):
 
 
 Result = Outcome | Judged | Unreachable | None
-
-
-def revert_key(key: str) -> str:
-    """The key of the change that takes back the change `key`."""
-    return f"{key}.revert"
 
 
 def begin(plan: Plan, now: float) -> Progress:

@@ -27,7 +27,7 @@ class Watched(Protocol):
 
 
 class RunMirror:
-    """Copies the platform's runs every `interval_seconds`; while the platform is away, every 5 s at last.
+    """Copies the platform's runs every `interval_seconds`; while the platform is away, every 2 s at last.
 
     State `run/ID` is the newest that is known of a run; records of kind "run" tell each change, those of kind
     "notice" what the platform told.
@@ -95,7 +95,7 @@ class RunMirror:
             except AutonomicError as away:
                 if not self.missing:
                     _log.warning("the platform cannot be watched", extra={"detail": str(away)})
-                wait, self.missing = min(5.0, wait * 2), str(away)
+                wait, self.missing = min(2.0, wait * 2), str(away)
             except Exception as wrong:  # noqa: BLE001 the boundary of this thread: a copy that fails is tried again
                 _log.exception("copying runs failed")
                 wait, self.missing = 5.0, f"{type(wrong).__name__}: {wrong}"

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
-from autonomic.agents.planner.interpreter import Judged, revert_key
+from autonomic.agents.planner.interpreter import Judged
+from autonomic.primitives.base import revert_key
 from autonomic.seams.decision import Verdict
 from autonomic.seams.errors import Permanent
 from autonomic.seams.plan import Change, Irreversible, Outcome, Plan

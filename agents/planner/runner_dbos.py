@@ -62,8 +62,8 @@ class DbosRunner:
                 "max_executor_threads": self._threads,
                 "log_level": "WARNING",
                 "enable_otlp": False,
-                # plans neither listen for messages nor run by schedule
-                "notification_listener_polling_interval_sec": 60.0,
+                # plans neither listen for messages nor run by schedule; the listener sleeps this long also when it is to end
+                "notification_listener_polling_interval_sec": 2.0,
                 "scheduler_polling_interval_sec": 600.0,
             }
         )

@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +41,7 @@ from autonomic.seams.runner import PlanStatus
 from autonomic.seams.state import RunState
 from autonomic.strategies.spec.strategy import Strategy
 from autonomic.workflows.platforms.base.client import HostPlatform
-from autonomic.workflows.spec.workflow import OnlineSpec, Workflow
+from autonomic.workflows.spec.workflow import Workflow
 
 if TYPE_CHECKING:
     from autonomic.agents.planner.custom_resources.controller import CustomResources
@@ -252,10 +252,11 @@ class Planner:
         """Puts documents in force, and deploys online workflows that changed; all was validated before.
 
         Raises:
-            Retryable: this planner does not hold the lease; nothing was done.
+            Retryable: this planner does not hold the lease, or the platform of a workflow that is to be deployed or
+                deleted cannot be asked; nothing was done.
         """
         with self._applying:
-            return self.put_in_force(models, packages, prune=prune), self.follow_up()
+            return self.put_in_force(models, packages, prune=prune, asking=True), self.follow_up()
 
     def put_in_force(
         self,
@@ -267,13 +268,16 @@ class Planner:
         given: Specs | None = None,
         actor: str = "",
         also: Also | None = None,
+        asking: bool = False,
     ) -> list[Difference]:
         """Puts documents in force and tells the monitor; what follows from it is for `follow_up`.
 
         `removed` (kind, name) leave force. `given` are the documents that it was validated beside. `also` is committed with it.
+        `asking` the platform first leaves everything as it is while it is away, for those who would not come back for the rest.
 
         Raises:
-            Retryable: this planner does not hold the lease, or what is in force is not what was `given`; nothing was done.
+            Retryable: this planner does not hold the lease, the platform cannot be asked, or what is in force is not what was
+                `given`; nothing was done.
         """
         self._must_lead()
         with self._applying:
@@ -282,12 +286,16 @@ class Planner:
                 raise Retryable("what is in force has changed meanwhile; it is judged again", 0.1)
             after = documents.merge(before, models, packages, prune, removed)
             changes = [difference for difference in documents.differences(before, after) if difference.change != "unchanged"]
+            following = documents.following(changes, before, after)
+            if asking:
+                for name in following:
+                    self.platform.observe(name)
             with self.journal.transaction() as transaction:
                 documents.save(transaction, before, after)
                 self._tell_monitor(transaction, after)
                 summary = [change.model_dump(mode="json", exclude={"text"}) for change in changes]
                 transaction.append(Record(time=self.clock.now(), kind=APPLIED, data={"changes": summary}))
-                for name, primitive in _followers(changes, before, after):
+                for name, primitive in following.items():
                     transaction.put_state(f"{_FOLLOW}{name}", {"primitive": primitive, "actor": actor})
                 if also is not None:
                     also(transaction)
@@ -301,11 +309,16 @@ class Planner:
             Retryable: the platform cannot be asked now; what is left is decided on by the next call.
         """
         with self._applying:
-            return [self._follow(key, value) for key, value in self.journal.states(_FOLLOW).items()]
+            found = [self._follow(key, value) for key, value in self.journal.states(_FOLLOW).items()]
+        return [record for record in found if record is not None]
 
-    def _follow(self, key: str, value: Mapping[str, str]) -> DecisionRecord:
+    def _follow(self, key: str, value: Mapping[str, str]) -> DecisionRecord | None:
         self._must_lead()
         action = Action(primitive=value["primitive"], target=key.removeprefix(_FOLLOW))
+        if action.primitive == "delete" and self.platform.observe(action.target).kind == "absent":
+            with self.journal.transaction() as transaction:
+                transaction.delete_state(key)
+            return None
         record = self.engine.by_hand(action, actor=value["actor"], also=lambda transaction: transaction.delete_state(key))
         self.metrics.decided(record)
         return record
@@ -375,13 +388,3 @@ class Planner:
             if record.plan:
                 self.metrics.reaction.observe(max(0.0, self.clock.now() - item.committed_at))
         self._attempts.pop(item.key, None)
-
-
-def _followers(changes: Sequence[Difference], before: Specs, after: Specs) -> Iterator[tuple[str, str]]:
-    """The online workflows of which something follows, and the primitive that it is."""
-    for change in changes:
-        # what is online serves as it was applied; what is batch only runs when somebody wants it to
-        gone = change.change == "removed"
-        document = (before if gone else after).workflows[change.name] if change.kind == "Workflow" else None
-        if document is not None and isinstance(document.spec, OnlineSpec):
-            yield change.name, "delete" if gone else "deploy"

@@ -9,7 +9,7 @@ import yaml
 from autonomic.seams.journal import Journal, Transaction
 from autonomic.seams.word import Word
 from autonomic.strategies.spec.strategy import Strategy
-from autonomic.workflows.spec.workflow import Workflow
+from autonomic.workflows.spec.workflow import OnlineSpec, Workflow
 
 _SPEC = "spec/"
 _PACKAGE = "package/"
@@ -99,6 +99,18 @@ def differences(now: Specs, then: Specs) -> list[Difference]:
             if repacked and before == after:
                 text = f"its packed code changes from {now.packages.get(name, 'none')[:12]} to {then.packages.get(name, 'none')[:12]}\n"
             found.append(Difference(kind=kind, name=name, change=change, text=text))
+    return found
+
+
+def following(changes: Sequence[Difference], now: Specs, then: Specs) -> dict[str, str]:
+    """The online workflows of which something follows when they change, and the primitive that it is."""
+    found: dict[str, str] = {}
+    for change in changes:
+        # what is online serves as it was applied; what is batch only runs when somebody wants it to
+        gone = change.change == "removed"
+        document = (now if gone else then).workflows[change.name] if change.kind == "Workflow" else None
+        if document is not None and isinstance(document.spec, OnlineSpec):
+            found[change.name] = "delete" if gone else "deploy"
     return found
 
 

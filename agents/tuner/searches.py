@@ -22,6 +22,8 @@ SEARCH = "search"
 SEARCH_FINISHED = "dev.autonomic.search.finished"
 ENDED = frozenset({"succeeded", "failed", "stopped"})
 LISTENERS = ("planner", "monitor")
+IDLE_SECONDS = 5.0
+"""How often an idle tuner looks whether the host is there."""
 _STATE = "search/"
 _log = logger(__name__)
 
@@ -50,6 +52,8 @@ class Search(Word):
 
 class Host(Protocol):
     """The part of the platform that searches."""
+
+    def capabilities(self) -> frozenset[str]: ...
 
     def start_search(self, search: dict[str, Any]) -> dict[str, Any]: ...
 
@@ -189,10 +193,12 @@ class Searches:
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._wake.clear()
-            wait: float | None = self._interval_seconds
+            wait = self._interval_seconds
             try:
                 if not self.follow():
-                    wait = None
+                    # nothing is to be followed: whether the host is there is asked for the readiness alone
+                    self._host.capabilities()
+                    wait = IDLE_SECONDS
                 self.missing = ""
             except AutonomicError as away:
                 self.missing, wait = str(away), max(self._interval_seconds, 2.0)

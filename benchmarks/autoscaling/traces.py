@@ -4,8 +4,9 @@ Trace = tuple[tuple[float, float], ...]
 """Steps (from second, requests per second); the last one's rate is 0 and its second the end."""
 
 TRACES: dict[str, Trace] = {
-    "step": ((0.0, 8.0), (10.0, 45.0), (40.0, 8.0), (55.0, 0.0)),
-    "burst": ((0.0, 8.0), (10.0, 60.0), (16.0, 8.0), (30.0, 60.0), (36.0, 8.0), (50.0, 0.0)),
+    # the surge outlasts the 30 s that Ray Serve's autoscaler waits by default
+    "step": ((0.0, 8.0), (4.0, 45.0), (45.0, 8.0), (52.0, 0.0)),
+    "burst": ((0.0, 8.0), (4.0, 60.0), (9.0, 8.0), (18.0, 60.0), (23.0, 8.0), (32.0, 0.0)),
 }
 
 

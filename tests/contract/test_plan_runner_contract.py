@@ -1,16 +1,18 @@
 """What every `PlanRunner` keeps, whatever carries the plans out."""
 
+import gc
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+import warnings
+from collections.abc import Callable, Collection, Iterator
 
 import pytest
 
 from autonomic.agents.journal import SqlJournal
-from autonomic.agents.planner.interpreter import Judged, revert_key
+from autonomic.agents.planner.interpreter import Judged
 from autonomic.agents.planner.runner_dbos import DbosRunner
 from autonomic.agents.planner.runner_journal import JournalRunner
+from autonomic.primitives.base import revert_key
 from autonomic.seams.clock import SystemClock
 from autonomic.seams.errors import Permanent, Retryable
 from autonomic.seams.plan import Change, Outcome, Plan, VerifySpec
@@ -74,14 +76,15 @@ class World:
 class Bench:
     """A runner over a world, which can be stopped and opened again on the same files."""
 
-    def __init__(self, kind: str, folder: Path) -> None:
-        self.kind, self.folder, self.world = kind, folder, World()
+    def __init__(self, kind: str, journal_url: str, plans_url: str) -> None:
+        self.kind, self.world = kind, World()
+        self._journal_url, self._plans_url = journal_url, plans_url
         self.open()
 
     def open(self) -> None:
-        self.journal = SqlJournal(f"sqlite:///{self.folder}/journal.db")
+        self.journal = SqlJournal(self._journal_url)
         if self.kind == "dbos":
-            runner = DbosRunner(self.journal, SystemClock(), self.world, f"sqlite:///{self.folder}/plans.db")
+            runner = DbosRunner(self.journal, SystemClock(), self.world, self._plans_url)
             runner.launch()
         else:
             runner = JournalRunner(
@@ -93,20 +96,30 @@ class Bench:
     def close(self) -> None:
         self.close_runner()
         self.journal.close()
+        with warnings.catch_warnings():
+            # DBOS leaves its listener's connection to PostgreSQL to the garbage collector
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
     def ended(self, plan: Plan, within: float = 20.0) -> PlanStatus:
+        return self.reached(plan, ENDED, within)
+
+    def reached(self, plan: Plan, phases: Collection[str], within: float = 20.0) -> PlanStatus:
         end = time.monotonic() + within
         while time.monotonic() < end:
             status = self.runner.status(plan.id)
-            if status is not None and status.phase in ENDED:
+            if status is not None and status.phase in phases:
                 return status
             time.sleep(0.02)
-        raise AssertionError(f"{plan.id} did not end within {within} s: {self.runner.status(plan.id)}")
+        raise AssertionError(f"{plan.id} was not {', '.join(phases)} within {within} s: {self.runner.status(plan.id)}")
 
 
-@pytest.fixture(params=["journal", "dbos"])
-def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(request.param, tmp_path)
+@pytest.fixture(params=["journal-sqlite", "dbos-sqlite", "journal-postgresql", "dbos-postgresql"])
+def bench(request: pytest.FixtureRequest, new_database: Callable[[str], str]) -> Iterator[Bench]:
+    kind, _, database = request.param.partition("-")
+    journal_url = new_database(database)
+    # as the planner does: on PostgreSQL one database holds both
+    made = Bench(kind, journal_url, new_database("sqlite") if database == "sqlite" else journal_url)
     yield made
     made.world.gate.set()
     made.close()
@@ -214,9 +227,9 @@ def test_a_wait_is_cut_short_by_cancel(bench: Bench) -> None:
     bench.world.holds = lambda: False
     plan = plan_of("p", 1, VerifySpec(that="p99 < 1", within_seconds=600))
     bench.runner.start(plan)
-    time.sleep(0.3)
+    bench.reached(plan, ["verifying"])
     bench.runner.cancel(plan.id)
-    assert bench.ended(plan, 5).phase == "cancelled"
+    assert bench.ended(plan).phase == "cancelled"
 
 
 def test_plans_go_on_where_they_were_after_a_stop(bench: Bench) -> None:
@@ -224,7 +237,8 @@ def test_plans_go_on_where_they_were_after_a_stop(bench: Bench) -> None:
     plans = [plan_of(f"p{number}", 2, VerifySpec(that="p99 < 1", within_seconds=60)) for number in range(3)]
     for plan in plans:
         bench.runner.start(plan)
-    time.sleep(0.5)
+    for plan in plans:
+        bench.reached(plan, ["verifying"])
     bench.close()
     bench.world.holds = lambda: True
     bench.open()
@@ -237,7 +251,7 @@ def test_open_plans_go_on_under_the_other_runner(bench: Bench) -> None:
     bench.world.holds = lambda: False
     plan = plan_of("p", 2, VerifySpec(that="p99 < 1", within_seconds=60))
     bench.runner.start(plan)
-    time.sleep(1.0)
+    bench.reached(plan, ["verifying"])
     bench.close()
     bench.world.holds = lambda: True
     bench.kind = "journal" if bench.kind == "dbos" else "dbos"

@@ -211,6 +211,7 @@ def create(world: World, token: str) -> Starlette:
 
     routes = [
         Route("/v1/apply", apply, methods=["POST"]),
+        Route("/v1/capabilities", lambda _: JSONResponse(["rescale", "run"])),
         Route("/v1/outcomes/{key:path}", outcome),
         Route("/v1/state/{target:path}", state),
         Route("/v1/watch", lambda _: JSONResponse([])),

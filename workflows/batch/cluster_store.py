@@ -1,9 +1,13 @@
 """Small JSON documents in the Ray cluster's own key-value store, which every node reads and a restarted actor finds again."""
 
 import json
-from typing import Any
+from typing import Any, TypeVar
 
 from ray.experimental import internal_kv as kv
+
+from autonomic.seams.word import Word
+
+Model = TypeVar("Model", bound=Word)
 
 
 class ClusterStore:
@@ -24,6 +28,11 @@ class ClusterStore:
         """The document, None where there is none."""
         data = self.get_bytes(key)
         return None if data is None else json.loads(data)
+
+    def read(self, key: str, model: type[Model]) -> Model | None:
+        """The document as a model, None where there is none."""
+        value = self.get(key)
+        return None if value is None else model.model_validate(value)
 
     def put_bytes(self, key: str, data: bytes) -> None:
         kv._internal_kv_put(key.encode(), data, namespace=self._namespace)

@@ -11,11 +11,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from autonomic.seams.errors import Permanent, Retryable
 from autonomic.seams.state import RunState
 from autonomic.workflows.batch.capped_log import read_capped_log
+from autonomic.workflows.batch.drivers import NAMESPACE, ensure_driven
 from autonomic.workflows.batch.run_actor import RunActor, cluster_records
 from autonomic.workflows.batch.run_records import RunRequest, is_finished
 from autonomic.workflows.spec.workflow import BatchSpec
 
-NAMESPACE = "autonomic"
 _STOP_SECONDS = 30.0
 
 
@@ -37,25 +37,11 @@ def start_run(to: dict[str, Any], *, tracking_uri: str, home: Path) -> RunState:
     run = records.state(request.run_id)
     assert run is not None
     if not is_finished(run):
-        ensure_driven(request.run_id)
+        ensure_driven(RunActor, _actor_name(request.run_id), request.run_id)
     for old in records.too_many() if is_new else ():
         records.forget(old.run_id)
         shutil.rmtree(old.home / "runs" / old.run_id, ignore_errors=True)
     return run
-
-
-def ensure_driven(run_id: str) -> None:
-    """Makes the run's actor where there is none."""
-    ray.remote(RunActor).options(
-        name=_actor_name(run_id),
-        namespace=NAMESPACE,
-        lifetime="detached",
-        get_if_exists=True,
-        num_cpus=0,
-        max_restarts=-1,
-        max_task_retries=-1,
-        max_concurrency=4,
-    ).remote(run_id)
 
 
 def stop_runs(run_ids: list[str], why: str = "stopped on request") -> list[RunState]:
@@ -69,7 +55,7 @@ def stop_runs(run_ids: list[str], why: str = "stopped on request") -> list[RunSt
         run = records.state(run_id)
         if run is None or is_finished(run):
             continue
-        ensure_driven(run_id)
+        ensure_driven(RunActor, _actor_name(run_id), run_id)
         try:
             ray.get(ray.get_actor(_actor_name(run_id), NAMESPACE).stop.remote(why), timeout=_STOP_SECONDS)
         except (exceptions.GetTimeoutError, exceptions.RayActorError, ValueError) as error:

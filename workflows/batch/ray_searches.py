@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import ray
 from pydantic import ValidationError
 
 from autonomic.seams.clock import SystemClock
 from autonomic.seams.errors import Permanent
-from autonomic.workflows.batch.ray_runs import NAMESPACE, stop_runs
+from autonomic.workflows.batch.drivers import ensure_driven
+from autonomic.workflows.batch.ray_runs import stop_runs
 from autonomic.workflows.batch.search_actor import SearchActor, SearchRecords, SearchRequest, SearchState
 
 
@@ -72,13 +72,4 @@ def _known(search_id: str) -> dict[str, Any]:
 
 
 def _ensure_driven(search_id: str) -> None:
-    ray.remote(SearchActor).options(
-        name=search_id if search_id.startswith("search-") else f"search-{search_id}",
-        namespace=NAMESPACE,
-        lifetime="detached",
-        get_if_exists=True,
-        num_cpus=0,
-        max_restarts=-1,
-        max_task_retries=-1,
-        max_concurrency=4,
-    ).remote(search_id)
+    ensure_driven(SearchActor, search_id if search_id.startswith("search-") else f"search-{search_id}", search_id)

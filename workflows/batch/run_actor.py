@@ -11,9 +11,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from autonomic.seams.clock import SystemClock
 from autonomic.seams.errors import Permanent, Retryable
 from autonomic.workflows.batch.cluster_store import ClusterStore
-from autonomic.workflows.batch.driver import RunDriver
 from autonomic.workflows.batch.launcher import Attempt, launch
 from autonomic.workflows.batch.packages import code_tags, package_folder
+from autonomic.workflows.batch.run_driver import RunDriver
 from autonomic.workflows.batch.run_records import RunRecords
 from autonomic.workflows.batch.step_main import failed
 from autonomic.workflows.registry.artifacts import upload
@@ -68,7 +68,7 @@ class RunActor:
         ray.kill(self._self)
 
     def launch(self, step: Step, attempt: Attempt) -> str:
-        """See `driver.Executor.launch`."""
+        """See `run_driver.Executor.launch`."""
         task = _as_task(_run_attempt, step).remote(
             attempt.model_dump(mode="json"), self._request.package, str(self._request.home), self._self
         )
@@ -77,7 +77,7 @@ class RunActor:
         return _lacking(step.resources)
 
     def kill(self, step: str, attempt: int) -> None:
-        """See `driver.Executor.kill`."""
+        """See `run_driver.Executor.kill`."""
         task = self._tasks.pop(step, None)
         if task is not None:
             ray.cancel(task, force=True)

@@ -112,12 +112,10 @@ class SearchRecords:
         return self._store.put_new(f"request/{request.id}", request.model_dump(mode="json", by_alias=True))
 
     def request(self, search_id: str) -> SearchRequest | None:
-        data = self._store.get(f"request/{search_id}")
-        return None if data is None else SearchRequest.model_validate(data)
+        return self._store.read(f"request/{search_id}", SearchRequest)
 
     def state(self, search_id: str) -> SearchState | None:
-        data = self._store.get(f"state/{search_id}")
-        return None if data is None else SearchState.model_validate(data)
+        return self._store.read(f"state/{search_id}", SearchState)
 
     def put_state(self, state: SearchState) -> None:
         self._store.put(f"state/{state.id}", state.model_dump(mode="json"))
@@ -167,7 +165,7 @@ class SearchActor:
                     number=number,
                     run_id=f"{request.id}-{number}",
                     parameters=parameters,
-                    default=number == 0 and all(request.defaults.get(name) == value for name, value in parameters.items()),
+                    default=self._is_first_with_the_defaults(parameters),
                     started_at=self._clock.now(),
                 )
                 self._save(trials=(*self._state.trials, trial))
@@ -201,6 +199,12 @@ class SearchActor:
         if status != "succeeded" or value is None:
             raise Permanent(f"trial {number} {status}: {detail}")
         return float(value)
+
+    def _is_first_with_the_defaults(self, parameters: dict[str, Any]) -> bool:
+        # parallel trials begin in any order, so the default's number is not always 0
+        defaults = self._request.defaults
+        matches = all(defaults.get(name) == value for name, value in parameters.items())
+        return matches and not any(trial.default for trial in self._state.trials)
 
     def _drive(self) -> None:
         if not self._state.finished:

@@ -57,12 +57,21 @@ def wait_until(
     """
     deadline = time.monotonic() + within_seconds
     while not ready():
-        ended = process is not None and process.poll() is not None
-        if ended or time.monotonic() > deadline:
-            why = f"ended with code {process.returncode}" if ended and process else f"was not ready within {within_seconds:g} s"
-            tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:]) if log.exists() else ""
-            raise Permanent(f"{what} {why}. The end of {log}:\n{tail}")
+        if process is not None and process.poll() is not None:
+            raise ended(what, process, log)
+        if time.monotonic() > deadline:
+            raise Permanent(f"{what} was not ready within {within_seconds:g} s. {_end_of(log)}")
         time.sleep(0.05)
+
+
+def ended(what: str, process: "subprocess.Popen[bytes]", log: Path) -> Permanent:
+    """The error that a process has ended that should not have; quotes the end of its log."""
+    return Permanent(f"{what} ended with code {process.returncode}. {_end_of(log)}")
+
+
+def _end_of(log: Path) -> str:
+    tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:]) if log.exists() else ""
+    return f"The end of {log}:\n{tail}"
 
 
 def answers(url: str) -> bool:

@@ -41,6 +41,8 @@ class RayCluster:
             )
         env = cluster_env(home)
         log = home / "ray.log"
+        # the log goes on from start to start, and what an earlier one said says nothing of this one
+        begin = log.stat().st_size if log.exists() else 0
         process = start_process(
             [
                 *(str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--disable-usage-stats"),
@@ -54,7 +56,7 @@ class RayCluster:
         )
         cluster = cls(f"127.0.0.1:{port}", env, process, temp_dir)
         try:
-            wait_until(lambda: log.exists() and b"Ray runtime started" in log.read_bytes(), "Ray", 180, log, process)
+            wait_until(lambda: b"Ray runtime started" in log.read_bytes()[begin:], "Ray", 180, log, process)
         except BaseException:
             cluster.stop()
             raise

@@ -14,6 +14,7 @@ _PAGE = 1000
 _BATCH = 900  # MLflow takes at most 1000 values of all kinds in one batch
 _PARAM_CHARACTERS = 6000
 _TAG_CHARACTERS = 5000
+_DIGEST_CHARACTERS = 36
 
 
 class NotFound(Permanent):
@@ -117,8 +118,8 @@ class Mlflow:
             self.call("POST", "runs/log-batch", {"run_id": run_id, "tags": _tags(tags)})
 
     def log_dataset(self, run_id: str, name: str, digest: str, source: str) -> None:
-        """Adds a data set to the run's inputs."""
-        dataset = {"name": name, "digest": digest, "source_type": "local", "source": source or name}
+        """Adds a data set to the run's inputs; of a long digest MLflow keeps the first 36 characters."""
+        dataset = {"name": name, "digest": digest[:_DIGEST_CHARACTERS], "source_type": "local", "source": source or name}
         self.call("POST", "runs/log-inputs", {"run_id": run_id, "datasets": [{"dataset": dataset, "tags": []}]})
 
     def search_runs(

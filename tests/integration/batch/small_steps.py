@@ -16,16 +16,30 @@ def add(a: float, b: float, context: Any) -> dict[str, Any]:
     context.progress(0.5, "half way")
     context.metric("partial", a, step=1)
     context.metric("partial", a + b, step=2)
-    context.log_dataset("numbers", "abc123")
+    context.log_dataset("numbers", "0123456789abcdef" * 4)
     (context.workdir / "sum.txt").write_text(str(a + b))
     context.artifact(context.workdir / "sum.txt")
     return {"sum": a + b, "attempt": context.attempt}
 
 
-def overlap(seconds: float) -> dict[str, Any]:
-    start = time.time()
-    time.sleep(seconds)
-    return {"from": start, "to": time.time()}
+def meet(own: str, other: str) -> dict[str, Any]:
+    """Ends when the step that is called with the same files the other way round runs too."""
+    Path(own).touch()
+    wait_for_file(other, 60)
+    return {"met": True}
+
+
+def wait_for_file(path: str, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not Path(path).exists():
+        if time.monotonic() > end:
+            raise TimeoutError(f"{path} did not appear within {seconds:g} s")
+        time.sleep(0.02)
+
+
+def held(marker: str, until: str) -> None:
+    Path(marker).touch()
+    wait_for_file(until, 60)
 
 
 def fail_until(marker: str, times: int) -> dict[str, Any]:

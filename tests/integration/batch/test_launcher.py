@@ -130,11 +130,12 @@ def test_a_step_that_hangs_is_killed_with_its_children_when_its_time_is_over(att
             print("hanging")
             time.sleep(600)
     """
-    made = attempt(source, timeout_seconds=1.5)
+    # long enough that the step hangs before its time is over, however busy the machine is
+    made = attempt(source, timeout_seconds=4)
     begin = time.monotonic()
     result = launch(made)
-    assert time.monotonic() - begin < 4
-    assert result["detail"] == "timed out after 1.5 s and was killed"
+    assert time.monotonic() - begin < 10
+    assert result["detail"] == "timed out after 4 s and was killed"
     assert read_capped_log(made.log) == "hanging\n"
     assert is_gone(int((tmp_path / "s" / "work" / "pids").read_text()))
 

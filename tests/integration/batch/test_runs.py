@@ -36,10 +36,13 @@ def read_pid(path: Path, within_seconds: float = 30) -> int:
     return int(path.read_text())
 
 
-def test_steps_pass_outputs_on_and_independent_ones_run_at_the_same_time(workflow: Make, start: Start, wait_for: Wait) -> None:
+def test_steps_pass_outputs_on_and_independent_ones_run_at_the_same_time(
+    workflow: Make, start: Start, wait_for: Wait, tmp_path: Path
+) -> None:
+    here, there = str(tmp_path / "here"), str(tmp_path / "there")
     document = workflow(
-        {"name": "left", "run": "overlap", "with": {"seconds": 2.0}},
-        {"name": "right", "run": "overlap", "with": {"seconds": 2.0}},
+        {"name": "left", "run": "meet", "with": {"own": here, "other": there}},
+        {"name": "right", "run": "meet", "with": {"own": there, "other": here}},
         {"name": "double", "run": "double", "with": {"x": "${parameters.x}"}},
         {"name": "sum", "needs": ["double", "left", "right"], "run": "add", "with": {"a": "${steps.double.outputs.y}", "b": 1}},
         x=4,
@@ -48,8 +51,7 @@ def test_steps_pass_outputs_on_and_independent_ones_run_at_the_same_time(workflo
     assert run.status == "succeeded", run.detail
     assert run.parameters == {"x": 5}
     assert run.outputs == {"sum": 11, "attempt": 1}
-    left, right = run.steps["left"].outputs, run.steps["right"].outputs
-    assert max(left["from"], right["from"]) < min(left["to"], right["to"])
+    assert run.steps["left"].outputs == run.steps["right"].outputs == {"met": True}
 
 
 def test_a_run_that_is_started_twice_runs_once(workflow: Make, wait_for: Wait, package: str, runs_home: Path, tmp_path: Path) -> None:

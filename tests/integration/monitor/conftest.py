@@ -17,6 +17,14 @@ from autonomic.agents.auth import Tokens
 from autonomic.agents.settings import Settings
 from autonomic.workflows.embedded.processes import free_port
 
+WEB = {
+    "apiVersion": "autonomic.dev/v1alpha1",
+    "kind": "Workflow",
+    "metadata": {"name": "web"},
+    "spec": {"type": "online", "services": [{"name": "api", "model": "models:/m/1"}]},
+}
+"""What the strategies of these tests aim at."""
+
 
 class Peer:
     """A real HTTP server on a fixed port in the place of the planner or the host; it can go away and come back."""
@@ -128,7 +136,7 @@ class Monitor:
         return self.client.request(method, path, headers=headers, **options)
 
     def apply(self, *strategies: dict[str, Any]) -> None:
-        data = {"strategies": list(strategies), "workflows": []}
+        data = {"strategies": list(strategies), "workflows": [WEB]}
         event = {
             "specversion": "1.0",
             "id": f"specs-{time.time_ns()}",

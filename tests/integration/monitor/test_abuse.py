@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 
 SLOPPY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 ANYTHING = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
     max_leaves=10,
 )
 POSTS = ("/v1/events", "/v1/alerts", "/v1/labels", "/v1/readings:read", "/v1/triggers/s/call:fire", "/v1/triggers/x/y:fire")
 GETS = ("/v1/signals", "/v1/readings", "/v1/triggers", "/v1/events", "/v1/points")
+LABEL = {"prediction_id": "p", "label": 1}
 EVENT = {"specversion": "1.0", "id": "1", "source": "s", "type": "t"}
 
 
@@ -57,7 +58,7 @@ def test_nothing_that_is_sent_breaks_the_monitor(monitor: Any, strategy: Callabl
     @SLOPPY
     @given(change=st.dictionaries(st.sampled_from(["workflow", "service", "labels"]), ANYTHING, max_size=2))
     def send_labels(change: dict[str, Any]) -> None:
-        good = {"workflow": "web", "service": "api", "labels": [{"prediction_id": "p", "label": 1}]}
+        good = {"workflow": "web", "service": "api", "labels": [LABEL]}
         fine(monitor.call("POST", "/v1/labels", content=json.dumps({**good, **change}), headers={"Content-Type": "application/json"}))
 
     @SLOPPY
@@ -86,6 +87,9 @@ def test_wrong_tokens_unknown_names_and_long_bodies_are_refused_and_leave_nothin
         (404, monitor.call("POST", "/v1/triggers/none/call:fire")),
         (404, monitor.call("POST", "/v1/triggers/s/every:fire")),
         (404, monitor.call("POST", "/v1/readings:read", json={"strategy": "none"})),
+        (404, monitor.call("POST", "/v1/labels", json={"workflow": "web", "service": "none", "labels": [LABEL]})),
+        (404, monitor.call("POST", "/v1/labels", json={"workflow": "none", "service": "api", "labels": [LABEL]})),
+        (422, monitor.call("GET", "/v1/signals?limit=0")),
         (400, monitor.call("POST", "/v1/readings:read", json={"strategy": "s", "by": {"node": "a"}})),
         (404, monitor.call("GET", "/v1/nothing")),
         (405, monitor.call("DELETE", "/v1/events")),
@@ -97,3 +101,5 @@ def test_wrong_tokens_unknown_names_and_long_bodies_are_refused_and_leave_nothin
         assert answer.status_code == status, answer.text
         fine(answer)
     assert monitor.call("GET", "/v1/events").json()["items"] == []
+    described = monitor.call("GET", "/openapi.json").json()["paths"]
+    assert {"/v1/events", "/v1/alerts", "/v1/labels", "/v1/triggers/{strategy}/{trigger}:fire", *GETS} <= set(described)

@@ -73,6 +73,10 @@ def test_runs_are_aggregated_as_asked(client: Mlflow, signal: MlflowSignal) -> N
     assert one(signal, query(experiment, metric="other")).status == "missing"
     assert one(signal, query(experiment, filter="nonsense ===")).status == "error"
     assert one(signal, query("no-such-experiment")).status == "missing"
+    run(client, experiment, float("nan"), now + 9, "c")
+    for aggregate in ("last", "sum", "max", "min", "avg"):
+        assert one(signal, query(experiment, aggregate)).status == "missing", aggregate
+    assert one(signal, query(experiment, "max", filter="tags.kind = 'a'")).value == 60
 
 
 def test_each_run_is_counted_once_also_by_another_process_and_when_it_comes_late(

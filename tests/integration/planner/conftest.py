@@ -38,13 +38,13 @@ class System:
     def client(self, url: str, scope: str) -> httpx.Client:
         return httpx.Client(base_url=url, headers={"Authorization": f"Bearer {self.tokens[scope]}"}, timeout=60, trust_env=False)
 
-    def start(self, agent: str) -> None:
+    def start(self, agent: str, probe: str = "/readyz") -> None:
         log = (self.home / f"{agent}.log").open("ab")
         environment = {**os.environ, "AUTONOMIC_HOME": str(self.home)}
         self.processes[agent] = subprocess.Popen([sys.executable, "-m", f"autonomic.agents.{agent}"], env=environment, stderr=log)
         log.close()
         client = self.planner if agent == "planner" else self.tuner
-        self.until(lambda: _answers(client), 60)
+        self.until(lambda: _answers(client, probe), 60)
 
     def end(self, agent: str, *, kill: bool = False) -> int:
         process = self.processes.pop(agent)
@@ -99,9 +99,9 @@ class System:
         return self.until(look)
 
 
-def _answers(client: httpx.Client) -> bool:
+def _answers(client: httpx.Client, probe: str) -> bool:
     try:
-        return client.get("/readyz").status_code == 200
+        return client.get(probe).status_code == 200
     except httpx.HTTPError:
         return False
 

@@ -23,6 +23,10 @@ ENDPOINTS = [
     ("POST", "/v1/apply"),
     ("POST", "/v1/diff"),
     ("POST", "/v1/packages"),
+    ("GET", "/v1/searches"),
+    ("GET", "/v1/searches/x"),
+    ("POST", "/v1/searches"),
+    ("POST", "/v1/searches/x:stop"),
 ]
 
 
@@ -34,7 +38,7 @@ def is_problem(answer: httpx.Response, *statuses: int) -> None:
 
 @pytest.mark.parametrize(("method", "path"), ENDPOINTS)
 def test_no_token_and_a_wrong_token_are_401(system: Any, method: str, path: str) -> None:
-    url = f"{system.settings.planner_url}{path}"
+    url = f"{system.settings.tuner_url if 'searches' in path else system.settings.planner_url}{path}"
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic eA=="}):
         is_problem(httpx.request(method, url, headers=headers, trust_env=False), 401)
 
@@ -49,6 +53,10 @@ def test_a_scope_that_is_too_small_is_403(system: Any, online: Any) -> None:
         is_problem(actor.post("/v1/apply", json={"documents": []}), 403)
         is_problem(actor.post("/v1/packages", content=b"PK"), 403)
         is_problem(actor.post("/v1/primitives/delete", json={"target": "scope"}), 403)
+    with system.client(system.settings.tuner_url, "read") as reader:
+        assert reader.get("/v1/searches").status_code == 200
+        is_problem(reader.post("/v1/searches", json={}), 403)
+        is_problem(reader.post("/v1/searches/x:stop"), 403)
     assert system.see()["states"]["scope/s0"]["service"]["roles"]["champion"]["wanted"] == 1
 
 
@@ -82,6 +90,7 @@ def test_unknown_things_are_404(system: Any) -> None:
         b'{"target": "limits/s0", "args": {"to": 2}, "force": true}',
         b'{"target": "limits/s0", "args": {"to": 2}, "dry_run": "perhaps"}',
         b'{"target": "\\u0000"}',
+        b'{"target": "limits/s0", "args": {"to": NaN}}',
         b"[" * 5000,
     ],
 )
@@ -115,6 +124,18 @@ def test_wrong_documents_change_nothing(system: Any, documents: Any) -> None:
     assert system.get("/v1/workflows", limit=1000) == before
 
 
+@pytest.mark.parametrize("value", [b"NaN", b"1e999", b'"\\ud800"'])
+def test_values_that_no_journal_can_keep_are_refused(system: Any, batch: Any, value: bytes) -> None:
+    document = json.dumps(batch("kept", x=0)).encode().replace(b'"x": 0', b'"x": ' + value)
+    before = system.get("/v1/workflows", limit=1000)
+    for path, body in (
+        ("/v1/apply", b'{"documents": [' + document + b"]}"),
+        ("/v1/primitives/run", b'{"target": "kept", "args": {"parameters": {"x": ' + value + b"}}}"),
+    ):
+        is_problem(system.planner.post(path, content=body, headers={"Content-Type": "application/json"}), 400)
+    assert system.get("/v1/workflows", limit=1000) == before
+
+
 def test_events_are_taken_whole_or_not_at_all(system: Any) -> None:
     good = {"specversion": "1.0", "id": "whole-1", "source": "me", "type": "x.y"}
     fired = {**good, "id": "whole-2", "type": "dev.autonomic.trigger.fired", "data": {"id": 5}}
@@ -129,10 +150,20 @@ def test_pages_and_filters_refuse_what_they_did_not_give_out(system: Any) -> Non
     for path in ("decisions", "plans", "events", "runs"):
         for params in ({"limit": 0}, {"limit": 10_000}, {"limit": "x"}, {"cursor": "; drop table"}):
             is_problem(system.planner.get(f"/v1/{path}", params=params), 422)
+    for params in ({"limit": 0}, {"limit": "x"}, {"cursor": "search-none"}):
+        is_problem(system.tuner.get("/v1/searches", params=params), 422)
     is_problem(system.planner.get("/v1/plans", params={"phase": "odd"}), 422)
     is_problem(system.planner.get("/v1/runs", params={"status": "odd"}), 422)
     is_problem(system.planner.get("/v1/stream", params={"since": "-1"}), 422)
     is_problem(system.planner.get("/v1/stream", headers={"Last-Event-ID": "abc"}), 422)
+
+
+def test_planner_and_tuner_describe_their_endpoints(system: Any) -> None:
+    described = {agent: getattr(system, agent).get("/openapi.json").json()["paths"] for agent in ("planner", "tuner")}
+    for method, path in ENDPOINTS:
+        template = path.replace("/plans/x", "/plans/{plan_id}").replace("/searches/x", "/searches/{search_id}")
+        endpoints = described["tuner" if "searches" in path else "planner"]
+        assert method.lower() in endpoints[template.replace("primitives/rescale", "primitives/{name}")]
 
 
 def test_a_body_that_is_too_long_is_413(system: Any) -> None:

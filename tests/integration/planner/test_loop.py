@@ -78,6 +78,8 @@ def test_a_suggestion_waits_for_a_person(system: Any, online: Any, grow: Any) ->
     assert plan in [status["plan"]["id"] for status in system.get("/v1/plans")["items"]]
     assert replicas(system, "ask/s0") == 1
     assert system.planner.post(f"/v1/plans/{plan}:approve").status_code == 200
+    # at once, while its effect may still be under way
+    assert system.planner.post(f"/v1/plans/{plan}:approve").status_code == 409
     assert system.ended(plan)["phase"] == "kept"
     assert replicas(system, "ask/s0") == 2
     assert system.planner.post(f"/v1/plans/{plan}:approve").status_code == 409
@@ -123,6 +125,9 @@ def test_nothing_is_lost_while_host_and_monitor_are_away(system: Any, online: An
         assert system.fire("away-grow", "away/s0", "away-1").status_code == 202
         assert system.planner.get("/v1/workflows/away").json()["state"] is None
         assert system.planner.post("/v1/primitives/rescale", json={"target": "away/s0", "args": {"to": 3}}).status_code == 503
+        # what cannot be deployed now is not put in force either
+        assert system.planner.post("/v1/apply", json={"documents": [online("unheard")]}).status_code == 503
+        assert system.planner.get("/v1/workflows/unheard").status_code == 404
         system.until(lambda: "platform" in system.planner.get("/readyz").json().get("missing", {}))
     finally:
         system.put(down=False)
@@ -208,6 +213,30 @@ def test_applying_changes_all_or_nothing(system: Any, online: Any, grow: Any) ->
 def test_packages_are_passed_on(system: Any) -> None:
     assert system.planner.post("/v1/packages", content=b"PK\x03\x04rest").json() == {"digest": "abc123"}
     assert system.planner.post("/v1/packages", content=b"no zip").status_code == 422
+
+
+def test_a_planner_that_starts_while_host_and_monitor_are_away_says_so_and_acts_when_they_are_back(
+    system: Any, online: Any, grow: Any
+) -> None:
+    system.apply(online("late"), grow("late-grow", "late/s0"))
+    system.put(readings={"load": 1.0}, down=True)
+    try:
+        # who reads the stream does not hold up the stop, and sees its end
+        with system.planner.stream("GET", "/v1/stream") as stream:
+            began = time.monotonic()
+            assert system.end("planner") == 0
+            stream.read()
+        assert time.monotonic() - began < 10
+        system.start("planner", "/healthz")
+        missing = system.until(lambda: system.planner.get("/readyz").json().get("missing", {}).get("platform"))
+        assert "the world is down" in missing
+        assert system.fire("late-grow", "late/s0", "late-1").status_code == 202
+        assert system.planner.get("/v1/workflows/late").json()["detail"]
+    finally:
+        system.put(down=False)
+    system.ended(system.decided("late-1")["plan"])
+    assert replicas(system, "late/s0") == 2
+    system.until(lambda: system.planner.get("/readyz").status_code == 200)
 
 
 @pytest.mark.parametrize("kill", [True, False])

@@ -30,7 +30,14 @@ def test_a_search_goes_on_after_a_restart_and_can_be_stopped(system: Any, batch:
     identifier = system.tuner.post("/v1/searches", json={"workflow": "tuned", "metric": "accuracy", "space": SPACE}).json()["id"]
     system.until(lambda: identifier in system.see()["searches"])
     system.end("tuner", kill=True)
-    system.start("tuner")
+    system.put(down=True)
+    try:
+        system.start("tuner", "/healthz")
+        missing = system.until(lambda: system.tuner.get("/readyz").json().get("missing"))
+        assert "the world is down" in missing["platform"]
+    finally:
+        system.put(down=False)
+    system.until(lambda: system.tuner.get("/readyz").status_code == 200)
     assert system.tuner.get(f"/v1/searches/{identifier}").json()["status"] == "running"
     assert system.tuner.post(f"/v1/searches/{identifier}:stop").json()["status"] == "stopped"
     assert system.see()["searches"][identifier]["status"] == "stopped"

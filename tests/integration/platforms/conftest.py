@@ -1,6 +1,7 @@
 """What the tests of the platforms share."""
 
 import threading
+import time
 from collections import Counter
 
 import httpx
@@ -26,6 +27,14 @@ class Load:
         self._stopping.set()
         for thread in self._threads:
             thread.join()
+
+    def wait(self, more: int, within_seconds: float = 30) -> None:
+        """Returns when so many more were answered."""
+        wanted = self.answers.total() + more
+        deadline = time.monotonic() + within_seconds
+        while self.answers.total() < wanted:
+            assert time.monotonic() < deadline, f"{self.answers.total()} of {wanted} answers within {within_seconds:g} s"
+            time.sleep(0.02)
 
     def _send(self) -> None:
         with httpx.Client(timeout=30, trust_env=False) as client:

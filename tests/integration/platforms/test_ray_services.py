@@ -68,33 +68,28 @@ def test_no_request_is_lost_while_replicas_come_and_go(world: World, steady: str
         for replicas in (3, 1, 2, 1):
             assert world.apply("rescale", "steady/api", {"role": "champion", "replicas": replicas}).status == "done"
             wait_until(lambda replicas=replicas: world.ready("steady") == replicas)
-            time.sleep(0.7)
+            load.wait(more=40)
     assert set(load.answers) == {"200"}, load.answers
-    assert load.answers["200"] > 100
 
 
 def test_no_request_is_lost_while_a_new_model_takes_over(world: World, steady: str) -> None:
     with world.load(steady) as load:
         outcome = world.apply("upgrade", "steady/api", {"models": {"champion": world.host.model("two")}})
         assert outcome.status == "done", outcome.detail
-        time.sleep(0.7)
-        switched = dict(load.models)
-        time.sleep(0.5)
-        newer = {name: count - switched.get(name, 0) for name, count in load.models.items()}
-    assert set(load.answers) == {"200"}, load.answers
-    assert newer["two"] > 0
-    assert newer.get("one", 0) == 0
+        # what was under way when it took over may still be answered by the old one, but nothing that begins afterwards
+        with world.load(steady) as later:
+            later.wait(more=40)
+    assert set(load.answers) == set(later.answers) == {"200"}, load.answers
+    assert set(later.models) == {"two"}
     assert world.apply("upgrade", "steady/api", outcome.before).status == "done"
 
 
 def test_services_answer_while_the_host_is_away(world: World, steady: str) -> None:
     with world.load(steady) as load:
         world.host.kill()
-        time.sleep(0.5)
+        load.wait(more=20)
         world.host.wait()
-        before = load.answers["200"]
-        time.sleep(0.5)
-        assert load.answers["200"] > before
+        load.wait(more=20)
     assert set(load.answers) == {"200"}, load.answers
     wait_until(lambda: world.ready("steady") == 1)
     assert world.platform.urls()["steady/api"] == steady
@@ -104,16 +99,15 @@ def test_the_backup_answers_while_all_champions_are_dead(world: World, steady: s
     world.apply("rescale", "steady/api", {"role": "champion", "replicas": 2})
     wait_until(lambda: world.ready("steady") == 2)
     with world.load(steady) as load:
-        time.sleep(0.3)
+        load.wait(more=20)
         cursor = world.platform.watch(0)[-1].cursor
         for pid in world.pids("steady", "champion"):
             os.kill(pid, signal.SIGKILL)
         wait_until(lambda: load.models["spare"] > 0, 10)
         wait_until(lambda: world.ready("steady") == 2)
-        time.sleep(0.3)
-        spare = load.models["spare"]
-        time.sleep(0.5)
-        assert load.models["spare"] == spare
+        with world.load(steady) as later:
+            later.wait(more=40)
+        assert set(later.models) == {"one"}
     lost = sum(count for answer, count in load.answers.items() if answer != "200")
     print(f"{lost} of {load.answers.total()} requests lost, {load.models['spare']} answered by the backup")
     assert lost <= 4
@@ -124,6 +118,8 @@ def test_the_backup_answers_while_all_champions_are_dead(world: World, steady: s
 
 
 def test_a_standby_replica_serves_at_once(world: World, steady: str) -> None:
+    # one that an earlier test gave up and that still ends would be taken for the standby
+    wait_until(lambda: len(world.pids("steady", "champion")) == 1)
     outcome = world.deploy(
         "steady", model=world.host.model("one"), backup=world.host.model("spare"), replicas={"min": 1, "max": 3, "standby": 1}
     )
@@ -132,7 +128,8 @@ def test_a_standby_replica_serves_at_once(world: World, steady: str) -> None:
     started = time.monotonic()
     world.apply("rescale", "steady/api", {"role": "champion", "replicas": 2})
     assert world.ready("steady") == 2
-    assert time.monotonic() - started < 1.5
+    # a replica that is not warm takes several seconds
+    assert time.monotonic() - started < 2.5
     world.apply("rescale", "steady/api", {"role": "champion", "replicas": 1})
 
 
@@ -174,6 +171,9 @@ def test_only_the_token_opens_the_host(world: World) -> None:
         ("POST", "/v1/labels/steady/api", b'[{"prediction_id": 3}]', 422),
         ("POST", "/v1/labels/no/such", b"[]", 404),
         ("POST", "/v1/searches", b"[]", 422),
+        ("POST", "/v1/searches", b"\xff", 422),
+        ("POST", "/v1/searches", b"[" * 100_000, 422),
+        ("POST", "/v1/apply", b'{"change": "\\ud800"}', 422),
         ("POST", "/v1/searches/none:stop", b"", 404),
         ("GET", "/v1/outcomes/none", None, 404),
         ("GET", "/v1/runs/none", None, 404),
@@ -224,9 +224,9 @@ def test_a_registered_model_is_served_logged_and_watched_for_drift(world: World,
 
     url = world.platform.urls()["tiny/api"]
 
-    def infer(value: float) -> httpx.Response:
+    def infer(value: float, **headers: str) -> httpx.Response:
         body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [value] * 4}]}
-        return httpx.post(f"{url}/v2/models/api/infer", json=body, trust_env=False, timeout=30)
+        return httpx.post(f"{url}/v2/models/api/infer", json=body, headers=headers, trust_env=False, timeout=30)
 
     assert infer(1.0).status_code == 200
 
@@ -250,8 +250,10 @@ def test_a_registered_model_is_served_logged_and_watched_for_drift(world: World,
     exposed = httpx.get(f"http://{group['targets'][0]}/metrics", trust_env=False).text
     assert "autonomic_request_duration_seconds_bucket" in exposed
 
-    # without drift: nobody watches any more
-    assert world.deploy("tiny", model="models:/tiny@champion", log=True).status == "done"
+    # without drift: nobody watches any more; with a token: nobody is answered without one
+    assert world.deploy("tiny", model="models:/tiny@champion", log=True, token=True).status == "done"
+    assert infer(1.0).status_code == 401
+    assert infer(1.0, Authorization="Bearer for-services").status_code == 200
     import ray
 
     def watched() -> bool:

@@ -119,8 +119,8 @@ def test_the_backup_takes_over_when_all_champions_are_killed(front: Front, spawn
     counted = collections.Counter(answers)
     # at most those that were being computed at that moment
     assert len(answers) - counted["0"] - counted["1"] <= 2, counted
-    states = {server.id: server.state for server in front.stats()["w", "s"].servers}
-    assert states == {"c0": "down", "c1": "down", "b": "up"}
+    down = {"c0": "down", "c1": "down", "b": "up"}
+    wait_for(lambda: {server.id: server.state for server in front.stats()["w", "s"].servers} == down)
 
     again = spawn(model_version="1")
     front.set_service(service(), [replica("c2", again.port()), replica("b", 1, "backup")])
@@ -134,10 +134,10 @@ def test_a_new_replica_takes_those_who_wait_at_once(front: Front, serve: Callabl
 
     async def crowd() -> tuple[collections.Counter[str], float]:
         waiting = asyncio.ensure_future(ask(front, 12, at_a_time=12))
-        await asyncio.sleep(0.5)
-        stats = (await asyncio.to_thread(front.stats))["w", "s"]
-        assert stats.in_flight == 1
-        assert stats.queued >= 9
+        while (stats := (await asyncio.to_thread(front.stats))["w", "s"]).queued < 9:
+            assert not waiting.done()
+            await asyncio.sleep(0.02)
+        assert stats.in_flight <= 1
         start = time.monotonic()
         await asyncio.to_thread(front.set_service, service(), [replica("x", slow), helper])
         return versions(await waiting), time.monotonic() - start
@@ -146,7 +146,7 @@ def test_a_new_replica_takes_those_who_wait_at_once(front: Front, serve: Callabl
     # alone the slow one would have taken four seconds more
     assert counted["2"] >= 7
     assert counted["1"] + counted["2"] == 12
-    assert seconds < 2.0
+    assert seconds < 3.0
 
 
 def test_a_drained_replica_finishes_and_gets_nothing_new(front: Front, serve: Callable[..., int]) -> None:

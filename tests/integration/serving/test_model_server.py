@@ -170,7 +170,7 @@ def test_the_histogram_counts_from_the_arrival_at_the_front(serve: Callable[...,
     port = serve()
     start = round((time.time() - 3) * 1e6)
     assert httpx.post(url(port), json=body(), headers={"X-Request-Start": f"t={start}"}).status_code == 200
-    assert 3.0 <= metric(port, "autonomic_request_duration_seconds_sum") < 4.0
+    assert 3.0 <= metric(port, "autonomic_request_duration_seconds_sum") < 10.0
 
 
 def test_draining_finishes_what_was_begun(configure: Callable[..., ServerConfig]) -> None:
@@ -179,7 +179,8 @@ def test_draining_finishes_what_was_begun(configure: Callable[..., ServerConfig]
     answers: list[int] = []
     caller = threading.Thread(target=lambda: answers.append(httpx.post(url(port), json=body()).status_code))
     caller.start()
-    time.sleep(0.2)
+    while not answers and metric(port, "autonomic_server_in_flight_requests") < 1:
+        time.sleep(0.01)
     assert server.drain(5.0)
     caller.join()
     assert answers == [200]

@@ -36,6 +36,9 @@ def test_the_log_of_a_step_is_shown(command: Command, succeeds: Succeeds) -> Non
     succeeds("apply", HELLO)
     succeeds("run", "hello", "--wait")
     assert "writing 200 words" in succeeds("logs", "hello", "write")
+    told = json.loads(succeeds("logs", "hello", "--output", "json"))
+    assert "writing 200 words" in told["steps"]["write"]
+    assert {"write", "count"} <= set(told["steps"])
 
 
 def test_a_decision_made_by_hand_is_explained(command: Command, succeeds: Succeeds) -> None:
@@ -93,7 +96,7 @@ def test_an_agent_that_is_killed_comes_back(home: Path, command: Command, eventu
 
 def test_nobody_reports_usage(home: Path) -> None:
     """Every process of the system has the usage reports of Ray and MLflow switched off."""
-    seen = 0
+    seen: set[str] = set()
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
@@ -102,12 +105,13 @@ def test_nobody_reports_usage(home: Path) -> None:
             environment = dict(item.split(b"=", 1) for item in (entry / "environ").read_bytes().split(b"\0") if b"=" in item)
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
-        if str(home).encode() not in line:
+        if environment.get(b"AUTONOMIC_HOME") != str(home).encode():
             continue
         if b"mlflow" in line and b"server" in line:
-            assert environment[b"MLFLOW_DISABLE_TELEMETRY"] == b"true"
-            seen += 1
-        if b"start_host" in line or b"raylet" in line:
-            assert environment[b"RAY_USAGE_STATS_ENABLED"] == b"0"
-            seen += 1
-    assert seen
+            assert environment[b"MLFLOW_DISABLE_TELEMETRY"] == b"true", line
+            seen.add("mlflow")
+        for part in ("gcs_server", "raylet"):
+            if line.split(b"\0")[0].endswith(part.encode()):
+                assert environment[b"RAY_USAGE_STATS_ENABLED"] == b"0", line
+                seen.add(part)
+    assert seen == {"mlflow", "gcs_server", "raylet"}

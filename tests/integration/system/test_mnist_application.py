@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import tritonclient.http as triton
 from autonomic.agents.auth import Tokens
 from autonomic.agents.settings import Settings
 from autonomic.workflows.apps.mnist import data as mnist
+from autonomic.workflows.registry.client import Mlflow, metrics_of
 
 ROOT = Path(__file__).parents[3]
 Succeeds = Callable[..., str]
@@ -43,6 +45,20 @@ def test_training_registers_a_champion_and_a_backup(succeeds: Succeeds, settings
     assert aliases == {"champion": "1", "backup": "1"}
 
 
+def test_each_phase_of_the_training_has_its_own_data_and_metrics_in_mlflow(settings: Settings, eventually: Eventually) -> None:
+    with closing(Mlflow(settings.mlflow_url)) as mlflow:
+        experiments = mlflow.experiment_ids(["mnist-training"])
+        # what a step noted reaches MLflow a moment after the run has ended
+        run = eventually(
+            lambda: next(mlflow.search_runs(experiments, "tags.`autonomic.step` = 'train' and attributes.status = 'FINISHED'"), None),
+            "the step train has ended in MLflow",
+        )
+    assert {"train_loss", "validate_accuracy", "test_accuracy"} <= set(metrics_of(run))
+    digests = {found["dataset"]["name"]: found["dataset"]["digest"] for found in run["inputs"]["dataset_inputs"]}
+    assert set(digests) == {"mnist-train", "mnist-validate", "mnist-test"}
+    assert len(set(digests.values())) == 3
+
+
 def test_the_service_answers_a_stock_client_through_the_front(succeeds: Succeeds, eventually: Eventually, settings: Settings) -> None:
     succeeds("apply", str(ROOT / "examples" / "mnist" / "online.yaml"))
     address = f"{settings.front_url.removeprefix('http://')}/mnist-online/predictor"
@@ -64,6 +80,31 @@ def test_the_service_answers_a_stock_client_through_the_front(succeeds: Succeeds
         right += int(client.infer("predictor", [tensor]).as_numpy("label")[0] == labels[index])
     client.close()
     assert right >= 32
+
+
+def test_labels_reach_their_predictions_late_and_in_any_order(
+    succeeds: Succeeds, eventually: Eventually, monitor: httpx.Client, settings: Settings
+) -> None:
+    images, _ = mnist.read_built_in()
+    tensor = {"name": "images", "datatype": "FP32", "shape": [3, 28, 28], "data": (images[:3] / 255).ravel().tolist()}
+    answer = httpx.post(f"{settings.front_url}/mnist-online/predictor/v2/models/predictor/infer", json={"inputs": [tensor]}, timeout=30)
+    first, second, third = answer.raise_for_status().json()["parameters"]["prediction_ids"].split(",")
+    succeeds("label", "mnist-online/predictor", f"{third}=8", f"{first}=3")
+    succeeds("label", "mnist-online/predictor", f"{second}=5")
+    wanted = {first: 3, second: 5, third: 8}
+
+    def told() -> dict[str, int]:
+        found: dict[str, int] = {}
+        cursor = ""
+        while True:
+            params = {"target": "mnist-online/predictor", "state": "labelled", "limit": 2, "cursor": cursor}
+            page = monitor.get("/v1/points", params=params).raise_for_status().json()
+            found |= {point["prediction_id"]: point["truth"] for point in page["items"]}
+            cursor = page["next"]
+            if not cursor:
+                return found
+
+    eventually(lambda: wanted.items() <= told().items(), "each prediction has its label")
 
 
 def test_every_strategy_of_the_library_gets_its_readings(succeeds: Succeeds, eventually: Eventually, monitor: httpx.Client) -> None:

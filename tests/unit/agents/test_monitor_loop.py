@@ -232,7 +232,14 @@ def test_an_event_that_was_committed_and_not_looked_at_is_looked_at_after_a_rest
 
 def test_a_set_of_specs_that_is_not_valid_changes_nothing(bench: Bench) -> None:
     bench.apply(strategy())
-    for data in (None, {}, {"strategies": {}}, {"strategies": [{"kind": "Strategy"}]}, {"strategies": [1]}):
+    for data in (
+        None,
+        {},
+        {"strategies": {}},
+        {"strategies": [{"kind": "Strategy"}]},
+        {"strategies": [1]},
+        {"strategies": [], "workflows": [1]},
+    ):
         with pytest.raises(ProblemError) as refused:
             bench.intake.accept([event(SPECS_APPLIED, data, "x")])
         assert refused.value.status == 422

@@ -1,6 +1,6 @@
 import pytest
 
-from autonomic.agents.pagination import number_of, page_of
+from autonomic.agents.pagination import number_of, page_after, page_of
 from autonomic.agents.problems import ProblemError
 
 
@@ -20,6 +20,17 @@ def test_pages_cover_a_list_once() -> None:
 def test_a_list_that_fits_has_no_next_page() -> None:
     assert page_of(["a", "b"], str, "", 2).next == ""
     assert page_of([], str, "", 2).items == []
+
+
+def test_pages_in_a_given_order_go_on_after_an_item_that_is_not_wanted_any_more() -> None:
+    newest_first = ["c", "b", "a"]
+    page = page_after(newest_first, str, "", 1)
+    assert (page.items, page.next) == (["c"], "c")
+    rest = page_after(newest_first, str, page.next, 2, lambda name: name != "c")
+    assert (rest.items, rest.next) == (["b", "a"], "")
+    assert page_after(newest_first, str, "", 2, lambda name: name != "b").items == ["c", "a"]
+    with pytest.raises(ProblemError, match="cursor 'x' is not one that this list gave out"):
+        page_after(newest_first, str, "x", 1)
 
 
 @pytest.mark.parametrize("cursor", ["x", "-1", "1.5", "٣", "9" * 19])

@@ -1,6 +1,7 @@
 """What the command does without a running system."""
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -59,11 +60,13 @@ def test_help_lists_every_command_and_the_exit_codes(invoke) -> None:
     assert "4 refused or denied" in " ".join(result.output.split())
 
 
-@pytest.mark.parametrize("command", [command for command in COMMANDS if command not in ("down",)])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_of_a_command_teaches_by_example(invoke, command: str) -> None:
     result = invoke(command, "--help")
     assert result.exit_code == 0
     assert f"autonomic {command}" in result.output
+    # what prints an answer prints it for programs too
+    assert ("--output" in result.output) == (command not in ("schema", "agent", "cluster"))
 
 
 def test_help_is_there_at_once() -> None:
@@ -199,3 +202,22 @@ def test_doctor_tells_how_to_get_what_is_missing(invoke, monkeypatch: pytest.Mon
     (check,) = [check for check in json.loads(result.stdout) if check["name"] == "surely-not-installed"]
     assert check["status"] == "missing"
     assert check["how"] == "pip install surely-not-installed: it does what is needed"
+
+
+def test_without_a_prometheus_the_system_does_not_start_and_says_how_to_get_one(tmp_path: Path) -> None:
+    environment = {"PATH": str(tmp_path), "HOME": str(tmp_path), "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    command = [sys.executable, "-m", "autonomic.cli.main", "up", "--home", str(tmp_path / "home")]
+    refused = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode == 1
+    assert "scripts/install-prometheus" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not (tmp_path / "home" / "logs").exists(), "nothing was started"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_shell_completes_commands_and_options(shell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {"_AUTONOMIC_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_ARGS": "autonomic dec", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    completed = CliRunner(env={**asked, "COMP_WORDS": "autonomic dec", "COMP_CWORD": "1"}).invoke(app, prog_name="autonomic")
+    assert "decisions" in completed.stdout
+    shown = CliRunner(env={"_AUTONOMIC_COMPLETE": f"source_{shell}"}).invoke(app, prog_name="autonomic")
+    assert "_AUTONOMIC_COMPLETE" in shown.stdout

@@ -193,9 +193,14 @@ def test_an_endpoint_that_hangs_is_an_error_in_time_and_does_not_use_up_the_thre
         assert isinstance(answer, Reading)
         assert answer.status == "error"
         assert "did not answer in time" in answer.detail
-    (answer,) = signal.read([other], time.time())
-    assert isinstance(answer, Reading)
-    assert answer.value == 1
+
+    def free_thread() -> bool:
+        (found,) = signal.read([other], time.time())
+        assert isinstance(found, Reading)
+        return found.value == 1
+
+    # on a busy machine even a page that is there may miss the timeout of a tenth of a second
+    assert any(free_thread() for _ in range(20))
     assert asked.count("http://hung/metrics") == 1
     assert time.monotonic() - began < 10
     ended.set()

@@ -38,6 +38,11 @@ class Part:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the images and labels."""
+        return hashlib.sha256(np.round(self.images * 255).astype(np.uint8).tobytes() + self.labels.tobytes()).hexdigest()
+
 
 @dataclass(frozen=True)
 class Digits:

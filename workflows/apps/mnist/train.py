@@ -182,7 +182,8 @@ def train(
     test = _tensors(digits["test"], digits["test"].labels)
     outcome = {"validate_accuracy": accuracy(model, *validate), "test_accuracy": accuracy(model, *test)}
     if context:
-        context.log_dataset("mnist-train", digits.digest)
+        for phase in ("train", "validate", "test"):
+            context.log_dataset(f"mnist-{phase}", digits[phase].digest)
         for name, value in outcome.items():
             context.metric(name, value, epochs)
         context.progress(1.0, f"test accuracy {outcome['test_accuracy']:.3f}")

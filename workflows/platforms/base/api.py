@@ -2,7 +2,6 @@
 
 import contextlib
 import hmac
-import json
 import threading
 import time
 from collections.abc import Callable
@@ -38,6 +37,7 @@ class ApplyRequest(Word):
 
 
 _LABELS = TypeAdapter(list[Label])
+_OBJECT = TypeAdapter(dict[str, Any])
 
 
 class Host(Protocol):
@@ -142,10 +142,7 @@ def create_app(host: Host, token: str) -> Starlette:
         return _found(host.searches.stop(request.path_params["search"]), f"no search {request.path_params['search']}")
 
     def start_search(_: Request, body: bytes) -> Any:
-        wanted = json.loads(body)
-        if not isinstance(wanted, dict):
-            raise HTTPException(422, f"A search is an object, not a {type(wanted).__name__}")
-        return host.searches.start(wanted)
+        return host.searches.start(_OBJECT.validate_json(body))
 
     def package(_: Request, body: bytes) -> Any:
         return {"digest": host.add_package(body)}
@@ -222,7 +219,7 @@ def _integer(request: Request, name: str, default: int) -> int:
 def _handle(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         return problem(error.status_code, error.detail, dict(error.headers or {}))
-    if isinstance(error, ValidationError | json.JSONDecodeError):
+    if isinstance(error, ValidationError):
         return problem(422, f"The body of {request.url.path} is not valid: {error}")
     if isinstance(error, Permanent):
         return problem(409, str(error))
@@ -231,7 +228,7 @@ def _handle(request: Request, error: Exception) -> Response:
     return problem(500, f"{type(error).__name__}: {error}")
 
 
-_HANDLERS: dict[Any, Any] = dict.fromkeys((HTTPException, ValidationError, json.JSONDecodeError, Permanent, Retryable, Exception), _handle)
+_HANDLERS: dict[Any, Any] = dict.fromkeys((HTTPException, ValidationError, Permanent, Retryable, Exception), _handle)
 
 
 class ApiServer:

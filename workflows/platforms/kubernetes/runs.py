@@ -9,9 +9,9 @@ from typing import Any
 from autonomic.seams.clock import Clock
 from autonomic.seams.errors import Permanent, Retryable
 from autonomic.seams.state import RunState
-from autonomic.workflows.batch.driver import RunDriver
 from autonomic.workflows.batch.launcher import Attempt
 from autonomic.workflows.batch.packages import code_tags
+from autonomic.workflows.batch.run_driver import RunDriver
 from autonomic.workflows.batch.run_records import RunRecords, RunRequest, is_finished
 from autonomic.workflows.batch.step_main import failed
 from autonomic.workflows.platforms.base.services import Tell
@@ -45,7 +45,7 @@ class TellingRecords(RunRecords):
 
 
 class _Run:
-    """One run that is driven here, and what carries its orders out: see `driver.Executor`."""
+    """One run that is driven here, and what carries its orders out: see `run_driver.Executor`."""
 
     def __init__(self, runs: "KubernetesRuns", request: RunRequest, run: RunState) -> None:
         self._runs = runs

@@ -12,9 +12,10 @@ from autonomic.agents.app import create_app, new_registry
 from autonomic.agents.auth import ACT, READ, Tokens
 from autonomic.agents.bus import HttpBus
 from autonomic.agents.journal import SqlJournal
-from autonomic.agents.pagination import Cursor, Limit, Page
-from autonomic.agents.problems import ProblemError, not_found
+from autonomic.agents.pagination import Cursor, Limit, Page, page_after
+from autonomic.agents.problems import not_found
 from autonomic.agents.settings import Settings
+from autonomic.agents.strict_json import StrictRoute
 from autonomic.agents.tuner.searches import PlannerWorkflows, Search, Searches, SearchRequest
 from autonomic.seams.clock import SystemClock
 from autonomic.seams.event import CloudEvent
@@ -62,7 +63,7 @@ def create(settings: Settings, tokens: Tokens) -> FastAPI:
 
 
 def _router(searches: Searches) -> APIRouter:
-    api = APIRouter(tags=["searches"])
+    api = APIRouter(tags=["searches"], route_class=StrictRoute)
 
     def found(search_id: str) -> Search:
         search = searches.get(search_id)
@@ -81,12 +82,7 @@ def _router(searches: Searches) -> APIRouter:
     @api.get("/v1/searches", dependencies=[READ])
     def list_searches(limit: Limit = 100, cursor: Cursor = "") -> Page[Search]:
         """Searches, the newest first."""
-        every = searches.all()
-        first = next((place + 1 for place, search in enumerate(every) if search.id == cursor), 0) if cursor else 0
-        if cursor and not first:
-            raise ProblemError(422, f"cursor {cursor!r} is not one that this list gave out; leave it empty for the first page")
-        page = every[first : first + limit]
-        return Page(items=page, next=page[-1].id if len(every) > first + limit else "")
+        return page_after(searches.all(), lambda search: search.id, cursor, limit)
 
     @api.get("/v1/searches/{search_id}", dependencies=[READ])
     def one(search_id: str) -> Search:

@@ -1,5 +1,5 @@
 import threading
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -8,9 +8,11 @@ from autonomic.seams.event import CloudEvent
 from autonomic.seams.journal import Record, StateConflict
 
 
-@pytest.fixture(params=["memory", "file"])
-def journal(request: pytest.FixtureRequest, tmp_path: Path) -> SqlJournal:
-    return SqlJournal("sqlite://" if request.param == "memory" else f"sqlite:///{tmp_path / 'journal.db'}")
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+def journal(request: pytest.FixtureRequest, new_database: Callable[[str], str]) -> Iterator[SqlJournal]:
+    opened = SqlJournal("sqlite://" if request.param == "memory" else new_database(request.param))
+    yield opened
+    opened.close()
 
 
 def event(identifier: str, source: str = "test") -> CloudEvent:
@@ -152,9 +154,12 @@ def test_old_records_and_arrivals_are_forgotten_and_others_kept(journal: SqlJour
     assert [(found.kind, found.time) for found in journal.read()] == [("decision", 1), ("event", 9)]
 
 
-def test_a_second_process_sees_what_the_first_committed(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'journal.db'}"
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_second_process_sees_what_the_first_committed(new_database: Callable[[str], str], kind: str) -> None:
+    url = new_database(kind)
     first, second = SqlJournal(url), SqlJournal(url)
     with first.transaction() as transaction:
         transaction.append(record("a"))
     assert [found.kind for found in second.read()] == ["a"]
+    first.close()
+    second.close()

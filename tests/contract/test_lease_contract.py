@@ -1,7 +1,7 @@
 import subprocess
 import sys
 import time
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -9,9 +9,16 @@ from autonomic.agents.journal import SqlJournal
 from autonomic.agents.leases import SqlLeases, process_holder
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, new_database: Callable[[str], str]) -> str:
+    return new_database(request.param)
+
+
 @pytest.fixture
-def journal() -> SqlJournal:
-    return SqlJournal("sqlite://")
+def journal(url: str) -> Iterator[SqlJournal]:
+    opened = SqlJournal(url)
+    yield opened
+    opened.close()
 
 
 def test_a_lease_has_one_holder_and_its_token_grows_with_each_new_one(journal: SqlJournal) -> None:
@@ -57,8 +64,7 @@ def test_targets_are_independent(journal: SqlJournal) -> None:
     assert SqlLeases(journal, "b").acquire("two", 60) is not None
 
 
-def test_the_lease_of_a_dead_process_of_this_machine_is_taken_over_at_once(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/journal.db"
+def test_the_lease_of_a_dead_process_of_this_machine_is_taken_over_at_once(url: str, journal: SqlJournal) -> None:
     code = (
         "import sys; from autonomic.agents.journal import SqlJournal; from autonomic.agents.leases import SqlLeases, process_holder;"
         f"print(SqlLeases(SqlJournal({url!r}), process_holder()).acquire('planner', 600).token, flush=True); sys.stdin.read()"
@@ -66,7 +72,7 @@ def test_the_lease_of_a_dead_process_of_this_machine_is_taken_over_at_once(tmp_p
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         token = int(process.stdout.readline())
-        own = SqlLeases(SqlJournal(url), process_holder())
+        own = SqlLeases(journal, process_holder())
         assert own.acquire("planner", 60) is None
         process.kill()
         process.wait()
