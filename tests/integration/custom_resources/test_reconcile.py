@@ -134,6 +134,20 @@ def test_nothing_is_done_while_the_api_server_is_away(cluster: Any, planner: Any
     assert changes(planner, "away") == ["added", "added", "removed", "removed"]
 
 
+def test_what_follows_is_done_when_the_platform_is_back(cluster: Any, planner: Any) -> None:
+    planner.world.post("/world", json={"down": True})
+    cluster.apply(workflow("patient"))
+    planner.until(lambda: cluster.condition("workflow", "patient", "Accepted").get("status") == "True")
+    ready = cluster.condition("workflow", "patient", "Ready")
+    assert (ready["status"], ready["reason"]) == ("Unknown", "PlatformAway")
+    planner.kill()
+    planner.world.post("/world", json={"down": False})
+    planner.start()
+    planner.until(lambda: cluster.condition("workflow", "patient", "Ready").get("status") == "True")
+    assert planner.world.get("/world").json()["states"]["patient"]["revision"] == 1
+    assert changes(planner, "patient") == ["added"]
+
+
 def test_a_planner_that_is_killed_applies_each_generation_once(cluster: Any, planner: Any) -> None:
     rng = random.Random(7)
     for number in range(3):
