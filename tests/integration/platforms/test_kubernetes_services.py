@@ -159,6 +159,24 @@ def test_what_kubernetes_cannot_give_is_said_and_taken_back(world: World) -> Non
     assert world.platform.observe("broken").kind == "absent"
 
 
+def test_without_a_shared_folder_no_step_is_sent_to_a_prediction_log(world: World, steady: str) -> None:
+    step = {"name": "train", "command": ["true"]}
+    spec = {"type": "batch", "parameters": {"points": ""}, "steps": [step]}
+    document = {"apiVersion": "autonomic.dev/v1alpha1", "kind": "Workflow", "metadata": {"name": "again"}, "spec": spec}
+    to = {"run_id": "run-again", "workflow": "again", "spec": document, "parameters": {"points": "steady/api"}, "package": "", "cause": ""}
+    settings = world.cluster.settings
+    world.cluster.settings = settings.model_copy(update={"data_path": ""})
+    world.cluster.restart()
+    try:
+        outcome = world.apply("retrain", "again", to)
+        assert outcome.status == "refused"
+        assert "data_path" in outcome.detail
+        assert world.platform.run("run-again") is None
+    finally:
+        world.cluster.settings = settings
+        world.cluster.restart()
+
+
 def test_a_right_that_is_missing_is_named(world: World, steady: str) -> None:
     role = json.loads(world.cluster.kubectl("get", "role", "autonomic-host", "-o", "json"))
     less = [rule for rule in role["rules"] if rule["resources"] != ["poddisruptionbudgets"]]

@@ -117,7 +117,7 @@ class KubernetesHost(BaseHost):
             ready,
         )
         self.runs = KubernetesRuns(settings, self._api, self._store, self._packages, self._pods, clock, self._tell_patiently)
-        effects = KubernetesEffects(self.services, self.runs, self.predictions, "kubernetes")
+        effects = KubernetesEffects(self.services, self.runs, self._shared_predictions, "kubernetes")
         self.intents = Intents(self._store, effects, clock)
         self._store.epoch = self.intents.epoch
         self._stopping = threading.Event()
@@ -168,6 +168,11 @@ class KubernetesHost(BaseHost):
     def predictions(self, workflow: str, service: str) -> Path:
         """The prediction log of a service, where pods and this process share a folder."""
         return Path(self.settings.data_path or manifests.WORK) / "predictions" / f"{workflow}--{service}.db"
+
+    def _shared_predictions(self, workflow: str, service: str) -> Path:
+        if not self.settings.data_path:
+            raise Refused(f"The predictions of {workflow}/{service} are in no folder that steps can read; data_path names none")
+        return self.predictions(workflow, service)
 
     def drift(self, workflow: str, service: str) -> dict[str, Any] | None:
         """No detector has spoken; None where there is no such service."""
