@@ -319,9 +319,16 @@ class Planner:
             with self.journal.transaction() as transaction:
                 transaction.delete_state(key)
             return None
+        if value["actor"] and any(status.plan.target == action.target for status in self._in_flight()):
+            # the gate would refuse it, and nobody is there who would ask for it again
+            raise Retryable(f"another plan changes {action.target}; what follows from its document waits for that", 0.5)
         record = self.engine.by_hand(action, actor=value["actor"], also=lambda transaction: transaction.delete_state(key))
         self.metrics.decided(record)
         return record
+
+    def _in_flight(self) -> list[PlanStatus]:
+        found = (self._plans.load(plan_id) for plan_id in self._plans.open_plans())
+        return [progress.status for progress in found if progress is not None and progress.status.phase != "verifying"]
 
     def _put_in_force(self, specs: Specs) -> None:
         self.specs = specs
