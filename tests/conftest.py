@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from autonomic.workflows.platforms.kubernetes.platform import KubernetesPlatform
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+_BUILD_SECONDS = 3600
 
 
 @pytest.fixture
@@ -282,6 +283,16 @@ class Kubernetes(NamedTuple):
     kubeconfig: Path
     host_address: str
     local: "LocalCluster | None"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Gives the tests that need a cluster the time to build it where it is not built yet."""
+    from autonomic.workflows.embedded.kubernetes import build
+
+    if build.built() is None:
+        for item in items:
+            if "kubernetes" in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.timeout(_BUILD_SECONDS))
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ import numpy as np
 import psutil
 
 from autonomic.cli.system import System
+from autonomic.seams.runner import ENDED
 from autonomic.workflows.embedded.processes import free_port, start_process, stop_process, wait_until
 from autonomic.workflows.embedded.ray_cluster import RayCluster
 from autonomic.workflows.platforms.simulated.queueing import Line, QueueingService
@@ -113,6 +114,8 @@ def measure(url: str, application: str, trace: Trace, seed: int) -> dict[str, fl
             time.sleep(0.05)
         load.stop()
     answered = [request.latency_seconds for request in load.requests if request.ok]
+    if not answered:
+        raise RuntimeError(f"{application} at {url} answered none of {len(load.requests)} requests: it was not measured")
     late = sum(not request.ok or request.latency_seconds > SLO_SECONDS for request in load.requests)
     return {
         "requests": float(len(load.requests)),
@@ -145,25 +148,40 @@ class Ours:
         try:
             return measure(self._url, "autoscaling--digit--champion", trace, seed)
         finally:
-            self._api.post("planner", "/v1/primitives/delete", {"target": "autoscaling", "args": {}})
-            wait_for(lambda: count_replicas("autoscaling--digit--champion") == 0, "the end of the replicas", 60)
-
-    def _deploy(self, strategies: list[dict[str, Any]]) -> None:
-        self._api.post("planner", "/v1/apply", {"documents": [self._document, *strategies]})
-        # what was applied before and deleted by hand is not deployed by being applied again
-        self._api.post("planner", "/v1/primitives/deploy", {"target": "autoscaling", "args": {}})
-        wait_for(lambda: self._api.ready(TARGET) == 1, "the service", 120)
+            self._delete()
 
     def startup_seconds(self) -> float:
         """From the call to a second replica in service."""
         self._deploy([])
         begin = time.monotonic()
-        self._api.post("planner", "/v1/primitives/rescale", {"target": TARGET, "args": {"to": 2}})
+        self._act("rescale", TARGET, {"to": 2})
         wait_for(lambda: self._api.ready(TARGET) == 2, "two replicas", 60, 0.02)
         elapsed = time.monotonic() - begin
-        self._api.post("planner", "/v1/primitives/delete", {"target": "autoscaling", "args": {}})
-        wait_for(lambda: count_replicas("autoscaling--digit--champion") == 0, "the end of the replicas", 60)
+        self._delete()
         return elapsed
+
+    def _deploy(self, strategies: list[dict[str, Any]]) -> None:
+        self._api.post("planner", "/v1/apply", {"documents": [self._document, *strategies]})
+        self._settle()
+        if not self._api.service(TARGET).roles:
+            # what was applied before and deleted by hand is not deployed by being applied again
+            self._act("deploy", "autoscaling", {})
+        wait_for(lambda: self._api.ready(TARGET) == 1, "the service", 120)
+        self._settle()
+
+    def _delete(self) -> None:
+        self._settle()
+        self._act("delete", "autoscaling", {})
+        wait_for(lambda: count_replicas("autoscaling--digit--champion") == 0, "the end of the replicas", 60)
+        self._settle()
+
+    def _act(self, primitive: str, target: str, args: dict[str, Any]) -> None:
+        record = self._api.post("planner", f"/v1/primitives/{primitive}", {"target": target, "args": args})
+        if not record["plan"]:
+            raise RuntimeError(f"{primitive} of {target} was not planned: {record}")
+
+    def _settle(self) -> None:
+        wait_for(lambda: all(plan["phase"] in ENDED for plan in self._api.plans()), "the end of every plan", 60)
 
 
 class ServeAlone:
@@ -187,6 +205,7 @@ class ServeAlone:
             return measure(f"http://127.0.0.1:{port}/digit", APP, trace, seed)
         finally:
             stop_process(process, grace_seconds=60)
+            wait_for(lambda: count_replicas(APP) == 0, "the end of the replicas", 60)
 
 
 def bound(trace: Trace, startup_seconds: float, standby: int, seed: int) -> tuple[float, float]:

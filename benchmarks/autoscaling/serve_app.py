@@ -1,4 +1,4 @@
-"""The same model under Ray Serve alone: its own proxy, its own autoscaler. Runs until it is asked to stop.
+"""The same model under Ray Serve alone: its own proxy, its own autoscaler. Runs until it is asked to stop, and shuts Serve down.
 
 `python -m benchmarks.autoscaling.serve_app ADDRESS PORT default|tuned DEVICE_SECONDS`
 """
@@ -65,17 +65,18 @@ class Digit:
 
 
 def main() -> None:
-    """Deploys, says `ready`, waits for SIGTERM, deletes."""
+    """Deploys, says `ready`, waits for SIGTERM, shuts Serve down: one that runs would keep its port."""
     address, port, settings, device_seconds = sys.argv[1:5]
     stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     serve.start(http_options={"host": "127.0.0.1", "port": int(port)})
     deployment = serve.deployment(**SETTINGS[settings], ray_actor_options={"num_cpus": 0})(Digit)
     serve.run(deployment.bind(float(device_seconds)), name=APP, route_prefix="/digit")
+    # Ray has a handler of its own, which would end this process before Serve is shut down
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     print("ready", flush=True)
     stop.wait()
-    serve.delete(APP)
+    serve.shutdown()
 
 
 if __name__ == "__main__":

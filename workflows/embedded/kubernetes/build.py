@@ -196,8 +196,10 @@ def _go(module: Module, binaries: Path) -> None:
         check=False,
     )
     if done.returncode:
-        tail = "\n".join(done.stderr.strip().splitlines()[-15:])
-        raise Permanent(f"building {module.folder} {pinned} failed:\n{tail}\nWhat is built already is kept; run `cluster up` to go on.")
+        said = [line for line in done.stderr.splitlines() if not line.startswith("go: downloading")]
+        tail = "\n".join(said[-15:])
+        what = f"building {module.folder} {pinned} ended with code {done.returncode}"
+        raise Permanent(f"{what}:\n{tail}\nWhat is built already is kept; run `cluster up` to go on.")
 
 
 def _copy_stages(target: Path) -> None:

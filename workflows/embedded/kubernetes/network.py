@@ -4,6 +4,7 @@ Everything follows from the cluster's index, so that several clusters live besid
 can be removed by anybody who knows its index.
 """
 
+import contextlib
 import ipaddress
 import json
 import subprocess
@@ -14,6 +15,7 @@ from autonomic.seams.errors import Permanent
 
 MAX_CLUSTERS = 16
 MAX_NODES = 7
+_NAMESPACES = Path("/run/netns")
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def make(network: Network, nodes: int) -> None:
             *(f"route add {network.pod_subnet(other)} via {network.node_address(other)}" for other in numbers if other != number),
         ]
         _ip("-netns", namespace, "-batch", "-", text="\n".join(inside))
-        _run("nsenter", f"--net=/run/netns/{namespace}", "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+        _run("nsenter", f"--net={_NAMESPACES / namespace}", "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
         _ip("route", "add", network.pod_subnet(number), "via", network.node_address(number))
     _ip("route", "add", network.services, "via", network.node_address(1))
 
@@ -117,10 +119,15 @@ def make(network: Network, nodes: int) -> None:
 def remove(network: Network) -> None:
     """Removes all of it; what is not there is no error. The routes go with the bridge."""
     for number in range(1, MAX_NODES + 1):
-        if Path(f"/run/netns/{network.namespace(number)}").exists():
+        if (_NAMESPACES / network.namespace(number)).exists():
             _ip("netns", "delete", network.namespace(number))
         _delete_link(network.link(number))
     _delete_link(network.bridge)
+    # which the first `ip netns add` of a machine makes and mounts
+    if _NAMESPACES.exists() and not any(_NAMESPACES.iterdir()):
+        subprocess.run(["umount", _NAMESPACES], capture_output=True, check=False)
+        with contextlib.suppress(OSError):
+            _NAMESPACES.rmdir()
 
 
 def set_cable(network: Network, number: int, plugged: bool) -> None:
