@@ -21,7 +21,8 @@ class Settings(Word):
 
     URLs are without a trailing slash; an empty one means that there is no such part. `journal_url` is a SQLAlchemy
     URL in which `{agent}` stands for the agent's name. `plan_runner` names what carries out plans, `platform` where
-    workflows run (ray or kubernetes); whichever it is, its host answers at `host_url`.
+    workflows run (ray or kubernetes); whichever it is, its host answers at `host_url`. With `custom_resources` the planner puts
+    in force the Workflow and Strategy objects of the namespace that HOME/kubernetes.json names.
     """
 
     home: Path
@@ -36,6 +37,7 @@ class Settings(Word):
     journal_url: str = ""
     plan_runner: str = "journal"
     platform: str = "ray"
+    custom_resources: bool = False
 
     @property
     def tokens_path(self) -> Path:

@@ -1,4 +1,4 @@
-"""`autonomic validate`, `schema`, `apply` and `diff`."""
+"""`autonomic validate`, `schema`, `crds`, `apply` and `diff`."""
 
 import time
 from pathlib import Path
@@ -20,7 +20,7 @@ _OPEN_PLANS = frozenset({"waiting", "applying", "verifying", "reverting"})
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to `app`."""
-    for command in (validate, schema, apply, diff):
+    for command in (validate, schema, crds, apply, diff):
         app.command()(command)
 
 
@@ -62,6 +62,26 @@ def schema() -> None:
     from autonomic.strategies.schema import text
 
     typer.echo(text(), nl=False)
+
+
+def crds(
+    out: Annotated[Path | None, typer.Option(help="Write a file for each kind into this folder instead.", metavar="FOLDER")] = None,
+) -> None:
+    """Print the CustomResourceDefinitions of workflows and strategies, for Kubernetes.
+
+    Examples:
+
+        autonomic crds | kubectl apply --server-side -f -
+    """
+    from autonomic.strategies.crds.definitions import files
+
+    made = files()
+    if out is None:
+        typer.echo("---\n".join(made.values()), nl=False)
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in made.items():
+        (out / name).write_text(text)
 
 
 def apply(

@@ -107,6 +107,7 @@ class System:
             prometheus_url=urls[5],
             mlflow_url=urls[6],
             platform="ray" if self._kubernetes is None else "kubernetes",
+            custom_resources=self._kubernetes is not None and self._kubernetes.custom_resources,
         )
         Tokens.load(self.settings.tokens_path)
         self.settings.save()

@@ -49,7 +49,7 @@ _WORDS: dict[Wanted, str] = {
     "service": "a service of an online workflow, written workflow/service",
     "any": "anything",
 }
-_SERVICE_SIGNALS = frozenset({"scrape", "drift"})
+SERVICE_SIGNALS = frozenset({"scrape", "drift"})
 REFERENCES = "${by.LABEL} and ${readings.NAME}"
 
 
@@ -142,7 +142,7 @@ def _check_readings(strategy: Strategy, workflows: Mapping[str, Workflow], promq
             yield at, f"the reading {name!r} is no name for a condition; write letters, digits and _"
         if reading.signal == "promql" and (fault := promql.fault(reading.query["promql"])):
             yield (*at, "promql"), f"not valid PromQL: {fault}"
-        if reading.signal in _SERVICE_SIGNALS and not _is("service", strategy.spec.target, workflows):
+        if reading.signal in SERVICE_SIGNALS and not _is("service", strategy.spec.target, workflows):
             yield (
                 (*at, reading.signal),
                 f"{reading.signal} reads a service, but the target is {strategy.spec.target!r}; write workflow/service",

@@ -4,9 +4,9 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autonomic.agents.auth import Tokens
 from autonomic.agents.bus import HttpBus
@@ -17,7 +17,7 @@ from autonomic.agents.planner import mirror
 from autonomic.agents.planner import specs as documents
 from autonomic.agents.planner.dispatcher import Dispatcher
 from autonomic.agents.planner.effectors import AgentsEffector, TunerEffector
-from autonomic.agents.planner.engine import APPROVAL, DECISION, Engine
+from autonomic.agents.planner.engine import APPROVAL, DECISION, Also, Engine
 from autonomic.agents.planner.explain import explain
 from autonomic.agents.planner.inbox import Arrived, Inbox
 from autonomic.agents.planner.leadership import TARGET, Leadership
@@ -41,11 +41,15 @@ from autonomic.seams.runner import PlanStatus
 from autonomic.seams.state import RunState
 from autonomic.strategies.spec.strategy import Strategy
 from autonomic.workflows.platforms.base.client import HostPlatform
-from autonomic.workflows.spec.workflow import OnlineSpec, Workflow
+from autonomic.workflows.spec.workflow import Workflow
+
+if TYPE_CHECKING:
+    from autonomic.agents.planner.custom_resources.controller import CustomResources
 
 APPLIED = "specs.applied"
 RUNNERS = ("dbos", "journal")
 _ATTEMPTS = 5
+_FOLLOW = "follow/"
 _log = logger(__name__)
 
 
@@ -76,10 +80,11 @@ class Planner:
         metrics.waiting.set_function(self._dispatcher.waiting)
         self._attempts: dict[str, int] = {}
         self._lock = threading.Lock()
-        self._applying = threading.Lock()
+        self._applying = threading.RLock()
         self._active = False
         self.specs = documents.load(self.journal)
         self._put_in_force(self.specs)
+        self._custom_resources = self._make_custom_resources(settings)
 
     def _make_runner(self, settings: Settings) -> DbosRunner | JournalRunner:
         effects = PlanEffects(
@@ -103,6 +108,15 @@ class Planner:
             self.journal, self.clock, effects, url if not url.startswith("sqlite") else f"sqlite:///{settings.home / 'plans.db'}"
         )
 
+    def _make_custom_resources(self, settings: Settings) -> "CustomResources | None":
+        if not settings.custom_resources:
+            return None
+        # the client of Kubernetes is only there where it is asked for
+        from autonomic.agents.planner.custom_resources.controller import CustomResources
+        from autonomic.agents.planner.custom_resources.credentials import cluster_of
+
+        return CustomResources(self, cluster_of(settings))
+
     def _submit(self, work: Callable[[], None]) -> None:
         with contextlib.suppress(RuntimeError):  # an alarm may go off after the stop
             self._pool.submit(work)
@@ -121,6 +135,8 @@ class Planner:
         """Ends after the effects that are under way; everything open goes on with the next start."""
         with self._lock:
             self._active = False
+        if self._custom_resources is not None:
+            self._custom_resources.close()
         self._dispatcher.stop()
         if self._leadership.held:
             self.runner.stop()
@@ -143,6 +159,8 @@ class Planner:
             parts["lease"] = f"held by {holder.holder}" if holder else "not acquired yet"
         if self._mirror.missing:
             parts["platform"] = self._mirror.missing
+        if self._active and self._custom_resources is not None and self._custom_resources.missing:
+            parts["custom resources"] = self._custom_resources.missing
         return parts
 
     def accept(self, events: Sequence[CloudEvent]) -> int:
@@ -231,36 +249,86 @@ class Planner:
     def apply(
         self, models: Sequence[Workflow | Strategy], packages: Mapping[str, str], *, prune: bool
     ) -> tuple[list[Difference], list[DecisionRecord]]:
-        """Puts documents in force, tells the monitor, and deploys online workflows that changed; all was validated before.
+        """Puts documents in force, and deploys online workflows that changed; all was validated before.
 
         Raises:
             Retryable: this planner does not hold the lease, or the platform of a workflow that is to be deployed or
                 deleted cannot be asked; nothing was done.
         """
+        with self._applying:
+            return self.put_in_force(models, packages, prune=prune, asking=True), self.follow_up()
+
+    def put_in_force(
+        self,
+        models: Sequence[Workflow | Strategy],
+        packages: Mapping[str, str],
+        *,
+        prune: bool = False,
+        removed: Collection[tuple[str, str]] = (),
+        given: Specs | None = None,
+        actor: str = "",
+        also: Also | None = None,
+        asking: bool = False,
+    ) -> list[Difference]:
+        """Puts documents in force and tells the monitor; what follows from it is for `follow_up`.
+
+        `removed` (kind, name) leave force. `given` are the documents that it was validated beside. `also` is committed with it.
+        `asking` the platform first leaves everything as it is while it is away, for those who would not come back for the rest.
+
+        Raises:
+            Retryable: this planner does not hold the lease, the platform cannot be asked, or what is in force is not what was
+                `given`; nothing was done.
+        """
         self._must_lead()
         with self._applying:
             before = self.specs
-            after = documents.merge(before, models, packages, prune)
+            if given is not None and given is not before:
+                raise Retryable("what is in force has changed meanwhile; it is judged again", 0.1)
+            after = documents.merge(before, models, packages, prune, removed)
             changes = [difference for difference in documents.differences(before, after) if difference.change != "unchanged"]
-            # asked first: a platform that is away must not leave documents in force that nobody deploys
-            primitives = {change.name: primitive for change in changes if (primitive := self._follow_up(change, before, after))}
+            following = documents.following(changes, before, after)
+            if asking:
+                for name in following:
+                    self.platform.observe(name)
             with self.journal.transaction() as transaction:
                 documents.save(transaction, before, after)
                 self._tell_monitor(transaction, after)
                 summary = [change.model_dump(mode="json", exclude={"text"}) for change in changes]
                 transaction.append(Record(time=self.clock.now(), kind=APPLIED, data={"changes": summary}))
+                for name, primitive in following.items():
+                    transaction.put_state(f"{_FOLLOW}{name}", {"primitive": primitive, "actor": actor})
+                if also is not None:
+                    also(transaction)
             self._put_in_force(after)
-            actions = [Action(primitive=primitive, target=name) for name, primitive in primitives.items()]
-            decisions = [self.by_hand(action, dry_run=False) for action in actions]
-        return changes, decisions
+        return changes
 
-    def _follow_up(self, change: Difference, before: Specs, after: Specs) -> str:
-        """What a change of documents asks of the platform: what is online serves as it was applied, what is batch runs on request."""
-        document = (before if change.change == "removed" else after).workflows.get(change.name) if change.kind == "Workflow" else None
-        if document is None or not isinstance(document.spec, OnlineSpec):
-            return ""
-        there = self.platform.observe(change.name).kind != "absent"
-        return "deploy" if change.change != "removed" else "delete" if there else ""
+    def follow_up(self) -> list[DecisionRecord]:
+        """Decides on what has still to follow from documents that were put in force; each once, whenever this process ends.
+
+        Raises:
+            Retryable: the platform cannot be asked now; what is left is decided on by the next call.
+        """
+        with self._applying:
+            found = [self._follow(key, value) for key, value in self.journal.states(_FOLLOW).items()]
+        return [record for record in found if record is not None]
+
+    def _follow(self, key: str, value: Mapping[str, str]) -> DecisionRecord | None:
+        self._must_lead()
+        action = Action(primitive=value["primitive"], target=key.removeprefix(_FOLLOW))
+        if action.primitive == "delete" and self.platform.observe(action.target).kind == "absent":
+            with self.journal.transaction() as transaction:
+                transaction.delete_state(key)
+            return None
+        if value["actor"] and any(status.plan.target == action.target for status in self._in_flight()):
+            # the gate would refuse it, and nobody is there who would ask for it again
+            raise Retryable(f"another plan changes {action.target}; what follows from its document waits for that", 0.5)
+        record = self.engine.by_hand(action, actor=value["actor"], also=lambda transaction: transaction.delete_state(key))
+        self.metrics.decided(record)
+        return record
+
+    def _in_flight(self) -> list[PlanStatus]:
+        found = (self._plans.load(plan_id) for plan_id in self._plans.open_plans())
+        return [progress.status for progress in found if progress is not None and progress.status.phase != "verifying"]
 
     def _put_in_force(self, specs: Specs) -> None:
         self.specs = specs
@@ -299,6 +367,8 @@ class Planner:
             for item in waiting:
                 self._dispatcher.put(item.target, item)
             self._active = True
+        if self._custom_resources is not None:
+            self._custom_resources.start()
         self.metrics.leader.set(1)
         _log.info("the planner acts", extra={"resumed_plans": len(resumed), "waiting_events": len(waiting)})
 

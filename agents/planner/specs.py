@@ -1,7 +1,7 @@
 """The documents that were applied: kept in the journal, compared, and replaced all at once."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import yaml
@@ -9,7 +9,7 @@ import yaml
 from autonomic.seams.journal import Journal, Transaction
 from autonomic.seams.word import Word
 from autonomic.strategies.spec.strategy import Strategy
-from autonomic.workflows.spec.workflow import Workflow
+from autonomic.workflows.spec.workflow import OnlineSpec, Workflow
 
 _SPEC = "spec/"
 _PACKAGE = "package/"
@@ -65,10 +65,16 @@ def _name(data: Mapping[str, Any]) -> str:
     return str(metadata.get("name")) if isinstance(metadata, dict) else ""
 
 
-def merge(now: Specs, documents: Sequence[Workflow | Strategy], packages: Mapping[str, str], prune: bool) -> Specs:
-    """What will be in force. With `prune`, documents that are not given are removed."""
-    workflows = {} if prune else dict(now.workflows)
-    strategies = {} if prune else dict(now.strategies)
+def merge(
+    now: Specs,
+    documents: Sequence[Workflow | Strategy],
+    packages: Mapping[str, str],
+    prune: bool,
+    removed: Collection[tuple[str, str]] = (),
+) -> Specs:
+    """What will be in force. With `prune`, documents that are not given are removed, and those `removed` (kind, name) in any case."""
+    workflows = {} if prune else {name: one for name, one in now.workflows.items() if ("Workflow", name) not in removed}
+    strategies = {} if prune else {name: one for name, one in now.strategies.items() if ("Strategy", name) not in removed}
     for document in documents:
         if isinstance(document, Workflow):
             workflows[document.name] = document
@@ -83,6 +89,9 @@ def differences(now: Specs, then: Specs) -> list[Difference]:
     found: list[Difference] = []
     for kind, old, new in (("Workflow", now.workflows, then.workflows), ("Strategy", now.strategies, then.strategies)):
         for name in sorted(old.keys() | new.keys()):
+            if old.get(name) == new.get(name) and now.packages.get(name) == then.packages.get(name):
+                found.append(Difference(kind=kind, name=name, change="unchanged"))
+                continue
             before, after = _text(old.get(name)), _text(new.get(name))
             repacked = kind == "Workflow" and now.packages.get(name) != then.packages.get(name)
             change = "added" if not before else "removed" if not after else "changed" if before != after or repacked else "unchanged"
@@ -90,6 +99,18 @@ def differences(now: Specs, then: Specs) -> list[Difference]:
             if repacked and before == after:
                 text = f"its packed code changes from {now.packages.get(name, 'none')[:12]} to {then.packages.get(name, 'none')[:12]}\n"
             found.append(Difference(kind=kind, name=name, change=change, text=text))
+    return found
+
+
+def following(changes: Sequence[Difference], now: Specs, then: Specs) -> dict[str, str]:
+    """The online workflows of which something follows when they change, and the primitive that it is."""
+    found: dict[str, str] = {}
+    for change in changes:
+        # what is online serves as it was applied; what is batch only runs when somebody wants it to
+        gone = change.change == "removed"
+        document = (now if gone else then).workflows[change.name] if change.kind == "Workflow" else None
+        if document is not None and isinstance(document.spec, OnlineSpec):
+            found[change.name] = "delete" if gone else "deploy"
     return found
 
 

@@ -101,6 +101,10 @@ class World:
                 self.states.setdefault(target, State(target=target, kind="online", revision=1, service=found))
             self.states[change.target] = State(target=change.target, kind="online", revision=state.revision + 1, spec=change.to["spec"])
             return {"spec": state.spec, "package": ""} if state.spec else {}
+        if change.primitive == "delete":
+            for target in [one for one in self.states if one.partition("/")[0] == change.target]:
+                del self.states[target]
+            return {}
         if change.primitive == "run":
             self.runs[change.to["run_id"]] = RunState(
                 id=change.to["run_id"],

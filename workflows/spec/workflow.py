@@ -17,12 +17,27 @@ ModelUri = Annotated[str, StringConstraints(pattern=r"^(models:/[^/@\s]+(@[^/\s]
 """`models:/name@alias`, `models:/name/version`, or an `s3://` or `file://` folder."""
 
 
+TEAM_LABEL = "autonomic.dev/team"
+
+
 class Metadata(Word):
-    """How a document is found. `name` is unique for its kind."""
+    """How a document is found. `name` is unique for its kind.
+
+    The team may stand in the label `autonomic.dev/team` instead, as it has to on Kubernetes, whose metadata has no such key.
+    """
 
     name: Name
     team: str = ""
     labels: dict[str, str] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _team_of_label(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        labels = data.get("labels")
+        named = isinstance(labels, dict) and TEAM_LABEL in labels and not data.get("team")
+        return {**data, "team": labels[TEAM_LABEL]} if named else data
 
 
 class Resources(Word):

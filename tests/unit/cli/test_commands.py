@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[3]
 COMMANDS = [
     "validate",
     "schema",
+    "crds",
     "up",
     "down",
     "agent",
@@ -65,7 +66,7 @@ def test_the_help_of_a_command_teaches_by_example(invoke, command: str) -> None:
     assert result.exit_code == 0
     assert f"autonomic {command}" in result.output
     # what prints an answer prints it for programs too
-    assert ("--output" in result.output) == (command not in ("schema", "agent", "cluster"))
+    assert ("--output" in result.output) == (command not in ("schema", "crds", "agent", "cluster"))
 
 
 def test_help_is_there_at_once() -> None:
@@ -103,6 +104,15 @@ def test_the_schema_is_printed(invoke) -> None:
     result = invoke("schema")
     assert result.exit_code == 0
     assert result.stdout == (ROOT / "deploy" / "schema" / "autonomic.schema.json").read_text()
+
+
+def test_the_definitions_for_kubernetes_are_printed_and_written(invoke, tmp_path: Path) -> None:
+    written = {path.name: path.read_text() for path in (ROOT / "deploy" / "crds").glob("*.yaml")}
+    result = invoke("crds")
+    assert result.exit_code == 0
+    assert sorted(result.stdout.split("---\n")) == sorted(written.values())
+    assert invoke("crds", "--out", str(tmp_path / "new")).exit_code == 0
+    assert {path.name: path.read_text() for path in (tmp_path / "new").iterdir()} == written
 
 
 @pytest.mark.parametrize(

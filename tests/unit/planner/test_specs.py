@@ -56,3 +56,12 @@ def test_every_problem_is_told_at_once() -> None:
     with pytest.raises(SpecError) as caught:
         specs.parse([{**HEAD, "kind": "Nothing"}, workflow("UPPER"), strategy("grow", "nowhere/api")], specs.Specs())
     assert len(caught.value.problems) == 3
+
+
+def test_online_workflows_are_followed_by_what_deploys_or_deletes_them() -> None:
+    now = specs.Specs()
+    then = specs.merge(now, specs.parse([workflow("web"), strategy("keep", "web/api")], now), {}, False)
+    assert specs.following(specs.differences(now, then), now, then) == {"web": "deploy"}
+    gone = specs.merge(then, [], {}, False, removed={("Workflow", "web"), ("Strategy", "keep")})
+    assert specs.following(specs.differences(then, gone), then, gone) == {"web": "delete"}
+    assert gone == now

@@ -121,6 +121,16 @@ class Api:
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
         return self._need("PATCH", resource, body["metadata"]["name"], query=query, body=body, content="application/apply-patch+yaml")
 
+    def apply_status(self, resource: Resource, body: dict[str, Any]) -> dict[str, Any] | None:
+        """Server-side apply of the status of an object, None where there is no such object.
+
+        Raises:
+            Conflict: `body` names a uid, and the object has another one.
+        """
+        name = f"{body['metadata']['name']}/status"
+        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        return self._send("PATCH", resource, name, query=query, body=body, content="application/apply-patch+yaml", missing=True)
+
     def delete(self, resource: Resource, name: str, **preconditions: str) -> None:
         """Deletes an object and, in the background, what it owns; one that is not there is passed over.
 

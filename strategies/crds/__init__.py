@@ -1,0 +1,1 @@
+"""The documents as Kubernetes custom resources: their definitions, made from the models."""
