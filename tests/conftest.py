@@ -285,6 +285,7 @@ class Kubernetes(NamedTuple):
     local: "LocalCluster | None"
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Says which tests share a process of a parallel run, and gives the first that need a cluster the time to build it."""
     from autonomic.workflows.embedded.kubernetes import build
