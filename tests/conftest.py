@@ -279,14 +279,25 @@ class Kubernetes(NamedTuple):
     local: "LocalCluster | None"
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Gives the tests that need a cluster the time to build it where it is not built yet."""
+    """Says which tests share a process of a parallel run, and gives the first that need a cluster the time to build it."""
     from autonomic.workflows.embedded.kubernetes import build
 
-    if build.built() is None:
-        for item in items:
-            if "kubernetes" in getattr(item, "fixturenames", ()):
-                item.add_marker(pytest.mark.timeout(_BUILD_SECONDS))
+    unbuilt = build.built() is None
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        on_kubernetes = "kubernetes" in fixtures or "kubernetes" in item.nodeid or "tests/integration/cluster/" in item.nodeid
+        if on_kubernetes:
+            # one cluster for all of them, and those that look at all of the machine's namespaces and mounts beside no other
+            group = "kubernetes"
+        elif {"ray_cluster", "light_host"} & set(fixtures) or "[ray" in item.nodeid:
+            group = "ray"
+        else:
+            group = item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+        if unbuilt and on_kubernetes:
+            item.add_marker(pytest.mark.timeout(_BUILD_SECONDS))
 
 
 @pytest.fixture(scope="session")
