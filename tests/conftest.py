@@ -286,13 +286,13 @@ class Kubernetes(NamedTuple):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Gives the tests that need a cluster the time to build it where it is not built yet."""
-    from autonomic.workflows.embedded.kubernetes import build
+    """Gives the tests that need a cluster or Helm the time to build it where it is not built yet."""
+    from autonomic.workflows.embedded.kubernetes import build, helm
 
-    if build.built() is None:
-        for item in items:
-            if "kubernetes" in getattr(item, "fixturenames", ()):
-                item.add_marker(pytest.mark.timeout(_BUILD_SECONDS))
+    lacking = {name for name, there in (("kubernetes", build.built() is not None), ("helm", helm.built() is not None)) if not there}
+    for item in items if lacking else ():
+        if lacking.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.timeout(_BUILD_SECONDS))
 
 
 @pytest.fixture(scope="session")
@@ -318,7 +318,8 @@ def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubernetes]
         if os.environ.get("CI") == "true":
             pytest.fail(said)
         pytest.skip(said)
-    cluster = LocalCluster.start(tmp_path_factory.mktemp("kubernetes"), tied=True)
+    # what is asked of it is compared with the rights that we say are enough: tests/rights
+    cluster = LocalCluster.start(tmp_path_factory.mktemp("kubernetes"), supervisor.Options(audit=True), tied=True)
     yield Kubernetes(cluster.kubeconfig, cluster.host_address, cluster)
     cluster.stop()
 

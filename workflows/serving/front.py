@@ -65,9 +65,7 @@ class Front:
         public_url: where callers find it; by default at its address and port.
     """
 
-    def __init__(
-        self, home: Path, port: int = 0, binary: Path | None = None, address: str = "127.0.0.1", public_url: str = ""
-    ) -> None:
+    def __init__(self, home: Path, port: int = 0, binary: Path | None = None, address: str = "127.0.0.1", public_url: str = "") -> None:
         home.mkdir(parents=True, exist_ok=True)
         self._config = home / "haproxy.cfg"
         self._state = home / "front.json"

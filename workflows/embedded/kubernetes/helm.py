@@ -23,6 +23,12 @@ def folder() -> Path:
     return build.cache_folder().with_name("helm") / hashed.hexdigest()[:16]
 
 
+def built() -> Path | None:
+    """The helm program, where it is built already."""
+    program = folder() / "helm"
+    return program if program.exists() else None
+
+
 def ensure(report: build.Report = lambda part, state: None) -> Path:
     """The helm program; builds it where it is not built yet, which takes about three minutes on two cores.
 
@@ -33,6 +39,6 @@ def ensure(report: build.Report = lambda part, state: None) -> Path:
     program.parent.mkdir(parents=True, exist_ok=True)
     with (program.parent / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not program.exists():
+        if built() is None:
             build.compile_module(MODULE, program.parent, report, modules=build.DATA)
     return program

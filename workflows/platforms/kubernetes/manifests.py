@@ -25,6 +25,8 @@ APP = f"{names.PREFIX}/app"
 """The label, and where labels are too short the annotation, with the name of the application."""
 RUN, STEP, ATTEMPT = (f"{names.PREFIX}/{name}" for name in ("run", "step", "attempt"))
 GPU = "nvidia.com/gpu"
+# how a Prometheus that finds pods by itself is told of replicas
+_SCRAPED = {"prometheus.io/scrape": "true", "prometheus.io/port": str(PORT), "prometheus.io/path": "/metrics"}
 # a step that was told to stop ends its processes at once
 _STEP_STOP_SECONDS = 5
 # how long after its own timeout a step's pod may take to say so
@@ -101,7 +103,7 @@ def replicas(settings: KubernetesSettings, app: str, labels: dict[str, str], spe
             "selector": {"matchLabels": chosen},
             "revisionHistoryLimit": 1,
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
-            "template": {"metadata": {"labels": own, "annotations": note}, "spec": pod},
+            "template": {"metadata": {"labels": own, "annotations": {**note, **_SCRAPED}}, "spec": pod},
         },
     }
     return [service, budget, deployment]
