@@ -266,6 +266,9 @@ def _pod(settings: KubernetesSettings, container: Manifest, package: str, parts:
         "enableServiceLinks": False,
         "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
     }
+    if settings.run_as_user is not None:
+        user = settings.run_as_user
+        made["securityContext"] |= {"runAsNonRoot": True, "runAsUser": user, "runAsGroup": user, "fsGroup": user}
     if settings.service_account:
         made["serviceAccountName"] = settings.service_account
     if settings.image_pull_secrets:
