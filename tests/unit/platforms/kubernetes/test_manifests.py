@@ -178,3 +178,9 @@ def test_a_detector_is_one_pod_that_is_told_what_to_watch_and_no_replica() -> No
     assert json.loads(env["AUTONOMIC_DETECTOR"]) == request
     assert "autonomic-package" in [volume["name"] for volume in template["spec"]["volumes"]]
     assert template["spec"]["automountServiceAccountToken"] is False
+
+
+def test_pods_run_as_the_user_they_are_told() -> None:
+    assert made()[-1]["spec"]["template"]["spec"]["securityContext"] == {"seccompProfile": {"type": "RuntimeDefault"}}
+    told = made(settings=SETTINGS.model_copy(update={"run_as_user": 10001}))[-1]["spec"]["template"]["spec"]["securityContext"]
+    assert told | {"runAsNonRoot": True, "runAsUser": 10001, "runAsGroup": 10001, "fsGroup": 10001} == told
