@@ -71,8 +71,8 @@ def test_an_operator_types_in_the_pod(release: Any) -> None:
     assert "succeeded" in release.autonomic("run", "words", "--wait")
     (run,) = release.ask_planner("/v1/runs?workflow=words")
     assert "said by a step" in release.ask_planner(f"/v1/runs/{run['id']}/steps/say/log")
-    (decided,) = [one for one in release.ask_planner("/v1/decisions?strategy=never-alone") if one["decision"]["actions"]]
-    assert decided["verdict"]["outcome"] == "go"
+    decided = [one for one in release.ask_planner("/v1/decisions?strategy=never-alone") if one["verdict"]]
+    assert "go" in {one["verdict"]["outcome"] for one in decided}
 
 
 def known(release: Any) -> set[str]:
