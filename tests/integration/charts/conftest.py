@@ -80,6 +80,7 @@ class Release:
                 "mounts": mounts,
                 "python_path": list(given["python_path"]),
                 "env": given["env"],
+                "security_context": {"runAsNonRoot": True, "runAsUser": 10002, "runAsGroup": 10002},
                 "stop_seconds": 1,
             },
         }

@@ -23,7 +23,7 @@ def online(model: str) -> dict[str, Any]:
 
 
 def batch() -> dict[str, Any]:
-    steps = [{"name": "say", "command": ["/bin/sh", "-c", "echo said by a step; echo '{}' > $AUTONOMIC_OUTPUTS"]}]
+    steps = [{"name": "say", "command": ["/bin/sh", "-c", "echo said by $(id -u); echo '{}' > $AUTONOMIC_OUTPUTS"]}]
     return {**HEAD, "kind": "Workflow", "metadata": {"name": "words"}, "spec": {"type": "batch", "steps": steps}}
 
 
@@ -70,7 +70,7 @@ def test_objects_are_put_in_force_and_act(release: Any) -> None:
 def test_an_operator_types_in_the_pod(release: Any) -> None:
     assert "succeeded" in release.autonomic("run", "words", "--wait")
     (run,) = release.ask_planner("/v1/runs?workflow=words")
-    assert "said by a step" in release.ask_planner(f"/v1/runs/{run['id']}/steps/say/log")
+    assert "said by 10002" in release.ask_planner(f"/v1/runs/{run['id']}/steps/say/log")
     decided = [one for one in release.ask_planner("/v1/decisions?strategy=never-alone") if one["verdict"]]
     assert "go" in {one["verdict"]["outcome"] for one in decided}
 

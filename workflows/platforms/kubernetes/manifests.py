@@ -264,7 +264,7 @@ def _pod(settings: KubernetesSettings, container: Manifest, package: str, parts:
         "volumes": volumes,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}, **settings.security_context},
     }
     if settings.service_account:
         made["serviceAccountName"] = settings.service_account
