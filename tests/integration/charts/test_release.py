@@ -134,6 +134,8 @@ def test_an_upgrade_leaves_the_tokens(release: Any) -> None:
 def test_nobody_asked_the_api_server_for_more_than_is_granted(release: Any) -> None:
     if release.cluster.local is None:
         pytest.skip("NO RIGHTS ARE COMPARED: AUTONOMIC_TEST_KUBECONFIG names a cluster whose audit log is not here")
+    given = rights.bindings(release.get("roles")["items"], release.get("rolebindings")["items"])
+    assert len(given[f"{release.namespace}/{release.full_name}-host"]) > 20
     did = {
         account.partition("/")[2]: asked
         for account, asked in rights.asked(release.cluster.local.audited()).items()
@@ -141,6 +143,7 @@ def test_nobody_asked_the_api_server_for_more_than_is_granted(release: Any) -> N
     }
     assert set(did) == {f"{release.full_name}-{part}" for part in ("planner", "host")}
     assert [(account, asked.denied) for account, asked in did.items() if asked.denied] == []
+    assert all(asked.let.keys() <= given[f"{release.namespace}/{account}"] for account, asked in did.items())
 
 
 def test_uninstalled_leaves_nothing(release: Any) -> None:
