@@ -284,7 +284,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Says which tests share a process of a parallel run, and gives the first that need a cluster or Helm the time to build it."""
     from autonomic.workflows.embedded.kubernetes import build, helm
 
-    unbuilt, unhelmed = build.built() is None, helm.built() is None
+    unbuilt, no_helm = build.built() is None, helm.built() is None
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
         on_kubernetes = "kubernetes" in fixtures or "kubernetes" in item.nodeid or "tests/integration/cluster/" in item.nodeid
@@ -296,7 +296,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         else:
             group = item.nodeid.partition("::")[0]
         item.add_marker(pytest.mark.xdist_group(group))
-        if (unbuilt and on_kubernetes) or (unhelmed and "helm" in fixtures):
+        if (unbuilt and on_kubernetes) or (no_helm and "helm" in fixtures):
             item.add_marker(pytest.mark.timeout(_BUILD_SECONDS))
 
 

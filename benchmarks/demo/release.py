@@ -25,6 +25,7 @@ NAMESPACE = "demo"
 _AGENTS = ("monitor", "planner", "tuner")
 # the chart's user: pods of workflows are of the same one, since they and the host share the prediction logs
 _USER = 10001
+_RUN_AS = {"runAsNonRoot": True, "runAsUser": _USER, "runAsGroup": _USER, "fsGroup": _USER}
 # the local cluster's image knows no such user, and has no folder of theirs
 _NOBODY = {"HOME": WORK, "TMPDIR": WORK, "USER": "autonomic"}
 _READY_SECONDS = 180
@@ -88,7 +89,7 @@ class Release:
             "prometheus": {"url": prometheus_url},
             "mlflow": {"url": mlflow_url},
             "tokens": {"existingSecret": "tokens"},
-            "platform": {**pods, "env": {**pods["env"], **_NOBODY}, "data_path": str(data), "run_as_user": _USER},
+            "platform": {**pods, "env": {**pods["env"], **_NOBODY}, "data_path": str(data), "security_context": _RUN_AS},
         }
 
     def _volume(self, agent: str) -> dict[str, Any]:

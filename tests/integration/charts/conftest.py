@@ -18,6 +18,7 @@ import yaml
 
 from autonomic.strategies.crds.definitions import files
 from autonomic.workflows.embedded.kubernetes import helm as built_helm
+from autonomic.workflows.embedded.kubernetes.machine_python import pod_settings
 from autonomic.workflows.embedded.prometheus_server import PrometheusServer
 from autonomic.workflows.serving.model import save_model
 
@@ -62,15 +63,13 @@ class Release:
 
     def values(self) -> dict[str, Any]:
         """Pods run the Python of this machine, and see this checkout where it is."""
-        shared = [*("/usr", "/lib", "/lib64", "/bin"), sys.base_prefix, sys.prefix, str(ROOT), str(self.home / "models")]
-        folders = {f"host-{number}": path for number, path in enumerate(dict.fromkeys(shared)) if Path(path).is_dir()}
-        volumes = [{"name": name, "hostPath": {"path": path, "type": "Directory"}} for name, path in folders.items()]
-        mounts = [{"name": name, "mountPath": path, "readOnly": True} for name, path in folders.items()]
-        path = f"{sys.prefix}/bin:/usr/local/bin:/usr/bin:/bin:/busybox"
+        given = pod_settings(self.home / "models")
+        image, _, tag = given["image"].partition(":")
+        volumes, mounts = list(given["volumes"]), list(given["mounts"])
         return {
-            "image": {"repository": "autonomic.local/host", "tag": "1", "pullPolicy": "Never"},
-            "python": sys.executable,
-            "env": {"PYTHONPATH": str(ROOT / "src"), "PATH": path},
+            "image": {"repository": image, "tag": tag, "pullPolicy": given["image_pull_policy"]},
+            "python": given["python"],
+            "env": {"PYTHONPATH": ":".join(given["python_path"]), **given["env"]},
             "volumes": volumes,
             "volumeMounts": mounts,
             "persistence": {"storageClassName": ""},
@@ -79,8 +78,9 @@ class Release:
             "platform": {
                 "volumes": volumes,
                 "mounts": mounts,
-                "python_path": [str(ROOT / "src")],
-                "env": {"OMP_NUM_THREADS": "1", "PATH": path},
+                "python_path": list(given["python_path"]),
+                "env": given["env"],
+                "security_context": {"runAsNonRoot": True, "runAsUser": 10002, "runAsGroup": 10002},
                 "stop_seconds": 1,
             },
         }

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from autonomic import __version__
 from autonomic.agents.settings import Settings
 from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 
@@ -75,6 +76,10 @@ def test_the_agents_understand_what_they_are_told(rendered: Any) -> None:
     assert (platform.stop_seconds, platform.namespace, platform.installation) == (7, "ml", "ours-autonomic")
 
 
+def test_the_chart_is_of_this_version() -> None:
+    assert yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"] == __version__
+
+
 def test_every_setting_of_the_platform_is_a_value() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text())
     assert schema["properties"]["platform"]["properties"].keys() == KubernetesSettings.model_fields.keys() - NOT_VALUES
@@ -85,6 +90,8 @@ def test_rights_are_given_to_those_who_need_them_and_in_the_namespace_only(rende
     assert list(of_kind(without, "Role")) == ["ours-autonomic-host"]
     assert sorted(of_kind(with_objects, "Role")) == ["ours-autonomic-host", "ours-autonomic-planner"]
     assert not of_kind(with_objects, "ClusterRole") | of_kind(with_objects, "ClusterRoleBinding")
+    (nodes,) = of_kind(rendered("rbac.nodes=true"), "ClusterRole").values()
+    assert nodes["rules"] == [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["list", "watch"]}]
     deployments = of_kind(with_objects, "Deployment")
     mounted = {name for name, one in deployments.items() if one["spec"]["template"]["spec"]["automountServiceAccountToken"]}
     assert mounted == {"ours-autonomic-planner", "ours-autonomic-host"}

@@ -264,11 +264,8 @@ def _pod(settings: KubernetesSettings, container: Manifest, package: str, parts:
         "volumes": volumes,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}, **settings.security_context},
     }
-    if settings.run_as_user is not None:
-        user = settings.run_as_user
-        made["securityContext"] |= {"runAsNonRoot": True, "runAsUser": user, "runAsGroup": user, "fsGroup": user}
     if settings.service_account:
         made["serviceAccountName"] = settings.service_account
     if settings.image_pull_secrets:

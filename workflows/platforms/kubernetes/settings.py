@@ -15,12 +15,11 @@ class KubernetesSettings(Word):
     "" takes the current one. Everything is made in `namespace`, which must be there. Two installations in one namespace
     need different names (`installation`).
 
-    Pods run as the user (and the group) with the number `run_as_user`; None leaves that to the image.
-
-    Pods run `image`, in which `python` (a program) must find this package, by itself or through `python_path`. `volumes`
-    and `mounts` are added to every pod as Kubernetes writes them. `data_path` is a folder that is the same in all pods and
-    for the writer (a mount): steps work there, find what an earlier attempt left, and can hand paths on; prediction logs
-    are kept there. Without it each pod has an empty folder of its own, and there is no prediction log.
+    Pods run `image`, in which `python` (a program) must find this package, by itself or through `python_path`. `volumes`,
+    `mounts` and `security_context` (of the pod) are added to every pod as Kubernetes writes them. `data_path` is a folder
+    that is the same in all pods and for the writer (a mount): steps work there, find what an earlier attempt left, and can
+    hand paths on; prediction logs are kept there. Without it each pod has an empty folder of its own, and there is no
+    prediction log.
 
     `server` is the class that each replica starts (`package.module:Class`). `mlflow_url` is the address of MLflow for the
     pods, and for the writer; "" stands for the one that `autonomic up` starts, which then listens on `host_address`, an
@@ -40,7 +39,7 @@ class KubernetesSettings(Word):
     image_pull_policy: str = ""
     image_pull_secrets: tuple[str, ...] = ()
     service_account: str = ""
-    run_as_user: int | None = Field(default=None, ge=1)
+    security_context: dict[str, Any] = {}
     python: str = "python"
     python_path: tuple[str, ...] = ()
     env: dict[str, str] = {}
