@@ -41,7 +41,7 @@ class MonitorService:
         self.ids = RandomIds()
         self.metrics = MonitorMetrics(registry)
         self.journal = SqlJournal(settings.journal("monitor"))
-        registry.register(OutboxCollector(self.journal.outbox_sizes))
+        registry.register(OutboxCollector(lambda: {PLANNER: 0, labels.HOST: 0, **self.journal.outbox_sizes()}))
         self._host_token = tokens["host"]
         self._platform: Any = None
         sources = Sources(

@@ -25,6 +25,8 @@ from autonomic.workflows.platforms.base.intents import Intents
 from autonomic.workflows.platforms.base.notices import Notices
 from autonomic.workflows.serving.predictions import Label
 
+# what a probe and a Prometheus without our tokens may ask
+_OPEN = frozenset({"/healthz", "/metrics"})
 _MAX_BODY = 4 * 2**20
 _MAX_PACKAGE = 256 * 2**20
 
@@ -88,7 +90,7 @@ async def read_body(request: Request, limit: int = _MAX_BODY) -> bytes:
 
 
 def create_app(host: Host, token: str) -> Starlette:
-    """The application of one host; every path but /healthz asks for `token`."""
+    """The application of one host; every path but /healthz and /metrics asks for `token`."""
 
     def get(function: Callable[[Request], Any]) -> Callable[[Request], Any]:
         async def endpoint(request: Request) -> Response:
@@ -180,7 +182,7 @@ class _TokenMiddleware:
         self._expected = f"Bearer {token}".encode()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http" and scope["path"] != "/healthz":
+        if scope["type"] == "http" and scope["path"] not in _OPEN:
             given = dict(scope["headers"]).get(b"authorization", b"")
             if not hmac.compare_digest(given, self._expected):
                 answer = problem(401, "The host wants its bearer token", {"WWW-Authenticate": "Bearer"})

@@ -84,7 +84,7 @@ class KubernetesHost(BaseHost):
         self.notices = Notices(self._store, clock, _KEPT_NOTICES)
         self._models = Models(settings.folder / "models", settings.mlflow_url)
         self._packages = Packages(self._api, self._store, settings.installation)
-        self._front = Front(settings.folder / "haproxy", settings.front_port, address=settings.front_address)
+        self._front = Front(settings.folder / "haproxy", settings.front_port, address=settings.front_address, public_url=settings.front_url)
         self._routes = FrontRoutes(self._front)
         mine = names.labels(settings.installation)
         self._pods = Watch(self._api, PODS, names.selector(mine), self._pod_changed)
