@@ -40,12 +40,47 @@ class Metadata(Word):
         return {**data, "team": labels[TEAM_LABEL]} if named else data
 
 
+class Size(Word):
+    """An amount of some resources; what is not named is left open."""
+
+    cpu: Cpu | None = None
+    memory: Bytes | None = None
+    gpu: Cpu | None = None
+
+
 class Resources(Word):
-    """What a step or one replica needs."""
+    """What a step or one replica needs. `resize` stays between `min` and `max`; a bound that is not given is what is declared."""
 
     cpu: Cpu = 1.0
     memory: Bytes | None = None
     gpu: Cpu = 0.0
+    min: Size = Size()
+    max: Size = Size()
+
+    @model_validator(mode="after")
+    def _within(self) -> "Resources":
+        for name in Size.model_fields:
+            declared, low, high = (getattr(part, name) for part in (self, self.min, self.max))
+            if declared is None and (low is not None or high is not None):
+                raise ValueError(f"resources has bounds of {name} and no {name}; say how much it begins with")
+            if (low is not None and low > declared) or (high is not None and high < declared):
+                raise ValueError(f"resources.{name} {declared:g} is not between resources.min and resources.max")
+        return self
+
+    def bounds(self, name: str) -> tuple[float | None, float | None]:
+        """The least and the most that `resize` may make of a resource; None where none of it is declared."""
+        low, high, declared = (getattr(part, name) for part in (self.min, self.max, self))
+        return declared if low is None else low, declared if high is None else high
+
+    @property
+    def size(self) -> dict[str, Any]:
+        """The amounts alone, as JSON."""
+        return {name: getattr(self, name) for name in Size.model_fields}
+
+    def resized(self, size: dict[str, Any]) -> "Resources":
+        """The same bounds around another size."""
+        low, high = ({name: self.bounds(name)[end] for name in Size.model_fields} for end in (0, 1))
+        return Resources.model_validate({**size, "min": low, "max": high})
 
 
 class Retries(Word):

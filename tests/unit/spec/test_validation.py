@@ -353,3 +353,30 @@ def _accepted_or_refused(data: Any) -> None:
         specs, problems = None, refused.problems
     assert specs or problems
     assert all(problem.message and "pydantic" not in problem.message for problem in problems)
+
+
+@pytest.mark.parametrize("do", ["{resize: {times: {cpu: 2}}}", "{reschedule: {avoid: {node: a}}}"])
+def test_what_a_platform_cannot_do_is_found_where_the_platform_is_known(write: Write, do: str) -> None:
+    path = write(strategy(f"on: {{every: 1s}}, do: [{do}]"))
+    for platform in (None, "kubernetes", "simulated"):
+        assert load_specs([path], platform=platform).strategies
+    with pytest.raises(SpecError, match="the platform ray has no re"):
+        load_specs([path], platform="ray")
+
+
+@pytest.mark.parametrize(
+    ("target", "do", "right"),
+    [
+        ("training/train", "{resize: {cpu: 2}}", True),
+        ("training", "{resize: {cpu: 2}}", False),
+        ("training", "{reschedule: {avoid: {node: a}}}", True),
+        ("online", "{reschedule: {avoid: {node: a}}}", False),
+    ],
+)
+def test_a_size_is_of_a_part_and_a_place_of_a_part_or_of_all_steps(write: Write, target: str, do: str, right: bool) -> None:
+    path = write(strategy(f"on: {{every: 1s}}, do: [{do}]", target))
+    if right:
+        assert load_specs([path]).strategies
+    else:
+        with pytest.raises(SpecError, match="a service or a step, written workflow/service or workflow/step"):
+            load_specs([path])

@@ -2,17 +2,20 @@
 
 import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from autonomic.seams.clock import Clock, SystemClock
 from autonomic.seams.errors import AutonomicError, Permanent, Retryable
 from autonomic.seams.plan import Change
+from autonomic.seams.state import State
 from autonomic.workflows.platforms.base.effects import HostEffects
 from autonomic.workflows.platforms.base.host import BaseHost, described
 from autonomic.workflows.platforms.base.intents import Intents, Prepared, Refused
 from autonomic.workflows.platforms.base.models import Models
 from autonomic.workflows.platforms.base.notices import Notices
+from autonomic.workflows.platforms.base.planning import SHAPING
 from autonomic.workflows.platforms.base.points import add_labels, points
 from autonomic.workflows.platforms.base.records import ReplicaRecord, ServiceRecord, WorkflowRecord, parse_online
 from autonomic.workflows.platforms.base.routes import FrontRoutes
@@ -41,6 +44,10 @@ _log = logging.getLogger(__name__)
 class KubernetesEffects(HostEffects):
     """The effects of this platform: what it cannot do yet is refused before anything is touched."""
 
+    def __init__(self, services: Services, runs: KubernetesRuns, predictions: Callable[[str, str], Path]) -> None:
+        super().__init__(services, runs, predictions, "kubernetes")
+        self._variations = runs.variations
+
     def prepare(self, change: Change) -> Prepared:
         if change.primitive == "deploy":
             spec = parse_online(change.to.get("spec")).spec
@@ -49,7 +56,14 @@ class KubernetesEffects(HostEffects):
                 raise Refused(
                     f"{', '.join(drift)} asks for a drift detector; those run on Ray only. Take drift: away to deploy it on Kubernetes"
                 )
+        if change.primitive in SHAPING and not self._is_online(change):
+            return self._variations.prepare(change)
         return super().prepare(change)
+
+    def perform(self, change: Change, before: dict[str, Any]) -> dict[str, Any]:
+        if change.primitive in SHAPING and not self._is_online(change):
+            return self._variations.perform(change)
+        return super().perform(change, before)
 
 
 class NoSearches:
@@ -76,6 +90,8 @@ class KubernetesHost(BaseHost):
         Retryable: the API server does not answer.
     """
 
+    kind = "kubernetes"
+
     def __init__(self, settings: KubernetesSettings, clock: Clock | None = None) -> None:
         clock = clock or SystemClock()
         settings.folder.mkdir(parents=True, exist_ok=True)
@@ -99,7 +115,7 @@ class KubernetesHost(BaseHost):
         self._pods = Watch(self._api, PODS, names.selector(mine), self._pod_changed)
         self._jobs = Watch(self._api, JOBS, names.selector(mine), self._job_changed)
         self._deployments = Watch(self._api, DEPLOYMENTS, names.selector(mine), self._deployment_changed)
-        apps = KubernetesApps(settings, self._api, self._store, self._deployments, self._pods, lambda: self.intents.epoch)
+        apps = KubernetesApps(settings, self._api, self._store, self._deployments, self._pods, lambda: self.intents.epoch, clock)
         # pods are their own record: those that are ready now were registered already
         ready = MemoryStore()
         for pod in self._api.list(PODS, names.selector(mine, f"{names.PREFIX}/app"))[0]:
@@ -117,7 +133,7 @@ class KubernetesHost(BaseHost):
             ready,
         )
         self.runs = KubernetesRuns(settings, self._api, self._store, self._packages, self._pods, clock, self._tell_patiently)
-        effects = KubernetesEffects(self.services, self.runs, self._shared_predictions, "kubernetes")
+        effects = KubernetesEffects(self.services, self.runs, self._shared_predictions)
         self.intents = Intents(self._store, effects, clock)
         self._store.epoch = self.intents.epoch
         self._stopping = threading.Event()
@@ -210,6 +226,12 @@ class KubernetesHost(BaseHost):
                 "predictions": str(self.predictions(workflow, spec.name)) if logs else "",
             },
         }
+
+    def observe(self, target: str) -> State:
+        """See `seams.platform.Platform.observe`; of a step it tells what its next attempt gets, and where it may run."""
+        state = super().observe(target)
+        name, _, step = target.partition("/")
+        return state.model_copy(update={"spec": self.runs.variations.of(name, step)}) if state.kind == "batch" else state
 
     # -- what is heard of the cluster
 
