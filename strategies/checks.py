@@ -54,6 +54,7 @@ _WORDS: dict[Wanted, str] = {
     "placed": "a batch workflow, or a service or a step, written workflow/service or workflow/step",
     "any": "anything",
 }
+_PARTS: frozenset[Wanted] = frozenset({"service", "part", "placed"})
 SERVICE_SIGNALS = frozenset({"scrape", "drift"})
 REFERENCES = "${by.LABEL} and ${readings.NAME}"
 
@@ -94,7 +95,7 @@ def _check_target(text: str, at: Keys, workflows: Mapping[str, Workflow]) -> Ite
 
 def _parts(workflow: Workflow) -> tuple[str, ...]:
     spec = workflow.spec
-    return tuple(part.name for part in (spec.steps if isinstance(spec, BatchSpec) else spec.services))
+    return tuple(step.name for step in spec.steps) if isinstance(spec, BatchSpec) else spec.parts
 
 
 def _service(text: str, workflows: Mapping[str, Workflow]) -> Service | None:
@@ -104,6 +105,11 @@ def _service(text: str, workflows: Mapping[str, Workflow]) -> Service | None:
     if workflow is None or not isinstance(workflow.spec, OnlineSpec):
         return None
     return next((service for service in workflow.spec.services if service.name == step), None)
+
+
+def _is_adopted(text: str, workflows: Mapping[str, Workflow]) -> bool:
+    workflow = workflows.get(text.partition("/")[0])
+    return workflow is not None and isinstance(workflow.spec, OnlineSpec) and workflow.spec.adopt is not None
 
 
 def _is(wanted: Wanted, text: str, workflows: Mapping[str, Workflow]) -> bool:
@@ -215,6 +221,8 @@ def _check_actions(strategy: Strategy, workflows: Mapping[str, Workflow]) -> Ite
         if spec.guard.autonomy == "auto" and action.primitive in NEVER_AUTO:
             why = f"{action.primitive} cannot be undone, so it is never auto; write suggest or approve"
             yield ("spec", "guard", "autonomy"), f"{why} (irreversible are {listed(sorted(IRREVERSIBLE))})"
+        if wanted in _PARTS and action.primitive != "rescale" and _is_adopted(target, workflows):
+            yield (*at, action.primitive), f"{target!r} is adopted: it can be rescaled, and not be told to {action.primitive}"
         yield from _check_arguments(action, target, (*at, action.primitive), spec.readings, workflows)
         for path, reference in located_references(action.args, (*at, action.primitive)):
             if len(reference) != 2 or reference[1] not in names.get(reference[0], ()):

@@ -178,6 +178,38 @@ class Service(Word):
     drift: Drift | None = None
 
 
+ObjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+"""The name of an object on Kubernetes."""
+
+
+class Adopt(Word):
+    """A workload on Kubernetes that somebody else made, by its name: a target `workflow/NAME` of which only what is changed is written.
+
+    `replicas` bound what `rescale` may make of it (`standby` does not count).
+    """
+
+    deployment: ObjectName | None = None
+    statefulset: ObjectName | None = None
+    job: ObjectName | None = None
+    replicas: Replicas = Replicas()
+
+    @model_validator(mode="after")
+    def _one_workload(self) -> "Adopt":
+        if sum(value is not None for value in (self.deployment, self.statefulset, self.job)) != 1:
+            raise ValueError("adopt takes exactly one of deployment, statefulset, job")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """Which of the three it is."""
+        return "deployment" if self.deployment else "statefulset" if self.statefulset else "job"
+
+    @property
+    def name(self) -> str:
+        """The name of the workload."""
+        return self.deployment or self.statefulset or self.job or ""
+
+
 class BatchSpec(Word):
     """Steps that run to an end, in the order of their `needs`."""
 
@@ -188,10 +220,22 @@ class BatchSpec(Word):
 
 
 class OnlineSpec(Word):
-    """Services that answer requests until they are stopped."""
+    """Services that answer requests until they are stopped, or a workload that somebody else made (`adopt`)."""
 
     type: Literal["online"]
-    services: tuple[Service, ...] = Field(min_length=1)
+    services: tuple[Service, ...] = ()
+    adopt: Adopt | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> "OnlineSpec":
+        if bool(self.services) == (self.adopt is not None):
+            raise ValueError("an online workflow has either services: (at least one) or adopt:, not both and not none")
+        return self
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of what `workflow/NAME` may name."""
+        return (self.adopt.name,) if self.adopt else tuple(service.name for service in self.services)
 
 
 class Workflow(Word):

@@ -76,6 +76,8 @@ def _prepare_deploy(change: Change, current: WorkflowRecord | None, available: A
     workflow = records.parse_online(change.to.get("spec"))
     if workflow.name != change.target:
         raise Refused(f"The target is {change.target!r} and the workflow to deploy is named {workflow.name!r}; they must be the same")
+    if isinstance(workflow.spec, OnlineSpec) and workflow.spec.adopt is not None:
+        raise Refused(f"{workflow.name} adopts a workload of Kubernetes, and this platform is another one")
     given: dict[str, Any] = change.to.get("services", {})
     services: dict[str, Any] = {}
     for service in _services(workflow):

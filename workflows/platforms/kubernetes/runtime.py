@@ -15,13 +15,14 @@ from autonomic.workflows.platforms.base.host import BaseHost, described
 from autonomic.workflows.platforms.base.intents import Intents, Prepared, Refused
 from autonomic.workflows.platforms.base.models import Models
 from autonomic.workflows.platforms.base.notices import Notices
-from autonomic.workflows.platforms.base.planning import SHAPING
+from autonomic.workflows.platforms.base.planning import SHAPING, check_known
 from autonomic.workflows.platforms.base.points import add_labels, points
 from autonomic.workflows.platforms.base.records import ReplicaRecord, ServiceRecord, WorkflowRecord, parse_online
 from autonomic.workflows.platforms.base.routes import FrontRoutes
 from autonomic.workflows.platforms.base.services import Services
 from autonomic.workflows.platforms.base.store import MemoryStore
 from autonomic.workflows.platforms.kubernetes import manifests, names, pods
+from autonomic.workflows.platforms.kubernetes.adopted import Adopted
 from autonomic.workflows.platforms.kubernetes.api import DEPLOYMENTS, JOBS, PODS, SECRETS, Api
 from autonomic.workflows.platforms.kubernetes.apps import KubernetesApps, app_of, foreign_writer
 from autonomic.workflows.platforms.kubernetes.packages import Packages
@@ -44,11 +45,17 @@ _log = logging.getLogger(__name__)
 class KubernetesEffects(HostEffects):
     """The effects of this platform: what it cannot do yet is refused before anything is touched."""
 
-    def __init__(self, services: Services, runs: KubernetesRuns, predictions: Callable[[str, str], Path]) -> None:
+    def __init__(self, services: Services, runs: KubernetesRuns, adopted: Adopted, predictions: Callable[[str, str], Path]) -> None:
         super().__init__(services, runs, predictions, "kubernetes")
         self._variations = runs.variations
+        self._adopted = adopted
 
     def prepare(self, change: Change) -> Prepared:
+        check_known(change, self._platform)
+        if self._adopted.concerns(change):
+            if change.target in self._services.workflows():
+                raise Refused(f"{change.target} is deployed here; delete it before another workload is adopted by this name")
+            return self._adopted.prepare(change)
         if change.primitive == "deploy":
             spec = parse_online(change.to.get("spec")).spec
             drift = [service.name for service in spec.services if service.drift] if isinstance(spec, OnlineSpec) else []
@@ -61,6 +68,8 @@ class KubernetesEffects(HostEffects):
         return super().prepare(change)
 
     def perform(self, change: Change, before: dict[str, Any]) -> dict[str, Any]:
+        if self._adopted.concerns(change):
+            return self._adopted.perform(change)
         if change.primitive in SHAPING and not self._is_online(change):
             return self._variations.perform(change)
         return super().perform(change, before)
@@ -133,7 +142,8 @@ class KubernetesHost(BaseHost):
             ready,
         )
         self.runs = KubernetesRuns(settings, self._api, self._store, self._packages, self._pods, clock, self._tell_patiently)
-        effects = KubernetesEffects(self.services, self.runs, self._shared_predictions)
+        self.adopted = Adopted(self._api, self._store, self.notices.tell)
+        effects = KubernetesEffects(self.services, self.runs, self.adopted, self._shared_predictions)
         self.intents = Intents(self._store, effects, clock)
         self._store.epoch = self.intents.epoch
         self._stopping = threading.Event()
@@ -228,7 +238,13 @@ class KubernetesHost(BaseHost):
         }
 
     def observe(self, target: str) -> State:
-        """See `seams.platform.Platform.observe`; of a step it tells what its next attempt gets, and where it may run."""
+        """See `seams.platform.Platform.observe`; of a step it tells what its next attempt gets, and where it may run.
+
+        Adopted workloads are asked of the API server.
+        """
+        adopted = self.adopted.observe(target, self.intents.revision(target))
+        if adopted is not None:
+            return adopted
         state = super().observe(target)
         name, _, step = target.partition("/")
         return state.model_copy(update={"spec": self.runs.variations.of(name, step)}) if state.kind == "batch" else state
