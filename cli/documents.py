@@ -43,10 +43,10 @@ def validate(
     """
     from autonomic.cli.output import show
     from autonomic.strategies.validation import load_specs
-    from autonomic.workflows.platforms.base.planning import CAPABILITIES
+    from autonomic.workflows.platforms.base.planning import PRIMITIVES
 
-    if platform is not None and platform not in CAPABILITIES:
-        raise typer.BadParameter(f"{platform!r} is no platform; there are {', '.join(CAPABILITIES)}", param_hint="--platform")
+    if platform is not None and platform not in PRIMITIVES:
+        raise typer.BadParameter(f"{platform!r} is no platform; there are {', '.join(PRIMITIVES)}", param_hint="--platform")
     known, prometheus_url, running = _surroundings(home)
     specs = load_specs(paths, prometheus_url=prometheus_url, known_workflows=known, platform=platform or running)
     data = [

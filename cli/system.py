@@ -230,6 +230,8 @@ class System:
             ):
                 if part is not None and part.process.poll() is not None and not self._stopping.is_set():
                     self._report(name, f"ended with code {part.process.returncode}; starting it again")
+                    # a worker that outlived its parent would keep the port
+                    part.stop()
                     self._try(name, start)
 
     def _try(self, name: str, start: Callable[[], None]) -> None:

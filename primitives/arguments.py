@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from autonomic.seams.state import Role
 from autonomic.seams.word import Word
-from autonomic.workflows.spec.placement import Placement
+from autonomic.workflows.spec.placement_override import PlacementOverride
 from autonomic.workflows.spec.units import Percent
 from autonomic.workflows.spec.workflow import ModelUri, Size
 
@@ -97,7 +97,7 @@ class ResizeArguments(Size):
         return self
 
 
-class RescheduleArguments(Placement):
+class RescheduleArguments(PlacementOverride):
     """Moves the replicas of a service, or the next attempts of steps, to where this lets them run.
 
     It takes the place of what an earlier `reschedule` said; without arguments only what was declared counts.

@@ -30,7 +30,7 @@ class Reschedule:
     def describe(self, change: Change) -> str:
         placement = change.to["placement"]
         told = [f"with {name}={value}" for name, value in placement.get("nodes", {}).items()]
-        told += [f"away from {one.get('node') or one.get('workflow')}" for one in placement.get("avoid", ())]
+        told += [f"away from {'/'.join(one.values())}" for one in placement.get("avoid", ())]
         if "spread" in placement:
             told.append(f"spread over each {placement['spread']}")
         return f"reschedule {change.target} to nodes {', '.join(told)}" if told else f"reschedule {change.target} as it was declared"

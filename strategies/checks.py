@@ -19,7 +19,7 @@ from autonomic.strategies.conditions import Condition
 from autonomic.strategies.cron import cron_trigger
 from autonomic.strategies.promql import PromqlChecker
 from autonomic.strategies.spec.strategy import ActionSpec, On, Strategy
-from autonomic.workflows.platforms.base.planning import CAPABILITIES
+from autonomic.workflows.platforms.base.planning import PRIMITIVES
 from autonomic.workflows.spec.checks import Finding
 from autonomic.workflows.spec.documents import Keys
 from autonomic.workflows.spec.faults import listed, nearest
@@ -231,11 +231,11 @@ def _check_actions(strategy: Strategy, workflows: Mapping[str, Workflow]) -> Ite
 
 
 def _check_capabilities(strategy: Strategy, platform: str | None) -> Iterator[Finding]:
-    able = CAPABILITIES.get(platform or "")
-    everything = frozenset[str]().union(*CAPABILITIES.values())
+    able = PRIMITIVES.get(platform or "")
+    everything = frozenset[str]().union(*PRIMITIVES.values())
     for number, action in enumerate(strategy.spec.do):
         if able is not None and action.primitive in everything - able:
-            some = listed(sorted(name for name, known in CAPABILITIES.items() if action.primitive in known))
+            some = listed(sorted(name for name, known in PRIMITIVES.items() if action.primitive in known))
             yield ("spec", "do", number, action.primitive), f"the platform {platform} has no {action.primitive} (it is there on {some})"
 
 

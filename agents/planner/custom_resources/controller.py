@@ -55,7 +55,7 @@ class CustomResources:
         }
         self._read: dict[Key, tuple[tuple[Any, ...], Given]] = {}
         self._untold: list[Action] = []
-        self._news = News(planner)
+        self._news: News
         self._told: dict[Key, tuple[str, dict[str, Any]]] = {}
         self._lock = threading.Lock()
         self._dirty: set[str] = set()
@@ -72,6 +72,7 @@ class CustomResources:
 
     def start(self) -> None:
         """Begins to watch."""
+        self._news = News(self._planner)
         self._planner.journal.listen(lambda committed: self._wake.set() if committed.records else None)
         for watch in self._watches.values():
             watch.start()
@@ -141,7 +142,6 @@ class CustomResources:
         while self._untold:
             self._tell_action(items, self._untold[0])
             del self._untold[0]
-        self._news.commit()
         with self._lock:
             dirty, self._dirty = self._dirty, set()
         waiting = self._news.refresh([name for kind, name in items if kind == "Workflow"], dirty) or waiting
@@ -151,6 +151,8 @@ class CustomResources:
         for key, item in items.items():
             facts = self._news.facts(key, key in choice.models, holding.get(key))
             self._tell_status(key, item, choice.errors.get(key, ()), facts)
+        # last: a planner that dies before tells all of it again, and an event that is there is told once
+        self._news.commit()
         for known in (self._told, self._read):
             for gone in known.keys() - items.keys():
                 del known[gone]

@@ -35,6 +35,7 @@ class News:
         self._dirty: set[str] = set()
         self.looked_at: list[str] = []
         """The online workflows whose services the last `refresh` asked for."""
+        self.commit()
 
     def take(self) -> list[Action]:
         """What was done since the last time, in its order."""

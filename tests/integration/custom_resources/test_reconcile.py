@@ -164,7 +164,8 @@ def test_a_planner_that_is_killed_applies_each_generation_once(cluster: Any, pla
     # each generation of each workflow is deployed, and told of once
     about = "--field-selector=involvedObject.kind=Workflow,involvedObject.name=web,reason=Deploy"
     planner.until(lambda: len(cluster.kubectl("get", "events", about, "-o", "name").split()) >= 4)
-    planner.until(lambda: cluster.get("workflow", "w2")["status"].get("lastAction") == "deploy done")
+    for name in ("w0", "w1", "w2", "web"):
+        planner.until(lambda name=name: cluster.get("workflow", name)["status"].get("lastAction") == "deploy done")
     assert len(cluster.kubectl("get", "events", about, "-o", "name").split()) == 4
     world = planner.world.get("/world").json()
     assert [world["states"][name]["revision"] for name in ("w0", "w1", "w2", "web")] == [1, 1, 1, 4]

@@ -102,6 +102,22 @@ def test_a_run_succeeds_while_mlflow_is_away(home: Path, succeeds: Succeeds, set
     eventually(back, "MLflow is back", 120)
 
 
+def test_a_worker_of_mlflow_that_outlived_its_parent_does_not_keep_the_port(home: Path, settings: Settings, eventually: Eventually) -> None:
+    orphans = set(pids_of(home, "uvicorn", "mlflow"))
+    assert orphans
+    for pid in pids_of(home, "-m mlflow server"):
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not orphans & set(pids_of(home, "uvicorn", "mlflow")), "the old worker has ended", 60)
+
+    def back() -> bool:
+        try:
+            return httpx.get(f"{settings.mlflow_url}/health", timeout=2).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    eventually(back, "MLflow is back", 120)
+
+
 def test_ray_comes_back_and_runs_again(home: Path, settings: Settings, command: Callable[..., Any], eventually: Eventually) -> None:
     before = pids_of(home, "ray start --head")
     assert before

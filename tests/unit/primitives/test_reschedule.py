@@ -7,6 +7,9 @@ from autonomic.primitives.reschedule import Reschedule
 from autonomic.seams.plan import Change
 from autonomic.seams.state import State
 
+BESIDE = {"workflow": "other", "part": "api"}
+UNCLEAR = [{"avoid": {}}, {"avoid": {"part": "a"}}, {"avoid": {"node": "a", "workflow": "b"}}, {"spread": "continent"}]
+
 
 def plan(args: dict[str, object], state: State, context: Context) -> Change:
     (change,) = Reschedule().plan(RescheduleArguments.model_validate(args), state, context)
@@ -17,7 +20,11 @@ def plan(args: dict[str, object], state: State, context: Context) -> Change:
     ("args", "placement", "words"),
     [
         ({"avoid": {"node": "node1"}}, {"avoid": [{"node": "node1"}]}, "to nodes away from node1"),
-        ({"avoid": [{"workflow": "other/api"}]}, {"avoid": [{"workflow": "other/api"}]}, "to nodes away from other/api"),
+        (
+            {"avoid": [{"workflow": "other", "part": "api"}]},
+            {"avoid": [{"workflow": "other", "part": "api"}]},
+            "to nodes away from other/api",
+        ),
         (
             {"nodes": {"disk": "ssd"}, "spread": "zone"},
             {"nodes": {"disk": "ssd"}, "spread": "zone"},
@@ -43,7 +50,9 @@ def test_a_batch_workflow_may_be_rescheduled_as_a_whole_and_an_online_one_not(co
         plan({}, State(target="nothing", kind="absent"), context)
 
 
-@pytest.mark.parametrize("args", [{"avoid": {}}, {"avoid": {"node": "a", "workflow": "b"}}, {"spread": "continent"}])
+@pytest.mark.parametrize(
+    "args", [{"avoid": {}}, {"avoid": {"part": "a"}}, {"avoid": {"node": "a", "workflow": "b"}}, {"spread": "continent"}]
+)
 def test_what_says_nothing_clear_is_refused(args: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         RescheduleArguments.model_validate(args)

@@ -19,14 +19,14 @@ class AppState(Word):
 
 
 class AppSpec(Word):
-    """What an application runs: `server` is the configuration that each replica gets, `placement` where it may run beside that."""
+    """What an application runs: `server` is the configuration that each replica gets, `override` where it was rescheduled to."""
 
     server: dict[str, Any]
     cpu: float = 0.0
     memory: int | None = None
     gpu: float = 0.0
     drain_seconds: float = 30.0
-    placement: dict[str, Any] = {}
+    override: dict[str, Any] = {}
 
 
 class Apps(Protocol):

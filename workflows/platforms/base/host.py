@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from autonomic.seams.state import State
 from autonomic.workflows.platforms.base import metrics, records
 from autonomic.workflows.platforms.base.intents import Intents
-from autonomic.workflows.platforms.base.planning import CAPABILITIES
+from autonomic.workflows.platforms.base.planning import PRIMITIVES
 from autonomic.workflows.platforms.base.records import ServiceRecord
 from autonomic.workflows.platforms.base.routes import Routes
 from autonomic.workflows.platforms.base.services import Services
@@ -14,7 +14,7 @@ from autonomic.workflows.platforms.base.services import Services
 class BaseHost:
     """The questions that a host answers from its parts; whoever derives from it makes the parts."""
 
-    kind: ClassVar[str]
+    platform: ClassVar[str]
     services: Services
     intents: Intents
     runs: Any
@@ -22,7 +22,7 @@ class BaseHost:
 
     def capabilities(self) -> frozenset[str]:
         """The primitives that `apply` knows."""
-        return CAPABILITIES[self.kind]
+        return PRIMITIVES[self.platform]
 
     def observe(self, target: str) -> State:
         """See `seams.platform.Platform.observe`."""

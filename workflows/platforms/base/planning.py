@@ -14,7 +14,7 @@ ONLINE = frozenset({"deploy", "delete", "rescale", "reroute", "upgrade"})
 BATCH = frozenset({"run", "stop", "retrain"})
 SHAPING = frozenset({"resize", "reschedule"})
 """What changes how much replicas and steps get, and where they run."""
-CAPABILITIES = {"kubernetes": ONLINE | BATCH | SHAPING, "ray": ONLINE | BATCH, "simulated": ONLINE | BATCH | SHAPING}
+PRIMITIVES = {"kubernetes": ONLINE | BATCH | SHAPING, "ray": ONLINE | BATCH, "simulated": ONLINE | BATCH | SHAPING}
 """The primitives of each platform."""
 
 Available = Callable[[str], str]
@@ -29,8 +29,8 @@ def check_known(change: Change, platform: str) -> None:
     """
     if change.effector != "platform":
         raise Refused(f"{change.key} is for the effector {change.effector!r}; this one is the platform")
-    if change.primitive not in CAPABILITIES[platform]:
-        known = ", ".join(sorted(CAPABILITIES[platform]))
+    if change.primitive not in PRIMITIVES[platform]:
+        known = ", ".join(sorted(PRIMITIVES[platform]))
         raise Refused(f"The platform {platform} does not know the primitive {change.primitive!r}; it knows {known}")
 
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from autonomic.seams.plan import Change
 from autonomic.seams.word import Word
 from autonomic.workflows.platforms.base.intents import Refused
-from autonomic.workflows.spec.placement import Placement
+from autonomic.workflows.spec.placement_override import PlacementOverride
 from autonomic.workflows.spec.workflow import OnlineSpec, Resources, Service, Size, Workflow
 
 ROLES = ("champion", "canary", "backup")
@@ -36,7 +36,7 @@ class ServiceRecord(Word):
     weights: dict[str, int]
     since: float
     size: dict[str, Any] | None = None
-    placement: Placement | None = None
+    placement: PlacementOverride | None = None
 
     @property
     def resources(self) -> Resources:
@@ -129,7 +129,7 @@ def after_resize(record: ServiceRecord, size: dict[str, Any]) -> ServiceRecord:
 
 def after_reschedule(record: ServiceRecord, placement: dict[str, Any]) -> ServiceRecord:
     """The service with its replicas elsewhere."""
-    return record.model_copy(update={"placement": Placement.model_validate(placement) if placement else None})
+    return record.model_copy(update={"placement": PlacementOverride.model_validate(placement) if placement else None})
 
 
 def after_upgrade(workflow: str, record: ServiceRecord, models: dict[str, str], key: str, now: float) -> ServiceRecord:
@@ -174,7 +174,7 @@ def after_deploy(
         weights=fitting_weights(weights, roles),
         since=current.since if current and same else now,
         size=size if size and not outside(service.resources, size) else None,
-        placement=Placement.model_validate(given) if given else None,
+        placement=PlacementOverride.model_validate(given) if given else None,
     )
 
 
@@ -273,6 +273,6 @@ def check_placement(change: Change) -> dict[str, Any]:
     """
     given = change.to.get("placement")
     try:
-        return Placement.model_validate(given).said()
+        return PlacementOverride.model_validate(given).said()
     except ValidationError:
         raise Refused(f"reschedule got {given!r}; give nodes, avoid or spread, such as {{'avoid': [{{'node': 'node1'}}]}}") from None

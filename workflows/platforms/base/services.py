@@ -169,7 +169,7 @@ class Services:
             memory=resources.memory,
             gpu=resources.gpu,
             drain_seconds=record.spec.timeout + 5,
-            placement=record.variation["placement"],
+            override=record.variation["placement"],
         )
 
     def _wait_ready(self, app: str, replicas: int) -> None:

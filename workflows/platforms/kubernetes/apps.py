@@ -57,11 +57,11 @@ class KubernetesApps:
             self._api.apply(_RESOURCES[other["kind"]], other)
         self._store.put(f"manifest/{name}", deployment)
         size = {"cpu": spec.cpu, "memory": spec.memory, "gpu": spec.gpu}
-        self._store.put(f"variation/{name}", {"resources": size, "placement": spec.placement})
-        self._write(self._manifest(name, self._store.get(f"variation/{name}")), replicas)
+        self._store.put(f"variation/{name}", {"resources": size, "placement": spec.override})
+        self.write(self._manifest(name, self._store.get(f"variation/{name}")), replicas)
 
     def scale(self, name: str, replicas: int) -> None:
-        self._write(self._manifest(name, self._store.get(f"variation/{name}")), replicas)
+        self.write(self._manifest(name, self._store.get(f"variation/{name}")), replicas)
 
     def vary(self, replicas: Mapping[str, int], variation: dict[str, Any]) -> None:
         before = {name: self._store.get(f"variation/{name}") for name in replicas}
@@ -71,12 +71,12 @@ class KubernetesApps:
                 if (before[name] or {}).get("placement", {}) == variation["placement"]:
                     self._resize_in_place(name, old, variation["resources"], replicas[name])
                 # pods that are as the template says already are not replaced
-                self._write(new, replicas[name])
+                self.write(new, replicas[name])
             for name, count in replicas.items():
                 self._wait_replaced(name, count)
         except Permanent:
             for name, (old, _) in deployments.items():
-                self._write(old, replicas[name])
+                self.write(old, replicas[name])
             raise
         for name in replicas:
             self._store.put(f"variation/{name}", variation)
@@ -91,7 +91,7 @@ class KubernetesApps:
         """Resizes the pods where they are, if that can be done; the Deployment then waits to be written."""
         if not self._in_place.can():
             return
-        paused = self._write({**old, "spec": {**old["spec"], "paused": True}}, replicas)
+        paused = self.write({**old, "spec": {**old["spec"], "paused": True}}, replicas)
         try:
             self._in_place.resize(paused, lambda: self._pods_of(name), container_resources(size))
         except NotInPlace as why:
@@ -153,9 +153,15 @@ class KubernetesApps:
         of_app: dict[str, list[dict[str, Any]]] = {}
         for pod in self._pods.all().values():
             of_app.setdefault(app_of(pod), []).append(pod)
-        return {app_of(each): state_of(each, of_app.get(app_of(each), [])) for each in self._deployments.all().values()}
+        return {app: state_of(each, of_app.get(app, [])) for each in self._deployments.all().values() if (app := app_of(each))}
 
-    def _write(self, deployment: dict[str, Any], replicas: int) -> dict[str, Any]:
+    def write(self, deployment: dict[str, Any], replicas: int) -> dict[str, Any]:
+        """Makes a Deployment as it is described, with so many replicas.
+
+        Raises:
+            Lost: a younger writer is at work.
+            Retryable: the Deployment changes all the time.
+        """
         name = deployment["metadata"]["name"]
         for _ in range(_ATTEMPTS):
             version = self._ours(name)

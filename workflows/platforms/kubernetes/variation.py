@@ -4,7 +4,7 @@ from typing import Any
 
 from autonomic.workflows.platforms.kubernetes import names
 from autonomic.workflows.platforms.kubernetes.manifests import Manifest, resources
-from autonomic.workflows.spec.placement import Placement
+from autonomic.workflows.spec.placement_override import PlacementOverride
 
 HOST, ZONE = "kubernetes.io/hostname", "topology.kubernetes.io/zone"
 
@@ -30,7 +30,7 @@ def varied_pod(pod: Manifest, variation: dict[str, Any], installation: str, chos
         first, *others = pod["containers"]
         pod = {**pod, "containers": [{**first, "resources": container_resources(size)}, *others]}
     placement = variation.get("placement")
-    return _placed(pod, Placement.model_validate(placement), installation, chosen) if placement else pod
+    return _placed(pod, PlacementOverride.model_validate(placement), installation, chosen) if placement else pod
 
 
 def container_resources(size: dict[str, Any]) -> Manifest:
@@ -38,7 +38,7 @@ def container_resources(size: dict[str, Any]) -> Manifest:
     return resources(size.get("cpu") or 0.0, size.get("memory"), size.get("gpu") or 0.0)
 
 
-def _placed(pod: Manifest, placement: Placement, installation: str, chosen: dict[str, str]) -> Manifest:
+def _placed(pod: Manifest, placement: PlacementOverride, installation: str, chosen: dict[str, str]) -> Manifest:
     pod = dict(pod)
     affinity: Manifest = dict(pod.get("affinity", {}))
     if placement.nodes:
@@ -51,7 +51,7 @@ def _placed(pod: Manifest, placement: Placement, installation: str, chosen: dict
         terms = nodes.get(kind, {}).get("nodeSelectorTerms", [{}])
         nodes[kind] = {"nodeSelectorTerms": [{**term, "matchFields": [*term.get("matchFields", []), *away]} for term in terms]}
         affinity["nodeAffinity"] = nodes
-    apart = [_beside(one.workflow, installation) for one in placement.avoid if one.workflow]
+    apart = [_beside(one.workflow, one.part, installation) for one in placement.avoid if one.workflow]
     if apart:
         kind = "requiredDuringSchedulingIgnoredDuringExecution"
         pods = dict(affinity.get("podAntiAffinity", {}))
@@ -74,7 +74,6 @@ def _placed(pod: Manifest, placement: Placement, installation: str, chosen: dict
     return pod
 
 
-def _beside(target: str, installation: str) -> Manifest:
-    workflow, _, part = target.partition("/")
-    told = {"workflow": workflow} | ({"service": part} if part else {})
-    return {"labelSelector": {"matchLabels": names.labels(installation, **told)}, "topologyKey": HOST}
+def _beside(workflow: str, part: str | None, installation: str) -> Manifest:
+    told = names.labels(installation, workflow=workflow) | ({"app.kubernetes.io/name": names.label_value(part)} if part else {})
+    return {"labelSelector": {"matchLabels": told}, "topologyKey": HOST}

@@ -15,7 +15,7 @@ from autonomic.workflows.platforms.base.intents import Intents, Prepared, Refuse
 from autonomic.workflows.platforms.base.notices import Notices
 from autonomic.workflows.platforms.base.planning import (
     BATCH,
-    CAPABILITIES,
+    PRIMITIVES,
     SHAPING,
     check_known,
     prepare_batch,
@@ -70,7 +70,7 @@ class SimulatedPlatform:
     # -- the contract
 
     def capabilities(self) -> frozenset[str]:
-        return CAPABILITIES["simulated"]
+        return PRIMITIVES["simulated"]
 
     def apply(self, change: Change, fence: int) -> Outcome:
         self._reach()

@@ -42,10 +42,10 @@ def test_each_term_of_what_is_declared_keeps_away_from_the_nodes_too() -> None:
 
 
 def test_it_keeps_away_from_what_a_workflow_runs_of_this_installation_only() -> None:
-    (term,) = pod_of({"avoid": [{"workflow": "web/api"}]})["affinity"]["podAntiAffinity"][REQUIRED]
+    (term,) = pod_of({"avoid": [{"workflow": "web", "part": "api"}]})["affinity"]["podAntiAffinity"][REQUIRED]
     chosen = term["labelSelector"]["matchLabels"]
     assert chosen["autonomic.dev/workflow"] == "web"
-    assert chosen["autonomic.dev/service"] == "api"
+    assert chosen["app.kubernetes.io/name"] == "api"
     assert chosen["autonomic.dev/installation"] == "mine"
 
 

@@ -1,4 +1,4 @@
-"""Where replicas and steps may run."""
+"""Where replicas and steps were rescheduled to, beside what is declared of them."""
 
 from typing import Annotated, Any, Literal
 
@@ -8,15 +8,18 @@ from autonomic.seams.word import Word
 
 
 class Avoid(Word):
-    """What is kept away from: a node, or the nodes that run a workflow (`workflow`) or a service of it (`workflow/service`)."""
+    """What is kept away from: a node, or the nodes that run a workflow, or one of its services or steps (`part`)."""
 
     node: str | None = None
     workflow: str | None = None
+    part: str | None = None
 
     @model_validator(mode="after")
     def _one(self) -> "Avoid":
         if bool(self.node) == bool(self.workflow):
             raise ValueError("avoid takes exactly one of node, workflow")
+        if self.part is not None and self.workflow is None:
+            raise ValueError("part: is a service or a step of a workflow, which workflow: names")
         return self
 
 
@@ -24,7 +27,7 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, dict) else value
 
 
-class Placement(Word):
+class PlacementOverride(Word):
     """Where replicas or a step may run, beside what is declared of it.
 
     `nodes` are labels that a node must have; `spread: node` (or `zone`) keeps replicas apart: their numbers differ by one at most.
