@@ -128,8 +128,10 @@ BAD: list[tuple[str, str, Any, str]] = [
     ("strategy", "spec.readings.load.scrape.quantile", 1, "should be less than 1"),
     ("strategy", "spec.do.0.rescale.require.per_replica", 0, "should be greater than 0"),
     # rules
-    ("batch", "spec.services", [{"name": "a", "model": "file:///m"}], "a batch workflow has steps and no services"),
-    ("online", "spec.parameters", {}, "an online workflow has services and no env, parameters, steps"),
+    ("batch", "spec.services", [{"name": "a", "model": "file:///m"}], "a batch workflow has steps and no adopt, services"),
+    ("online", "spec.services", [], "either services: (at least one) or adopt:"),
+    ("online", "spec.adopt", {"deployment": "web"}, "either services: (at least one) or adopt:"),
+    ("online", "spec.parameters", {}, "an online workflow has no env, parameters, steps"),
     ("batch", "spec.steps.1.name", "load", "Duplicate value"),
     ("online", "spec.services.1.name", "api", "Duplicate value"),
     ("batch", "spec.steps.0.run", "mine:load", "either run: (a Python function) or command:"),

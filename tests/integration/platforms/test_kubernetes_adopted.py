@@ -218,6 +218,11 @@ def test_an_autoscaler_is_tuned_and_the_workload_left_to_it(world: World) -> Non
     wait_until(lambda: world.get("deployment", "scaled")["spec"]["replicas"] == 3)
     assert "autonomic" not in owners(world.get("deployment", "scaled"), "replicas")
     assert world.rescale("auto/scaled", 3).status == "unchanged"
+    # what the API server refuses leaves nothing behind
+    none = world.apply("rescale", "auto/scaled", {"role": "champion", "replicas": 3, "bounds": {"min": 1, "max": 0}})
+    assert none.status == "refused"
+    none = world.apply("rescale", "auto/scaled", {"role": "champion", "replicas": 3, "bounds": {"min": 0, "max": 0}})
+    assert (none.status, "Kubernetes refuses" in none.detail) == ("failed", True)
     # fewer are allowed, and not forced
     less = world.rescale("auto/scaled", 2)
     assert less.status == "done", less.detail

@@ -71,6 +71,7 @@ def test_replicas_are_resized_where_they_are_and_back(world: World) -> None:
     with world.load(world.platform.urls()["shaped/api"], threads=2) as load:
         outcome = world.apply("resize", {"resources": {"cpu": 0.1, "memory": 192 * MIB}})
         assert outcome.status == "done", outcome.detail
+        print(f"two replicas resized in place: {outcome.finished_at - outcome.started_at:.2f} s")
         after = world.pods()
         assert set(after) == set(before)
         for pod in after.values():
@@ -106,9 +107,6 @@ def test_a_size_that_no_node_has_fails_and_everything_stays(world: World) -> Non
         assert set(world.pods()) >= set(before)
         assert requests(world.deployment()["spec"]["template"])["cpu"] == "50m"
         assert world.platform.observe("shaped/api").spec["resources"]["cpu"] == 0.05
-        placed = world.apply("reschedule", {"placement": {"nodes": {"there-is": "none"}}})
-        assert placed.status == "failed"
-        assert "node affinity" in placed.detail
     finally:
         world.cluster.settings = settings
         world.cluster.restart()
@@ -120,13 +118,12 @@ def test_replicas_leave_a_node_and_no_request_is_lost(world: World) -> None:
         outcome = world.apply("reschedule", {"placement": {"avoid": [{"node": here}]}})
         assert outcome.status == "done", outcome.detail
         assert outcome.before == {"placement": {}}
+        print(f"two replicas moved by a surge: {outcome.finished_at - outcome.started_at:.2f} s")
         assert here not in nodes(world.pods())
         # what is scaled out and resized keeps away as well
         assert world.apply("resize", {"resources": {"cpu": 0.04}}).status == "done"
         assert here not in nodes(world.pods())
-        assert world.apply("reschedule", outcome.before).status == "done"
     assert set(load.answers) == {"200"}, load.answers
-    assert "affinity" not in world.deployment()["spec"]["template"]["spec"]
 
 
 def test_the_next_attempt_of_a_step_is_of_another_size_and_elsewhere(world: World) -> None:

@@ -185,6 +185,7 @@ class Adopted:
         self._write(workflow, Workload.model_validate(scaler.model_dump(include=set(Workload.model_fields))), wanted)
 
     def _write(self, workflow: str, of: Workload, fields: dict[tuple[str, ...], Any]) -> None:
+        before = self._records[workflow]
         for _ in range(_ATTEMPTS):
             there = self._api.get(of.resource, of.name)
             if there is None:
@@ -206,6 +207,9 @@ class Adopted:
             except Conflict:
                 # its status moves all the time: it is looked at again
                 continue
+            except Permanent:
+                self._put(workflow, before)
+                raise
         raise Retryable(f"The {of.kind} {of.name} changes all the time; it is tried again")
 
     def _release(self, record: AdoptedRecord) -> None:
