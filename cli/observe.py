@@ -205,6 +205,10 @@ def _workflow_rows(workflow: dict[str, Any]) -> list[tuple[str, str, str]]:
         if state is None:
             rows.append((target, "online", workflow["detail"] or "not deployed"))
             continue
+        if adopted:
+            champion = state["roles"]["champion"]
+            rows.append((target, "online", f"adopted; {champion['ready']}/{champion['wanted']} replicas ready"))
+            continue
         roles = [f"{role} {one['ready']}/{one['wanted']} {one['model']}" for role, one in state["roles"].items()]
         weights = " ".join(f"{role}={share}%" for role, share in state["weights"].items() if share)
         rows.append((target, "online", f"{', '.join(roles)}; traffic {weights or 'none'}; {state['queued']} queued"))

@@ -1,7 +1,7 @@
 """Reading and cross-checking everything that a user wrote, before anything runs."""
 
 import importlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +13,7 @@ from autonomic.strategies.spec.documents import parse
 from autonomic.strategies.spec.strategy import Strategy
 from autonomic.workflows.spec.checks import Finding, check_workflow
 from autonomic.workflows.spec.documents import Document, load_documents
-from autonomic.workflows.spec.workflow import Workflow
+from autonomic.workflows.spec.workflow import OnlineSpec, Workflow
 
 Key = tuple[str, str]
 """(kind, name) of a document."""
@@ -76,7 +76,7 @@ def check_documents(
     importlib.invalidate_caches()
     for workflow in workflows:
         findings = check_workflow(workflow, folders[workflow.name], code=code)
-        _place(findings, origins["Workflow", workflow.name], problems)
+        _place([*findings, *_check_platform(workflow, platform)], origins["Workflow", workflow.name], problems)
     targets = {workflow.name: workflow for workflow in (*known_workflows, *workflows)}
     promql = PromqlChecker(prometheus_url)
     for strategy in strategies:
@@ -87,6 +87,11 @@ def check_documents(
     if problems:
         raise SpecError(sorted(problems, key=lambda problem: (problem.file, problem.line, problem.column)))
     return Specs(tuple(workflows), tuple(strategies), origins, folders)
+
+
+def _check_platform(workflow: Workflow, platform: str | None) -> Iterator[Finding]:
+    if platform not in (None, "kubernetes") and isinstance(workflow.spec, OnlineSpec) and workflow.spec.adopt is not None:
+        yield ("spec", "adopt"), f"the platform {platform} adopts nothing; workloads are adopted on kubernetes"
 
 
 def _name_of(document: Document) -> set[str]:

@@ -80,7 +80,7 @@ class Resources(Word):
     def resized(self, size: dict[str, Any]) -> "Resources":
         """The same bounds around another size."""
         low, high = ({name: self.bounds(name)[end] for name in Size.model_fields} for end in (0, 1))
-        return Resources.model_validate({**size, "min": low, "max": high})
+        return self.model_validate({**self.model_dump(), **size, "min": low, "max": high})
 
 
 class Retries(Word):

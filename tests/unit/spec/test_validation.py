@@ -390,6 +390,9 @@ def test_an_adopted_workload_is_a_target_by_its_name_and_may_be_rescaled(write: 
     specs = load_specs([write(ADOPTED + strategy("on: {every: 1s}, do: [{rescale: {by: 1}}]", "legacy/web.v1"))])
     parts = {workflow.name: workflow.spec.parts for workflow in specs.workflows if isinstance(workflow.spec, OnlineSpec)}
     assert parts["legacy"] == ("web.v1",)
+    assert load_specs([write(ADOPTED)], platform="kubernetes").workflows
+    with pytest.raises(SpecError, match="the platform ray adopts nothing"):
+        load_specs([write(ADOPTED)], platform="ray")
     with pytest.raises(SpecError, match="has no service 'web'"):
         load_specs([write(ADOPTED + strategy("on: {every: 1s}, do: [{rescale: {by: 1}}]", "legacy/web"))])
     with pytest.raises(SpecError, match="is adopted: it can be rescaled, and not be told to reroute"):
