@@ -96,7 +96,7 @@ def test_replicas_are_resized_where_they_are_and_back(world: World) -> None:
 
 def test_a_size_that_no_node_has_fails_and_everything_stays(world: World) -> None:
     settings, before = world.cluster.settings, world.pods()
-    world.cluster.settings = settings.model_copy(update={"ready_seconds": 3})
+    world.cluster.settings = settings.model_copy(update={"ready_seconds": 5})
     world.cluster.restart()
     try:
         with world.load(world.platform.urls()["shaped/api"], threads=1) as load:

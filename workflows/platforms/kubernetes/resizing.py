@@ -15,7 +15,7 @@ from autonomic.workflows.platforms.kubernetes.api import DEPLOYMENTS, PODS, REPL
 from autonomic.workflows.platforms.kubernetes.watch import Watch
 
 REVISION = "deployment.kubernetes.io/revision"
-_RESIZE_SECONDS = 30.0
+_RESIZE_SECONDS = 60.0
 _POLL_SECONDS = 0.1
 
 Object = dict[str, Any]
