@@ -122,6 +122,10 @@ RULES: dict[str, tuple[Rule, ...]] = {
             f"{', '.join(_primitives('service'))} act on a service of an online workflow, written workflow/service",
         ),
         Rule(
+            f"!has(self.do) || self.do.all(a, !({_given(_primitives('part'))}) || {_AIM}.contains('/'))",
+            f"{', '.join(_primitives('part'))} acts on a service or a step, written workflow/service or workflow/step",
+        ),
+        Rule(
             f"!has(self.do) || self.do.all(a, !({_given([*_primitives('batch'), *_primitives('online')])}) || !{_AIM}.contains('/'))",
             f"{', '.join([*_primitives('batch'), *_primitives('online')])} act on a whole workflow, written without a step or service",
         ),
