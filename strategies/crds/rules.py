@@ -61,6 +61,13 @@ RULES: dict[str, tuple[Rule, ...]] = {
             f"replicas.min is greater than replicas.max (without a word: {_MIN} and {_MAX})",
         ),
     ),
+    "Adopt": (Rule(exactly_one(["deployment", "statefulset", "job"]), "adopt takes exactly one of deployment, statefulset, job"),),
+    "OnlineSpec": (
+        Rule(
+            "(has(self.services) && self.services.size() > 0) != has(self.adopt)",
+            "an online workflow has either services: (at least one) or adopt:, not both and not none",
+        ),
+    ),
     "Service": (
         Rule(
             "!has(self.traffic) || !has(self.traffic.canary) || has(self.canary) || !self.traffic.canary.matches('[1-9]')",
@@ -113,6 +120,10 @@ RULES: dict[str, tuple[Rule, ...]] = {
         Rule(
             f"!has(self.do) || self.do.all(a, !({_given(_primitives('service'))}) || {_AIM}.contains('/'))",
             f"{', '.join(_primitives('service'))} act on a service of an online workflow, written workflow/service",
+        ),
+        Rule(
+            f"!has(self.do) || self.do.all(a, !({_given(_primitives('part'))}) || {_AIM}.contains('/'))",
+            f"{', '.join(_primitives('part'))} acts on a service or a step, written workflow/service or workflow/step",
         ),
         Rule(
             f"!has(self.do) || self.do.all(a, !({_given([*_primitives('batch'), *_primitives('online')])}) || !{_AIM}.contains('/'))",
