@@ -1,0 +1,67 @@
+"""The strategies for workflows on Kubernetes, as they are shipped, on the simulated digit service."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autonomic.agents.simulation import Simulation
+from autonomic.strategies.validation import load_specs
+from autonomic.workflows.platforms.simulated import Load
+
+ROOT = Path(__file__).parents[3]
+TARGET = "mnist-online/predictor"
+NAME = "replicas-by-requirement"
+Library = Callable[..., Simulation]
+
+
+@pytest.fixture(scope="module")
+def library() -> Library:
+    specs = load_specs([ROOT / "examples" / "mnist", ROOT / "strategies" / "kubernetes"])
+
+    def make(load: Any, only: str, **options: Any) -> Simulation:
+        service = Load(rate=load, service_seconds=0.04, startup_seconds=4)
+        strategies = [strategy for strategy in specs.strategies if strategy.name == only]
+        models = {"mnist": {"backup": {}, "champion": {}}}
+        return Simulation([*specs.workflows, *strategies], loads={TARGET: service}, models=models, **options)
+
+    return make
+
+
+def test_replicas_follow_the_requests_up_and_down_and_rest_between(library: Library) -> None:
+    simulation = library([(0, 7), (60, 55), (180, 7)], NAME)
+    simulation.run(seconds=60)
+    assert simulation.decisions(NAME) == []
+    simulation.run(seconds=120)
+    service = simulation.platform.service(TARGET)
+    # 55 a second at 20 each, and what had piled up before was served at more
+    assert 3 <= service.ready("champion") <= 4
+    assert service.quantile(0.99, 10) <= 0.25
+    steps = len(simulation.decisions(NAME))
+    simulation.run(seconds=120)
+    assert service.ready("champion") == 1
+    assert service.lost == 0
+    assert len(simulation.decisions(NAME)) <= 2 * steps
+    before = len(simulation.decisions(NAME))
+    simulation.run(seconds=300)
+    assert len(simulation.decisions(NAME)) == before
+
+
+def test_replicas_stay_while_the_rate_is_not_known(library: Library) -> None:
+    simulation = library(7, NAME, scripted={"rate": lambda seconds: 50.0 if seconds < 60 else None})
+    simulation.run(seconds=60)
+    assert simulation.platform.service(TARGET).ready("champion") == 3
+    simulation.run(seconds=300)
+    assert simulation.platform.service(TARGET).ready("champion") == 3
+
+
+@pytest.mark.parametrize(("name", "target"), [("explain-pending-training", "mnist-training/train"), ("explain-pending-online", TARGET)])
+def test_a_pending_pod_is_explained_in_the_words_of_the_scheduler(library: Library, name: str, target: str) -> None:
+    simulation = library(7, name)
+    simulation.run(seconds=60)
+    assert simulation.decisions(name) == []
+    simulation.fire(name, {"target": target, "pod": "p-1", "message": "0/2 nodes are available: 2 Insufficient cpu."})
+    simulation.run(seconds=5)
+    (change,) = simulation.messages.changes
+    assert change.to["message"] == f"{target} waits for a node (pod p-1): 0/2 nodes are available: 2 Insufficient cpu."
