@@ -38,10 +38,11 @@ def test_replicas_follow_the_requests_up_and_down_and_rest_between(library: Libr
     # 55 a second at 20 each, and what had piled up before was served at more
     assert 3 <= service.ready("champion") <= 4
     assert service.quantile(0.99, 10) <= 0.25
-    steps = len(simulation.decisions(NAME))
+    steps, lost = len(simulation.decisions(NAME)), service.lost
     simulation.run(seconds=120)
     assert service.ready("champion") == 1
-    assert service.lost == 0
+    # to go back costs nobody an answer
+    assert service.lost == lost
     assert len(simulation.decisions(NAME)) <= 2 * steps
     before = len(simulation.decisions(NAME))
     simulation.run(seconds=300)

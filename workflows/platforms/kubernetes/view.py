@@ -114,7 +114,7 @@ class ClusterView:
             return {"items": [{"name": each["metadata"]["name"], "conditions": facts.true_conditions(each)} for each in objects]}
         if part == "events":
             return {"items": [facts.event_summary(each) for each in objects if _is_of(target, self._target_of(each))]}
-        mine = [each for each in objects if _is_of(target, facts.target_of(each))]
+        mine = [each for each in objects if _counts(target, each)]
         if part == "pods":
             return {"items": [facts.pod_summary(each) for each in newest(mine)]}
         if part == "jobs":
@@ -125,11 +125,7 @@ class ClusterView:
         if self._pods.missing:
             return {"missing": self._pods.missing}
         workflow = target.partition("/")[0]
-        running = {
-            name: pod
-            for name, pod in self._pods.all().items()
-            if _is_of(target, facts.target_of(pod)) and pod["status"].get("phase") == "Running"
-        }
+        running = {name: pod for name, pod in self._pods.all().items() if _counts(target, pod) and pod["status"].get("phase") == "Running"}
         try:
             told, _ = self._api.list(POD_METRICS, names.selector(names.labels(self._installation, workflow=workflow)))
         except AutonomicError as away:
@@ -182,6 +178,12 @@ def _made(item: Object) -> tuple[str, int]:
 
 def _is_of(target: str, own: str) -> bool:
     return bool(own) and (own == target or own.partition("/")[0] == target)
+
+
+def _counts(target: str, item: Object) -> bool:
+    """Whether it is a replica or a step of the target; a drift detector of a service is neither."""
+    own = item["metadata"].get("labels", {})
+    return _is_of(target, facts.target_of(item)) and any(f"{names.PREFIX}/{kind}" in own for kind in ("role", "step"))
 
 
 def _replicas(deployment: Object) -> dict[str, Any]:
