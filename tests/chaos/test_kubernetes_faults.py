@@ -271,11 +271,7 @@ def test_a_control_plane_that_starts_again_loses_and_doubles_nothing(kubernetes:
     assert world.apply(world.deploy(name)).status == "done"
     world.apply(world.run(f"long-{program}", f"echo x >> {marks}; while ! test -e {marks}.go; do sleep 0.1; done"))
     wait_until(marks.exists)
-    (pid,) = [
-        pid
-        for pid in cgroups.pids(kubernetes.local.index, "processes")
-        if Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].endswith(f"/{program}".encode())
-    ]
+    (pid,) = [pid for pid in cgroups.pids(kubernetes.local.index, "processes") if _program(pid) == program]
     os.kill(pid, 9)
     Path(f"{marks}.go").touch()
     rescale = world.change("rescale", f"{name}/api", {"role": "champion", "replicas": 2})
@@ -290,3 +286,10 @@ def test_a_control_plane_that_starts_again_loses_and_doubles_nothing(kubernetes:
     (deployment,) = world.objects("deployments", name)
     assert deployment["spec"]["replicas"] == 2
     world.gone(name)
+
+
+def _program(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode().rpartition("/")[2]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""

@@ -230,10 +230,19 @@ class Api:
                 f"The Kubernetes API server at {self._host} does not answer ({type(error).__name__}: {error}); it is asked again", 2.0
             ) from error
 
+    def _is_starting(self) -> bool:
+        try:
+            return self._request("GET", f"{self._host}/readyz", {}, None, "", self._seconds).status >= 500
+        except Retryable:
+            return True
+
     def _error(self, method: str, resource: Resource, answer: Any) -> Exception:
         message = _message(answer)
         verb = _VERBS.get(method, method.lower() if method != "GET" else "get or list")
         what = f"{resource.plural}{f'.{resource.group}' if resource.group else ''}"
+        if answer.status in (401, 403) and self._is_starting():
+            # it does not know yet who may do what
+            return Retryable(f"The Kubernetes API server at {self._host} is starting; it is asked again", 1.0)
         if answer.status == 403 and "exceeded quota" in message:
             return Permanent(f"A quota of the namespace {self.namespace} leaves no room to {verb} {what}: {message}; nothing was done")
         if answer.status == 403:
@@ -246,7 +255,7 @@ class Api:
             return Permanent(f"The Kubernetes API server at {self._host} does not take our credentials; see to the kubeconfig or the token")
         if answer.status == 409:
             return Conflict(f"Kubernetes finds a conflict in {what}: {message}", 0.1)
-        if answer.status == 404 and resource.group:
+        if answer.status == 404 and ("page not found" in message or "could not find the requested resource" in message):
             return Permanent(
                 f"There are no {what} on the cluster: {message}. Its CustomResourceDefinition or the server of its API is missing "
                 "(for our own kinds: autonomic crds | kubectl apply --server-side -f -)"
