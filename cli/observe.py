@@ -196,8 +196,7 @@ def _workflow_rows(workflow: dict[str, Any]) -> list[tuple[str, str, str]]:
         newest = f"newest run {runs[0]['id']} {runs[0]['status']}" if runs else workflow["detail"] or "never run"
         return [(workflow["name"], "batch", newest)]
     rows: list[tuple[str, str, str]] = []
-    for service in workflow["spec"]["spec"]["services"]:
-        target = f"{workflow['name']}/{service['name']}"
+    for target in workflow["services"]:
         state = workflow["services"].get(target, {}).get("service")
         if state is None:
             rows.append((target, "online", workflow["detail"] or "not deployed"))

@@ -29,22 +29,30 @@ class Specs:
     folders: Mapping[str, Path] = field(default_factory=dict[str, Path])
 
 
-def load_specs(paths: Iterable[str | Path], *, prometheus_url: str | None = None, known_workflows: Sequence[Workflow] = ()) -> Specs:
+def load_specs(
+    paths: Iterable[str | Path], *, prometheus_url: str | None = None, known_workflows: Sequence[Workflow] = (), platform: str | None = None
+) -> Specs:
     """All documents of the files and folders given, parsed and cross-checked.
 
     Args:
         paths: files, or folders whose *.yaml and *.yml files are meant.
         prometheus_url: is asked about PromQL that the parser library does not know.
         known_workflows: what strategies may aim at besides the workflows read here, such as those applied before.
+        platform: where the workflows will run (ray, kubernetes, simulated): what it cannot do is refused. None: not judged.
 
     Raises:
         SpecError: with every problem of every file.
     """
-    return check_documents(load_documents(paths), prometheus_url=prometheus_url, known_workflows=known_workflows)
+    return check_documents(load_documents(paths), prometheus_url=prometheus_url, known_workflows=known_workflows, platform=platform)
 
 
 def check_documents(
-    documents: Iterable[Document], *, prometheus_url: str | None = None, known_workflows: Sequence[Workflow] = (), code: bool = True
+    documents: Iterable[Document],
+    *,
+    prometheus_url: str | None = None,
+    known_workflows: Sequence[Workflow] = (),
+    code: bool = True,
+    platform: str | None = None,
 ) -> Specs:
     """Like `load_specs` for documents already read. `code=False` does not look for user code: it may lie elsewhere."""
     problems: list[Problem] = []
@@ -74,7 +82,7 @@ def check_documents(
     for strategy in strategies:
         aims = {strategy.spec.target, *(action.target for action in strategy.spec.do if action.target)}
         if not any(aim.partition("/")[0] in broken for aim in aims):
-            findings = check_strategy(strategy, targets, promql, code=code)
+            findings = check_strategy(strategy, targets, promql, code=code, platform=platform)
             _place(findings, origins["Strategy", strategy.name], problems)
     if problems:
         raise SpecError(sorted(problems, key=lambda problem: (problem.file, problem.line, problem.column)))

@@ -62,6 +62,13 @@ RULES: dict[str, tuple[Rule, ...]] = {
             f"replicas.min is greater than replicas.max (without a word: {_MIN} and {_MAX})",
         ),
     ),
+    "Adopt": (Rule(exactly_one(["deployment", "statefulset", "job"]), "adopt takes exactly one of deployment, statefulset, job"),),
+    "OnlineSpec": (
+        Rule(
+            "(has(self.services) && self.services.size() > 0) != has(self.adopt)",
+            "an online workflow has either services: (at least one) or adopt:, not both and not none",
+        ),
+    ),
     "Service": (
         Rule(
             "!has(self.traffic) || !has(self.traffic.canary) || has(self.canary) || !self.traffic.canary.matches('[1-9]')",

@@ -1,12 +1,12 @@
 """What every host tells of its workflows, whatever runs them."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from autonomic.seams.errors import Permanent
 from autonomic.seams.state import State
-from autonomic.workflows.platforms.base import metrics
+from autonomic.workflows.platforms.base import metrics, records
 from autonomic.workflows.platforms.base.intents import Intents
-from autonomic.workflows.platforms.base.planning import BATCH, ONLINE
+from autonomic.workflows.platforms.base.planning import PRIMITIVES
 from autonomic.workflows.platforms.base.records import ServiceRecord
 from autonomic.workflows.platforms.base.routes import Routes
 from autonomic.workflows.platforms.base.services import Services
@@ -17,6 +17,7 @@ _NO_KUBERNETES = "This platform runs no workflows on Kubernetes, so there is not
 class BaseHost:
     """The questions that a host answers from its parts; whoever derives from it makes the parts."""
 
+    platform: ClassVar[str]
     services: Services
     intents: Intents
     runs: Any
@@ -24,7 +25,7 @@ class BaseHost:
 
     def capabilities(self) -> frozenset[str]:
         """The primitives that `apply` knows."""
-        return ONLINE | BATCH
+        return PRIMITIVES[self.platform]
 
     def observe(self, target: str) -> State:
         """See `seams.platform.Platform.observe`."""
@@ -32,7 +33,7 @@ class BaseHost:
         workflow = self.services.workflows().get(name)
         if workflow is not None and (not step or step in workflow.services):
             service = self.services.observe(name, step) if step else None
-            spec = workflow.services[step].spec.model_dump(mode="json", by_alias=True) if step else workflow.spec
+            spec = records.seen(workflow.services[step]) if step else workflow.spec
             return State(target=target, kind="online", revision=self.intents.revision(target), spec=spec, service=service)
         runs = tuple(self.runs.list(name))
         if runs and (not step or step in runs[0].steps):

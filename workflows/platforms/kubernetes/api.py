@@ -39,10 +39,14 @@ SECRETS = Resource("", "v1", "secrets")
 PODS = Resource("", "v1", "pods")
 SERVICES = Resource("", "v1", "services")
 DEPLOYMENTS = Resource("apps", "v1", "deployments")
+REPLICA_SETS = Resource("apps", "v1", "replicasets")
+STATEFUL_SETS = Resource("apps", "v1", "statefulsets")
 JOBS = Resource("batch", "v1", "jobs")
 EVENTS = Resource("", "v1", "events")
 NODES = Resource("", "v1", "nodes", namespaced=False)
 POD_METRICS = Resource("metrics.k8s.io", "v1beta1", "pods")
+AUTOSCALERS = Resource("autoscaling", "v2", "horizontalpodautoscalers")
+SCALED_OBJECTS = Resource("keda.sh", "v1alpha1", "scaledobjects")
 DISRUPTION_BUDGETS = Resource("policy", "v1", "poddisruptionbudgets")
 
 
@@ -109,14 +113,15 @@ class Api:
         """
         return self._need("POST", resource, query={"fieldManager": FIELD_MANAGER}, body=body)
 
-    def patch(self, resource: Resource, name: str, body: dict[str, Any]) -> dict[str, Any] | None:
-        """Merges `body` into an object, None where there is none.
+    def patch(self, resource: Resource, name: str, body: dict[str, Any], strategic: bool = False) -> dict[str, Any] | None:
+        """Merges `body` into an object, None where there is none. `strategic`: containers are merged by their names.
 
         Raises:
             Conflict: `body` names a resource version, and the object has another one.
         """
         query = {"fieldManager": FIELD_MANAGER}
-        return self._send("PATCH", resource, name, query=query, body=body, content="application/merge-patch+json", missing=True)
+        content = f"application/{'strategic-' if strategic else ''}merge-patch+json"
+        return self._send("PATCH", resource, name, query=query, body=body, content=content, missing=True)
 
     def apply(self, resource: Resource, body: dict[str, Any]) -> dict[str, Any]:
         """Server-side apply: the fields of `body` become ours, whoever had them before.
@@ -147,6 +152,17 @@ class Api:
         if preconditions:
             body["preconditions"] = preconditions
         self._send("DELETE", resource, name, body=body, missing=True)
+
+    def serves(self, resource: Resource, part: str = "") -> bool:
+        """Whether the API server knows a kind of object (or a part of it, such as `scale`)."""
+        root = resource.path("").partition("/namespaces/")[0]
+        answer = self._request("GET", f"{self._host}{root}", {}, None, "", self._seconds)
+        if answer.status == 404:
+            return False
+        if answer.status >= 300:
+            raise self._error("GET", resource, answer)
+        known = {each["name"] for each in json.loads(answer.data)["resources"]}
+        return "/".join(text for text in (resource.plural, part) if text) in known
 
     def log(self, pod: str, tail: int | None = None) -> str | None:
         """What a pod has printed, or its last `tail` lines; None where there is no such pod, or it has not begun."""
