@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from autonomic.agents.simulation import Simulation
+from autonomic.seams.decision import Action
 from autonomic.strategies.validation import load_specs
 from autonomic.workflows.platforms.simulated import Load
 
@@ -66,3 +67,17 @@ def test_a_pending_pod_is_explained_in_the_words_of_the_scheduler(library: Libra
     simulation.run(seconds=5)
     (change,) = simulation.messages.changes
     assert change.to["message"] == f"{target} waits for a node (pod p-1): 0/2 nodes are available: 2 Insufficient cpu."
+
+
+def test_training_and_service_are_kept_apart_where_both_are_slow_on_one_node(library: Library) -> None:
+    def acted(online: dict[str, float], batch: dict[str, float]) -> list[Any]:
+        simulation = library(7, "keep-apart", scripted={"online": lambda _: online, "batch": lambda _: batch})
+        simulation.engine.by_hand(Action(primitive="run", target="mnist-training"), actor="a test")
+        simulation.run(seconds=120)
+        return [change for record in simulation.decisions("keep-apart") for change in record.changes]
+
+    assert acted({"a": 0.9, "b": 0.1}, {"b": 0.2}) == []
+    assert acted({"a": 0.9, "b": 0.1}, {"a": 1.0, "b": 0.2}) == []
+    (change, *_) = acted({"a": 0.9, "b": 0.1}, {"a": 0.4, "b": 1.0})
+    assert (change.primitive, change.target) == ("reschedule", "mnist-training")
+    assert change.to == {"placement": {"avoid": [{"workflow": "mnist-online"}]}}

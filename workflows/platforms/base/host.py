@@ -65,7 +65,7 @@ class BaseHost:
         return [
             {
                 "targets": [f"{replica.host}:{replica.port}"],
-                "labels": {"workflow": name, "service": service, "role": role, "replica": replica.id},
+                "labels": {"workflow": name, "service": service, "role": role, "replica": replica.id, "node": replica.node},
             }
             for replica, name, service, role in self.services.all_registered()
         ]

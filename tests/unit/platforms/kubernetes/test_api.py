@@ -71,7 +71,9 @@ def test_a_server_that_is_starting_does_not_know_yet_who_may_what(api: Api, api_
 
 def test_a_quota_is_no_missing_right(api: Api, api_server: Any) -> None:
     api_server.trouble = [(403, {}, {"message": 'deployments.apps "one" is forbidden: exceeded quota: small, requested: count=1'})]
-    with pytest.raises(Permanent, match="A quota of the namespace here leaves no room to patch deployments.apps: .*exceeded quota: small"):
+    with pytest.raises(
+        Permanent, match=r"A quota of the namespace here leaves no room to patch deployments\.apps: .*exceeded quota: small"
+    ):
         api.apply(DEPLOYMENTS, BODY)
 
 
