@@ -81,3 +81,22 @@ def test_training_and_service_are_kept_apart_where_both_are_slow_on_one_node(lib
     (change, *_) = acted({"a": 0.9, "b": 0.1}, {"a": 0.4, "b": 1.0})
     assert (change.primitive, change.target) == ("reschedule", "mnist-training")
     assert change.to == {"placement": {"avoid": [{"workflow": "mnist-online"}]}}
+
+
+@pytest.mark.parametrize(
+    ("name", "placement"), [("spread-after-node-loss", {"spread": "node"}), ("gather-at-node-loss", {})], ids=["spread", "gather"]
+)
+def test_replicas_are_gathered_when_a_node_is_lost_and_spread_when_it_is_back(library: Library, name: str, placement: Any) -> None:
+    simulation = library(7, name)
+    simulation.run(seconds=10)
+    data = {"node": "node2", "condition": "Ready"}
+    # one replica has nothing to be spread
+    assert simulation.fire(name, data) == []
+    simulation.engine.by_hand(Action(primitive="rescale", target=TARGET, args={"to": 3}), actor="a test")
+    simulation.run(seconds=30)
+    (decided,) = simulation.fire(name, data)
+    assert [(change.primitive, change.target, change.to) for change in decided.changes] == [
+        ("reschedule", TARGET, {"placement": placement})
+    ]
+    simulation.run(seconds=400)
+    assert simulation.platform.service(TARGET).ready("champion") == 3
