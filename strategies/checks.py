@@ -56,7 +56,7 @@ _WORDS: dict[Wanted, str] = {
 }
 _PARTS: frozenset[Wanted] = frozenset({"service", "part", "placed"})
 SERVICE_SIGNALS = frozenset({"scrape", "drift"})
-REFERENCES = "${by.LABEL} and ${readings.NAME}"
+REFERENCES = "${by.LABEL}, ${reading.NAME} and ${event.data.NAME}"
 
 
 def check_strategy(
@@ -168,6 +168,8 @@ def _check_readings(strategy: Strategy, workflows: Mapping[str, Workflow], promq
             )
         if reading.signal == "drift" and (service := _service(strategy.spec.target, workflows)) and service.drift is None:
             yield (*at, "drift"), f"the service {strategy.spec.target!r} has no drift: detector"
+        if reading.signal == "kubernetes" and reading.query.get("of") is not None:
+            yield from _check_target(reading.query["of"], (*at, "kubernetes", "of"), workflows)
         if reading.signal == "mlflow":
             yield from _check_mlflow(reading.query, (*at, "mlflow"))
 
@@ -209,7 +211,7 @@ def _check_conditions(strategy: Strategy) -> Iterator[Finding]:
 def _check_actions(strategy: Strategy, workflows: Mapping[str, Workflow]) -> Iterator[Finding]:
     spec = strategy.spec
     labels = {reading.query["by"] for reading in spec.readings.values() if isinstance(reading.query.get("by"), str)}
-    names = {"by": labels, "readings": set(spec.readings)}
+    names = {"by": labels, "reading": set(spec.readings)}
     for number, action in enumerate(spec.do):
         at: Keys = ("spec", "do", number)
         target = action.target if action.target is not None else spec.target
@@ -225,7 +227,8 @@ def _check_actions(strategy: Strategy, workflows: Mapping[str, Workflow]) -> Ite
             yield (*at, action.primitive), f"{target!r} is adopted: it can be rescaled, and not be told to {action.primitive}"
         yield from _check_arguments(action, target, (*at, action.primitive), spec.readings, workflows)
         for path, reference in located_references(action.args, (*at, action.primitive)):
-            if len(reference) != 2 or reference[1] not in names.get(reference[0], ()):
+            of_event = len(reference) > 2 and reference[:2] == ("event", "data")
+            if not of_event and (len(reference) != 2 or reference[1] not in names.get(reference[0], ())):
                 known = [f"{root}.{name}" for root, several in names.items() for name in sorted(several)]
                 yield path, f"unknown reference ${{{'.'.join(reference)}}}; allowed are {REFERENCES} (here: {listed(known)})"
 

@@ -7,6 +7,7 @@ A rule speaks of `self`, the value of its model. Property names that are reserve
 from typing import NamedTuple
 
 from autonomic.primitives.arguments import NEVER_AUTO
+from autonomic.signals.queries import KUBERNETES_FILTERS
 from autonomic.strategies.checks import SERVICE_SIGNALS, TARGETS
 from autonomic.workflows.spec.workflow import Replicas
 
@@ -89,6 +90,10 @@ RULES: dict[str, tuple[Rule, ...]] = {
             "a query is over a model's version (model:) or over runs (experiment:, filter:), not both",
         ),
     ),
+    "KubernetesQuery": tuple(
+        Rule(f"!has(self.{name}) || self.metric in {list(metrics)}", f"{name}: goes with {', '.join(metrics)} only")
+        for name, metrics in KUBERNETES_FILTERS.items()
+    ),
     "RescaleArguments": (Rule(exactly_one(["by", "to", "require"]), "rescale takes exactly one of by, to, require"),),
     "UpgradeArguments": (
         Rule("has(self.champion) || has(self.canary) || has(self.backup)", "upgrade needs at least one of champion, canary, backup"),
@@ -169,6 +174,7 @@ LIMITS: dict[tuple[str, str], int] = {
     ("StrategySpec", "constraint"): 4096,
     ("Verify", "that"): 4096,
     ("PromqlQuery", "promql"): 16384,
+    ("KubernetesQuery", "of"): 120,
     ("RetrainArguments", "points"): 120,
     ("ActionSpec", "target"): 120,
 }

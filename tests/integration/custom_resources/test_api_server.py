@@ -13,7 +13,9 @@ from autonomic.strategies.validation import check_documents
 from autonomic.workflows.spec.documents import Document, load_documents
 
 ROOT = Path(__file__).parents[3]
-SHIPPED = [path for folder in ("examples", "strategies/library") for path in sorted((ROOT / folder).rglob("*.yaml"))]
+SHIPPED = [
+    path for folder in ("examples", "strategies/library", "strategies/kubernetes") for path in sorted((ROOT / folder).rglob("*.yaml"))
+]
 AGENTS = "left to the agents"
 
 BATCH: dict[str, Any] = {
@@ -80,7 +82,7 @@ STRATEGY: dict[str, Any] = {
             {"rescale": {"require": {"reading": "load", "per_replica": 20}}},
             {"rollback": None},
             {"run": {"parameters": {"epochs": 3}}, "target": "training"},
-            {"notify": {"message": "p99 is ${readings.p99}"}},
+            {"notify": {"message": "p99 is ${reading.p99}"}},
             {"tune": {"metric": "a", "space": {"epochs": {"integer": [1, 4]}}}, "target": "training"},
         ],
         "verify": {"that": "p99 < 1", "within": "1m", "else": "keep"},
@@ -191,7 +193,7 @@ BAD: list[tuple[str, str, Any, str]] = [
     ("strategy", "spec.do.0.rescale.require.reading", "lod", AGENTS),
     ("strategy", "spec.do.2.run.parameters", {"epoch": 3}, AGENTS),
     ("strategy", "spec.do.2.target", "online", AGENTS),
-    ("strategy", "spec.do.3.notify.message", "p99 is ${readings.p98}", AGENTS),
+    ("strategy", "spec.do.3.notify.message", "p99 is ${reading.p98}", AGENTS),
     ("strategy", "spec.do.0", {"promote": {}, "target": "online/other"}, AGENTS),
 ]
 

@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+from autonomic.seams.errors import Permanent
 from autonomic.seams.state import State
 from autonomic.workflows.platforms.base import metrics, records
 from autonomic.workflows.platforms.base.intents import Intents
@@ -9,6 +10,8 @@ from autonomic.workflows.platforms.base.planning import PRIMITIVES
 from autonomic.workflows.platforms.base.records import ServiceRecord
 from autonomic.workflows.platforms.base.routes import Routes
 from autonomic.workflows.platforms.base.services import Services
+
+_NO_KUBERNETES = "This platform runs no workflows on Kubernetes, so there is nothing to read there; use the signal platform instead"
 
 
 class BaseHost:
@@ -37,6 +40,14 @@ class BaseHost:
             return State(target=target, kind="batch", revision=self.intents.revision(target), runs=runs)
         return State(target=target, kind="absent", revision=self.intents.revision(target))
 
+    def cluster(self, target: str, parts: list[str]) -> dict[str, Any] | None:
+        """What Kubernetes says of a target."""
+        raise Permanent(_NO_KUBERNETES)
+
+    def news(self, source: str) -> dict[str, Any]:
+        """What happened on the Kubernetes cluster."""
+        raise Permanent(_NO_KUBERNETES)
+
     def urls(self) -> dict[str, str]:
         """Where requests for each service are sent, by `workflow/service`."""
         return {
@@ -54,7 +65,7 @@ class BaseHost:
         return [
             {
                 "targets": [f"{replica.host}:{replica.port}"],
-                "labels": {"workflow": name, "service": service, "role": role, "replica": replica.id},
+                "labels": {"workflow": name, "service": service, "role": role, "replica": replica.id, "node": replica.node},
             }
             for replica, name, service, role in self.services.all_registered()
         ]

@@ -17,6 +17,10 @@ from autonomic.workflows.platforms.base.routes import Routes, load_of
 from autonomic.workflows.platforms.base.store import Store
 
 _POLL_SECONDS = 0.05
+_FIRST_ASK_SECONDS = 0.2
+_ASK_SECONDS = 1.0
+# an application that was there is not told of for so long: it is no gap in what is told
+_GONE_SECONDS = 3.0
 _DONE = {
     "deploy": "deployed",
     "delete": "deleted",
@@ -175,15 +179,23 @@ class Services:
     def _wait_ready(self, app: str, replicas: int) -> None:
         deadline = self._clock.monotonic() + self._ready_seconds
         asked = self._clock.monotonic()
+        seen: float | None = None
+        why = ""
         while len(self.registered(app)) < replicas:
             now = self._clock.monotonic()
             if now > deadline:
-                raise Permanent(f"{app}: {len(self.registered(app))} of {replicas} replicas were ready after {self._ready_seconds:g} s")
-            if now - asked > 1:
+                raise Permanent(
+                    f"{app}: {len(self.registered(app))} of {replicas} replicas were ready after {self._ready_seconds:g} s{why}"
+                )
+            if now - asked > (_FIRST_ASK_SECONDS if seen is None else _ASK_SECONDS):
                 asked = now
                 state = self._apps.states().get(app)
                 if state is not None and state.status in FAILED:
                     raise Permanent(f"{app} does not start: {state.message.strip()[-800:]}")
+                if state is not None:
+                    seen, why = now, f": {state.message.strip()[-800:]}" if state.message else ""
+                elif seen is not None and now - seen > _GONE_SECONDS:
+                    raise Permanent(f"{app} was deleted by somebody else before its replicas were ready; deploy it again")
             self._clock.sleep(_POLL_SECONDS)
 
     def _remove(self, name: str) -> None:

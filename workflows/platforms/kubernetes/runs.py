@@ -261,6 +261,13 @@ class KubernetesRuns:
                 return
         self._hear(run_id, "ended", step_name, attempt, failed(f"{condition.get('reason')}: {condition.get('message')}"))
 
+    def pod_refused(self, event: dict[str, Any]) -> None:
+        """A Kubernetes event says that no pod can be made for a Job, as where a quota is used up: its step waits, and says why."""
+        job = self.api.get(JOBS, event["involvedObject"]["name"])
+        if job is not None and _ended(job) is None and not job.get("status", {}).get("active"):
+            run_id, step_name, attempt = _whose(job)
+            self._hear(run_id, "waiting", step_name, attempt, {"why": f"its pod cannot be made: {event.get('message', '')}"})
+
     def _report(self, pod: dict[str, Any], kind: str, data: dict[str, Any]) -> None:
         run_id, step_name, attempt = _whose(pod)
         if kind == "ended":

@@ -23,7 +23,7 @@ from autonomic.workflows.platforms.base.services import Services
 from autonomic.workflows.platforms.base.store import MemoryStore
 from autonomic.workflows.platforms.kubernetes import manifests, names, pods
 from autonomic.workflows.platforms.kubernetes.adopted import Adopted
-from autonomic.workflows.platforms.kubernetes.api import DEPLOYMENTS, JOBS, PODS, SECRETS, Api
+from autonomic.workflows.platforms.kubernetes.api import DEPLOYMENTS, EVENTS, JOBS, PODS, SECRETS, Api
 from autonomic.workflows.platforms.kubernetes.apps import KubernetesApps, app_of, foreign_writer
 from autonomic.workflows.platforms.kubernetes.detectors import KubernetesDetectors
 from autonomic.workflows.platforms.kubernetes.packages import Packages
@@ -32,6 +32,7 @@ from autonomic.workflows.platforms.kubernetes.runs import KubernetesRuns
 from autonomic.workflows.platforms.kubernetes.searches import KubernetesSearches
 from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.workflows.platforms.kubernetes.store import ConfigMapStore
+from autonomic.workflows.platforms.kubernetes.view import ClusterView
 from autonomic.workflows.platforms.kubernetes.watch import Object, Watch
 from autonomic.workflows.serving.front import Front
 from autonomic.workflows.serving.predictions import Label
@@ -112,7 +113,9 @@ class KubernetesHost(BaseHost):
         mine = names.labels(settings.installation)
         self._pods = Watch(self._api, PODS, names.selector(mine), self._pod_changed)
         self._jobs = Watch(self._api, JOBS, names.selector(mine), self._job_changed)
+        self._refusals = Watch(self._api, EVENTS, "", self._pod_refused, "reason=FailedCreate,involvedObject.kind=Job")
         self._deployments = Watch(self._api, DEPLOYMENTS, names.selector(mine), self._deployment_changed)
+        self.view = ClusterView(self._api, clock, settings.installation, self._pods, self._jobs, self._deployments)
         apps = KubernetesApps(settings, self._api, self._store, self._deployments, self._pods, lambda: self.intents.epoch, clock)
         # pods are their own record: those that are ready now were registered already
         ready = MemoryStore()
@@ -157,6 +160,7 @@ class KubernetesHost(BaseHost):
                 self.services.unregister(replica.id, "its pod is gone")
         self.services.route_all()
         self.runs.resume()
+        self._refusals.start()
         self.searches.resume()
         self._keeper.start()
         self._recovery.start()
@@ -166,7 +170,8 @@ class KubernetesHost(BaseHost):
         self._stopping.set()
         self.searches.close()
         self.runs.close()
-        for watch in (self._pods, self._jobs, self._deployments):
+        self.view.close()
+        for watch in (self._pods, self._jobs, self._deployments, self._refusals):
             watch.close()
         for thread in (self._keeper, self._recovery):
             if thread.is_alive():
@@ -181,6 +186,18 @@ class KubernetesHost(BaseHost):
     def stop_front(self) -> None:
         """Ends the front: services do not answer until the next start."""
         self._front.stop()
+
+    def cluster(self, target: str, parts: list[str]) -> dict[str, Any] | None:
+        """See `ClusterView.state`; None where there is no such target."""
+        if self.adopted.observe(target, 0) is not None:
+            # its pods have not our labels, and are not watched
+            why = f"{target} is adopted, and the signal platform says of it what is known: ready_replicas and wanted_replicas"
+            return {part: {"missing": why} for part in parts}
+        return None if self.observe(target).kind == "absent" else self.view.state(target, parts)
+
+    def news(self, source: str) -> dict[str, Any]:
+        """See `ClusterView.news`."""
+        return self.view.news(source)
 
     # -- the prediction log and code
 
@@ -248,6 +265,7 @@ class KubernetesHost(BaseHost):
     # -- what is heard of the cluster
 
     def _pod_changed(self, before: Object | None, now: Object | None) -> None:
+        self.view.pod_changed(now)
         if self.lost:
             # the front and the runs are another writer's now
             return
@@ -262,7 +280,12 @@ class KubernetesHost(BaseHost):
             self.services.unregister(pod["metadata"]["name"], "its pod goes" if gone else "its pod is not ready")
 
     def _job_changed(self, before: Object | None, now: Object | None) -> None:
+        self.view.job_changed(now)
         self.runs.job_changed(before, now)
+
+    def _pod_refused(self, _: Object | None, now: Object | None) -> None:
+        if now is not None:
+            self.runs.pod_refused(now)
 
     def _deployment_changed(self, before: Object | None, now: Object | None) -> None:
         if before is None or now is None or before["spec"].get("replicas") == now["spec"].get("replicas"):
