@@ -245,7 +245,13 @@ def test_a_registered_model_is_served_logged_and_watched_for_drift(world: World,
     assert world.platform.points("tiny", "api", "unlabelled") == []
 
     (group,) = [group for group in world.host.platform.scrape_targets() if group["labels"]["workflow"] == "tiny"]
-    assert group["labels"] | {"replica": ""} == {"workflow": "tiny", "service": "api", "role": "champion", "replica": ""}
+    assert group["labels"] | {"replica": "", "node": ""} == {
+        "workflow": "tiny",
+        "service": "api",
+        "role": "champion",
+        "replica": "",
+        "node": "",
+    }
     exposed = httpx.get(f"http://{group['targets'][0]}/metrics", trust_env=False).text
     assert "autonomic_request_duration_seconds_bucket" in exposed
 
