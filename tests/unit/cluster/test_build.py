@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from autonomic.workflows.embedded.kubernetes import build
+from autonomic.workflows.embedded.kubernetes import build, keda
 
 ROOT = Path(__file__).parents[3]
 
 
 def test_the_programs_are_pinned_by_modules_with_checksums() -> None:
-    for module in build.MODULES:
+    for module in (*build.MODULES, keda.MODULE):
         folder = ROOT / "deploy" / "local" / "go" / module.folder
         text = (folder / "go.mod").read_text()
         assert all(package == "." or package in text for package in module.packages.values()), module.folder

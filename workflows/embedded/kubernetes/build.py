@@ -99,10 +99,10 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "autonomic" / "cluster"
 
 
-def digest() -> str:
+def digest(modules: tuple[Module, ...] = MODULES) -> str:
     """Names what the programs are built from."""
-    hashed = hashlib.sha256(f"{platform.machine()} {MODULES} {_STAGES}".encode())
-    for file in sorted((DATA / "go").rglob("*")):
+    hashed = hashlib.sha256(f"{platform.machine()} {modules} {_STAGES}".encode())
+    for file in sorted(file for module in modules for file in (DATA / "go" / module.folder).rglob("*")):
         if file.is_file():
             hashed.update(f"{file.relative_to(DATA)}\0".encode() + file.read_bytes())
     hashed.update(b"".join((Path(__file__).parent / source).read_bytes() for source in ("images.py", "tools.py")))
@@ -127,13 +127,24 @@ def ensure(report: Report = lambda part, state: None) -> Programs:
     Raises:
         Permanent: Go is missing or too old, or a build fails; quotes the end of what it said.
     """
-    done = built()
-    if done is not None:
-        return done
-    cache_folder().mkdir(parents=True, exist_ok=True)
-    with (cache_folder() / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return built() or _build(cache_folder() / digest(), report)
+    return Programs(once(cache_folder() / digest(), lambda partial: _build(Programs(partial), report)))
+
+
+def once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """The `folder` of the cache; where it is not there yet, `make` fills it under another name first.
+
+    What an interrupted `make` has left is given to the next one.
+    """
+    if not folder.is_dir():
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        with (cache_folder() / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.is_dir():
+                partial = folder.with_suffix(".partial")
+                partial.mkdir(exist_ok=True)
+                make(partial)
+                partial.rename(folder)
+    return folder
 
 
 def go_version() -> tuple[int, int, int] | None:
@@ -154,28 +165,40 @@ def go_is_enough() -> bool:
     return found >= MINIMUM_GO or subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip() != "local"
 
 
-def _build(folder: Path, report: Report) -> Programs:
-    if not go_is_enough():
-        wanted, found = (".".join(map(str, version or ())) for version in (MINIMUM_GO, go_version()))
-        raise Permanent(f"Go {wanted} or newer is needed to build the cluster, or one that may fetch it; found {found or 'none'}.")
-    # an interrupted build is gone on with
-    partial = Programs(folder.with_suffix(".partial"))
-    partial.binaries.mkdir(parents=True, exist_ok=True)
+def _build(partial: Programs, report: Report) -> None:
+    partial.binaries.mkdir(exist_ok=True)
     report("tools", tools.install(partial.folder / "packages", partial.binaries))
     for number, module in enumerate(MODULES, 1):
-        name = f"{module.folder} {version(module)}".strip()
-        if all((partial.binaries / binary).exists() for binary in module.packages):
-            continue
-        report("building", f"{name} ({number} of {len(MODULES)})")
-        started = time.monotonic()
-        _go(module, partial.binaries)
-        report("built", f"{name} in {time.monotonic() - started:.0f} s")
+        compile_module(module, partial.binaries, report, f" ({number} of {len(MODULES)})")
     _copy_stages(partial.stages)
     for archive, image in images.builtin(partial.binaries).items():
         images.write_archive(image, partial.images / f"{archive}.tar")
-    partial.folder.rename(folder)
-    report("built", f"everything, into {folder}")
-    return Programs(folder)
+
+
+def compile_module(module: Module, binaries: Path, report: Report, of: str = "") -> None:
+    """Builds those programs of a module that are not in `binaries`.
+
+    Raises:
+        Permanent: Go is missing or too old, or the build fails; quotes the end of what it said.
+    """
+    if all((binaries / binary).exists() for binary in module.packages):
+        return
+    if not go_is_enough():
+        wanted, found = (".".join(map(str, number or ())) for number in (MINIMUM_GO, go_version()))
+        raise Permanent(f"Go {wanted} or newer is needed to build the cluster, or one that may fetch it; found {found or 'none'}.")
+    name = f"{module.folder} {version(module)}".strip()
+    report("building", f"{name}{of}")
+    started = time.monotonic()
+    _go(module, binaries)
+    report("built", f"{name} in {time.monotonic() - started:.0f} s")
+
+
+def module_folder(module: Module) -> Path:
+    """Where the source of a module's pinned version is."""
+    command = ["go", "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", module.pinned]
+    environment = {**os.environ, "GOWORK": "off", "GOFLAGS": ""}
+    done = subprocess.run(command, cwd=DATA / "go" / module.folder, env=environment, capture_output=True, text=True, check=True)
+    return Path(done.stdout.strip())
 
 
 def _go(module: Module, binaries: Path) -> None:
@@ -204,13 +227,6 @@ def _go(module: Module, binaries: Path) -> None:
 
 def _copy_stages(target: Path) -> None:
     # kwok knows no behaviour of its own: its module carries it
-    command = ["go", "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/kwok"]
-    environment = {**os.environ, "GOWORK": "off", "GOFLAGS": ""}
-    done = subprocess.run(command, cwd=DATA / "go" / "kwok", env=environment, capture_output=True, text=True, check=True)
-    files = [
-        file
-        for stage in _STAGES
-        for file in sorted((Path(done.stdout.strip()) / "kustomize" / "stage" / stage).glob("*.yaml"))
-        if file.name != "kustomization.yaml"
-    ]
+    stages = module_folder(MODULES[-1]) / "kustomize" / "stage"
+    files = [file for stage in _STAGES for file in sorted((stages / stage).glob("*.yaml")) if file.name != "kustomization.yaml"]
     target.write_text("\n---\n".join(file.read_text().strip() for file in files) + "\n")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from autonomic.seams.errors import AutonomicError, Permanent
-from autonomic.workflows.embedded.kubernetes import addons, build, cgroups, control_plane, network, node, pki, registry, tools
+from autonomic.workflows.embedded.kubernetes import addons, build, cgroups, control_plane, keda, network, node, pki, registry, tools
 from autonomic.workflows.embedded.kubernetes.api import Api
 from autonomic.workflows.embedded.kubernetes.control_plane import Part, Paths
 from autonomic.workflows.embedded.processes import start_process, wait_until
@@ -36,6 +36,7 @@ class Options:
     nodes: int = 2
     fake_nodes: int = 0
     audit: bool = False
+    keda: bool = False
 
 
 class Stopped(BaseException):
@@ -67,7 +68,7 @@ class Supervisor:
             signal.signal(number, self._on_signal)
         slot: registry.Slot | None = None
         try:
-            programs = build.ensure(self._report)
+            programs = build_all(self.options, self._report)
             slot = registry.claim(self.home, remove_traces, lambda index: network.in_use(network.Network(index)))
             self._start(slot.index, programs)
             self._serve(slot.index, when_ready)
@@ -123,6 +124,8 @@ class Supervisor:
         self._wait(lambda: names <= api.ready_nodes(), "node1")
         fake = f", and {self.options.fake_nodes} fake ones" if self.options.fake_nodes else ""
         self._report("nodes", f"{', '.join(sorted(names))} Ready{fake}")
+        if self.options.keda:
+            self._add_keda(api)
         self._wait(lambda: api.available("kube-system", "coredns"), "node1-kubelet")
         self._report("CoreDNS", f"{net.dns_address}; everything is up after {time.monotonic() - started:.1f} s")
 
@@ -149,6 +152,15 @@ class Supervisor:
 
     def _wait(self, ready: Callable[[], bool], name: str) -> None:
         wait_until(ready, name, _PARTS_SECONDS, self._paths.logs / f"{name}.log", self._processes.get(name))
+
+    def _add_keda(self, api: Api) -> None:
+        built = keda.ensure()
+        for number in range(1, self.options.nodes + 1):
+            node.load(self._processes[f"node{number}"].pid, self._paths.binaries / "ctr", built / "keda.tar")
+        self._apply((built / "definitions.yaml").read_text())
+        self._apply(keda.manifests())
+        self._wait(lambda: all(api.available(keda.NAMESPACE, name) for name in keda.DEPLOYMENTS), "node1-kubelet")
+        self._report("KEDA", f"{build.version(keda.MODULE)}, in the namespace {keda.NAMESPACE}")
 
     def _apply(self, documents: str) -> None:
         kubectl = [str(self._paths.binaries / "kubectl"), f"--kubeconfig={self.home / 'kubeconfig'}", "create", "-f", "-"]
@@ -244,6 +256,13 @@ class Supervisor:
             process.wait()
         clear(self.home)
         slot.release()
+
+
+def build_all(options: Options, report: build.Report) -> build.Programs:
+    """Builds all that a cluster with these options needs and that is not built yet."""
+    if options.keda:
+        keda.ensure(report)
+    return build.ensure(report)
 
 
 def remove_traces(index: int) -> None:
