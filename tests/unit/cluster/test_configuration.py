@@ -87,8 +87,8 @@ def test_what_is_put_into_a_cluster(tmp_path: Path) -> None:
     assert named["Node", "fake-0"]["spec"]["taints"][0]["effect"] == "NoSchedule"
 
 
-def test_keda_is_of_one_image_that_no_registry_has_to_give() -> None:
-    documents = [document for document in yaml.safe_load_all(keda.manifests()) if document]
+def test_keda_is_of_one_image_that_no_registry_has_to_give(tmp_path: Path) -> None:
+    documents = [document for document in yaml.safe_load_all(keda.manifests(tmp_path)) if document]
     deployments = {document["metadata"]["name"]: document for document in documents if document["kind"] == "Deployment"}
     assert set(deployments) == set(keda.DEPLOYMENTS)
     for deployment in deployments.values():

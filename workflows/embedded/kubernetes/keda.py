@@ -1,8 +1,9 @@
 """KEDA in a local cluster, for those who ask for it: its operator and its metrics adapter, built from their Go module."""
 
+import base64
 from pathlib import Path
 
-from autonomic.workflows.embedded.kubernetes import build, images
+from autonomic.workflows.embedded.kubernetes import build, images, pki
 from autonomic.workflows.embedded.kubernetes.build import DATA, Module
 from autonomic.workflows.embedded.kubernetes.node import render
 
@@ -25,9 +26,13 @@ def ensure(report: build.Report = lambda part, state: None) -> Path:
     return build.once(build.cache_folder() / f"keda-{build.digest((MODULE,))}", lambda partial: _make(partial, report))
 
 
-def manifests() -> str:
-    """All but the definitions of its kinds, as one stream of YAML documents."""
-    return render(DATA / "manifests" / "keda.yaml", {"keda_image": IMAGE})
+def manifests(folder: Path) -> str:
+    """All but the definitions of its kinds, as one stream of YAML documents; its certificates are made in `folder`."""
+    names = [f"{service}.{NAMESPACE}.svc{domain}" for service in DEPLOYMENTS for domain in ("", ".cluster.local")]
+    pki.issue(folder, "keda", pki.authority(folder, "keda-ca", "keda-ca"), "keda", names=names, client=True)
+    files = {"ca": "keda-ca.crt", "certificate": "keda.crt", "key": "keda.key"}
+    values = {name: base64.b64encode((folder / file).read_bytes()).decode() for name, file in files.items()}
+    return render(DATA / "manifests" / "keda.yaml", {"keda_image": IMAGE, **values})
 
 
 def _make(folder: Path, report: build.Report) -> None:

@@ -158,7 +158,7 @@ class Supervisor:
         for number in range(1, self.options.nodes + 1):
             node.load(self._processes[f"node{number}"].pid, self._paths.binaries / "ctr", built / "keda.tar")
         self._apply((built / "definitions.yaml").read_text())
-        self._apply(keda.manifests())
+        self._apply(keda.manifests(self._paths.pki))
         self._wait(lambda: all(api.available(keda.NAMESPACE, name) for name in keda.DEPLOYMENTS), "node1-kubelet")
         self._report("KEDA", f"{build.version(keda.MODULE)}, in the namespace {keda.NAMESPACE}")
 

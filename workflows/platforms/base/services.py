@@ -13,7 +13,7 @@ from autonomic.workflows.platforms.base.apps import FAILED, Apps, AppSpec
 from autonomic.workflows.platforms.base.intents import Prepared, Refused
 from autonomic.workflows.platforms.base.planning import prepare_online, wanted_record
 from autonomic.workflows.platforms.base.records import ReplicaRecord, RoleRecord, ServiceRecord, WorkflowRecord
-from autonomic.workflows.platforms.base.routes import Routes, load_of
+from autonomic.workflows.platforms.base.routes import Routes
 from autonomic.workflows.platforms.base.store import Store
 
 _POLL_SECONDS = 0.05
@@ -259,7 +259,7 @@ class Services:
         record = self.record(name, service)
         if record is None:
             return None
-        load = load_of(self._routes, name, service)
+        load = self._routes.load(name, service)
         roles = {
             role: RoleState(model=entry.model, wanted=entry.replicas, ready=self._ready(entry, load.down))
             for role, entry in record.roles.items()
