@@ -1,1 +1,1 @@
-"""On a real Kubernetes cluster of this machine: how fast a change reaches the API, what a thousand workflows cost, and other autoscalers."""
+"""On a real Kubernetes cluster: how fast a change reaches the API server, what a thousand workflows cost, other autoscalers."""

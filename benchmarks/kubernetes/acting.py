@@ -22,14 +22,14 @@ import numpy as np
 
 from autonomic.seams.runner import ENDED
 from autonomic.workflows.embedded.kubernetes.supervisor import Options
-from autonomic.workflows.platforms.kubernetes.api import DEPLOYMENTS
+from autonomic.workflows.platforms.kubernetes.api import DEPLOYMENTS, PODS
 from autonomic.workflows.platforms.kubernetes.api import Api as KubernetesApi
 from autonomic.workflows.platforms.kubernetes.watch import Object, Watch
 from benchmarks.claims import Claim
 from benchmarks.demo.api import wait_for
 from benchmarks.harness import read_rows, run_interleaved
 from benchmarks.kubernetes.audit import Asked
-from benchmarks.kubernetes.world import HOST_USER, NAMESPACE, World
+from benchmarks.kubernetes.world import NAMESPACE, World
 from benchmarks.load import quantile
 from benchmarks.report import Report
 from benchmarks.services import service_document
@@ -51,9 +51,11 @@ class Ready:
         settings = world.settings.model_copy(update={"kubeconfig": str(world.cluster.kubeconfig)})
         self._api = KubernetesApi(settings)
         self._counts: dict[str, tuple[int, int]] = {}
+        self._ending: set[str] = set()
         self._changed = threading.Condition()
-        self._watch = Watch(self._api, DEPLOYMENTS, "", self._heard)
-        self._watch.start()
+        self._watches = (Watch(self._api, DEPLOYMENTS, "", self._heard), Watch(self._api, PODS, "", self._heard_pod))
+        for watch in self._watches:
+            watch.start()
 
     def wait(self, name: str, replicas: int, within_seconds: float = 60) -> float:
         """When a Deployment had no more and no less pods than so many, and all of them were ready."""
@@ -62,10 +64,25 @@ class Ready:
                 raise TimeoutError(f"{name} had {self._counts.get(name)} (pods, ready ones) and not {replicas} within {within_seconds:g} s")
             return time.time()
 
+    def wait_calm(self, within_seconds: float = 60) -> None:
+        """Returns when the last pod that was told to end is gone."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: not self._ending, within_seconds):
+                raise TimeoutError(f"{', '.join(self._ending)} did not end within {within_seconds:g} s")
+
     def close(self) -> None:
-        """Ends the watch."""
-        self._watch.close()
+        """Ends the watches."""
+        for watch in self._watches:
+            watch.close()
         self._api.close()
+
+    def _heard_pod(self, before: Object | None, now: Object | None) -> None:
+        with self._changed:
+            if now is not None and now["metadata"].get("deletionTimestamp"):
+                self._ending.add(now["metadata"]["name"])
+            elif now is None and before is not None:
+                self._ending.discard(before["metadata"]["name"])
+            self._changed.notify_all()
 
     def _heard(self, before: Object | None, now: Object | None) -> None:
         if now is not None:
@@ -102,8 +119,7 @@ class Acting:
         accepted = self._world.audit.wait(self._is_write(self.name))
         started = wait_for(lambda: self._started(began), "the outcome", 20)
         self._world.rescale(TARGET, 1)
-        self._ready.wait(self.name, 1)
-        self._settle()
+        self._settle(self.name)
         return {
             "ready_seconds": ready - began,
             "accepted_seconds": accepted.answered_at - began,
@@ -119,8 +135,7 @@ class Acting:
         ready = self._ready.wait(TWIN, 2)
         accepted = self._world.audit.wait(self._is_write(f"{TWIN}/scale"))
         self._world.kubectl(*scale, "--replicas=1")
-        self._ready.wait(TWIN, 1)
-        self._settle()
+        self._settle(TWIN)
         return {"ready_seconds": ready - began, "accepted_seconds": accepted.answered_at - began}
 
     def breach(self, seed: int) -> Mapping[str, float]:
@@ -131,8 +146,7 @@ class Acting:
         answer = httpx.post(f"http://{pod}/pressure", content="0" if seed % 2 else "10", trust_env=False)
         exposed = answer.raise_for_status().json()["exposed_at"]
         asked = self._world.audit.wait(self._is_write(self.name))
-        self._settle()
-        self._ready.wait(self.name, 1 if seed % 2 else 2)
+        self._settle(self.name, 1 if seed % 2 else 2)
         return {"reaction_seconds": asked.received_at - exposed}
 
     def _age(self, group: dict[str, Any]) -> float:
@@ -145,7 +159,10 @@ class Acting:
                 return plan["outcomes"][0]["started_at"]
         return None
 
-    def _settle(self) -> None:
+    def _settle(self, name: str, replicas: int = 1) -> None:
+        # a repetition begins when nothing is under way of the one before
+        self._ready.wait(name, replicas)
+        self._ready.wait_calm()
         wait_for(lambda: all(plan["phase"] in ENDED for plan in self._world.api.plans()[:5]), "the end of every plan", 60)
 
     def _is_write(self, name: str) -> Callable[[Asked], bool]:
@@ -250,7 +267,11 @@ def _report(report: Report, called: list[dict[str, Any]], reacted: list[dict[str
     report.table(
         ["what", "repetitions", "p50 (ms)", "p99 (ms)", "mean (ms)"],
         [
-            [name, len(values), *(f"{1000 * value:.0f}" for value in (quantile(values, 0.5), quantile(values, 0.99), float(np.mean(values))))]
+            [
+                name,
+                len(values),
+                *(f"{1000 * value:.0f}" for value in (quantile(values, 0.5), quantile(values, 0.99), float(np.mean(values)))),
+            ]
             for name, values in series.items()
         ],
     )

@@ -79,7 +79,11 @@ class WorkServer:
 
     def exposition(self) -> bytes:
         """The metrics in Prometheus' text format."""
-        lines = [f"benchmark_requests_total {self._served}", f"benchmark_in_flight {self._in_flight}", f"benchmark_pressure {self._pressure}"]
+        lines = [
+            f"benchmark_requests_total {self._served}",
+            f"benchmark_in_flight {self._in_flight}",
+            f"benchmark_pressure {self._pressure}",
+        ]
         return ("\n".join(lines) + "\n").encode()
 
     def alive(self) -> bool:

@@ -22,7 +22,9 @@ MODEL = "model"
 class World:
     """The cluster, and a system whose host has the rights of docs/kubernetes.md and no others. To be used as a context."""
 
-    def __init__(self, home: Path, options: Options, *, metrics_interval: str = "1s", **settings: Any) -> None:
+    def __init__(
+        self, home: Path, options: Options, *, metrics_interval: str = "1s", env: dict[str, str] | None = None, **more: Any
+    ) -> None:
         self.home = home
         (home / MODEL).mkdir(parents=True)
         (home / MODEL / "model.json").write_text("{}")
@@ -30,7 +32,8 @@ class World:
         self.cluster = LocalCluster.start(home / "cluster", options, tied=True)
         try:
             self.kubectl("create", "namespace", NAMESPACE)
-            self.settings = KubernetesSettings.model_validate({**self._settings(), **settings})
+            given = self._settings()
+            self.settings = KubernetesSettings.model_validate({**given, "env": {**given["env"], **(env or {})}, **more})
             self.system = System(home / "system", metrics_interval=metrics_interval, kubernetes=self.settings)
             self.urls = self.system.start()
         except BaseException:

@@ -35,9 +35,14 @@ class PrometheusServer:
 
     @classmethod
     def start(
-        cls, home: Path, scrape_configs: list[dict[str, object]], port: int | None = None, interval: str = "1s"
+        cls,
+        home: Path,
+        scrape_configs: list[dict[str, object]],
+        port: int | None = None,
+        interval: str = "1s",
+        address: str = "127.0.0.1",
     ) -> "PrometheusServer":
-        """Starts Prometheus with `scrape_configs`, its data in `home`.
+        """Starts Prometheus with `scrape_configs`, its data in `home`; it asks nobody who reaches `address` for a token.
 
         Raises:
             Permanent: there is no binary, or it did not come up; the message quotes its log.
@@ -50,11 +55,11 @@ class PrometheusServer:
         process = start_process(
             [
                 *(str(find_prometheus()), f"--config.file={config}", f"--storage.tsdb.path={home / 'data'}"),
-                *(f"--web.listen-address=127.0.0.1:{port}", "--storage.tsdb.retention.time=2d", "--web.enable-lifecycle"),
+                *(f"--web.listen-address={address}:{port}", "--storage.tsdb.retention.time=2d", "--web.enable-lifecycle"),
             ],
             log,
         )
-        server = cls(f"http://127.0.0.1:{port}", process, config)
+        server = cls(f"http://{address}:{port}", process, config)
         try:
             wait_until(lambda: answers(f"{server.url}/-/ready"), "Prometheus", 120, log, process)
         except BaseException:

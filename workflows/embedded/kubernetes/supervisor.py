@@ -31,12 +31,13 @@ _RESTART_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Options:
-    """How a cluster is to be."""
+    """How a cluster is to be; `usual_autoscaling`: see `control_plane.controller_manager`."""
 
     nodes: int = 2
     fake_nodes: int = 0
     audit: bool = False
     keda: bool = False
+    usual_autoscaling: bool = False
 
 
 class Stopped(BaseException):
@@ -108,7 +109,7 @@ class Supervisor:
             self._start_node(number)
         self._wait(lambda: api.answers(server.ready_url) and api.get("/api/v1/namespaces/kube-system") is not None, server.name)
         self._report("API server", control_plane.server(net))
-        others = [control_plane.controller_manager(paths, net), control_plane.scheduler(paths, net)]
+        others = [control_plane.controller_manager(paths, net, self.options.usual_autoscaling), control_plane.scheduler(paths, net)]
         for part in others:
             self._start_part(part)
         for number in range(1, self.options.nodes + 1):
