@@ -218,7 +218,7 @@ def measure(report: Report, results: Path, pairs: int, breaches: int) -> list[Cl
     known = len(read_rows(results))
     if known < 2 * pairs + breaches:
         home = Path(tempfile.mkdtemp(prefix="autonomic-kubernetes-"))
-        with World(home, Options(audit=True)) as world:
+        with World(home, Options()) as world:
             acting = Acting(world)
             try:
                 called, reacted = _rows(results, pairs, breaches, acting, lambda: world.apply(*strategies()))

@@ -230,7 +230,7 @@ def measure(report: Report, results: Path, sizes: tuple[int, ...]) -> list[Claim
         "node_selector": {"type": "kwok"},
         "tolerations": ({"key": "kwok.x-k8s.io/node", "operator": "Exists", "effect": "NoSchedule"},),
     }
-    with World(home, Options(fake_nodes=FAKE_NODES, audit=True), metrics_interval=f"{CYCLE_SECONDS}s", **kwok) as world:
+    with World(home, Options(fake_nodes=FAKE_NODES), metrics_interval=f"{CYCLE_SECONDS}s", **kwok) as world:
         answering = Answering(home / "pods", Network(world.cluster.index))
         try:
             growth = Growth(world, answering)

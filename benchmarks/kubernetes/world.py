@@ -1,6 +1,7 @@
 """A real cluster on this machine and the system beside it, as `autonomic cluster up` and `autonomic up` start them."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ class World:
         (home / MODEL).mkdir(parents=True)
         (home / MODEL / "model.json").write_text("{}")
         (home / "data").mkdir()
-        self.cluster = LocalCluster.start(home / "cluster", options, tied=True)
+        self.cluster = LocalCluster.start(home / "cluster", replace(options, audit=True), tied=True)
         try:
+            self.audit = AuditLog(home / "cluster" / "logs" / "audit.log")
             self.kubectl("create", "namespace", NAMESPACE)
             given = self._settings()
             self.settings = KubernetesSettings.model_validate({**given, "env": {**given["env"], **(env or {})}, **more})
@@ -40,7 +42,6 @@ class World:
             self.cluster.stop()
             raise
         self.api = Api(self.urls)
-        self.audit = AuditLog(home / "cluster" / "logs" / "audit.log")
 
     def __enter__(self) -> "World":
         return self
