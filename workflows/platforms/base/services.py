@@ -58,6 +58,8 @@ class Services:
         self._server_config = server_config
         self._ready_seconds = ready_seconds
         self._replicas_lock = threading.RLock()
+        # the front may take a while, and whoever only looks does not wait for it
+        self._routing = threading.Lock()
         self._replicas: dict[str, ReplicaRecord] = {
             key: ReplicaRecord.model_validate(self._replica_store.get(f"replica/{key}")) for key in _names(self._replica_store, "replica/")
         }
@@ -189,7 +191,7 @@ class Services:
                 return True
             self._replica_store.put(f"replica/{replica.id}", replica.model_dump(mode="json"))
             self._replicas[replica.id] = replica
-            self._route(owner[0], owner[1])
+        self._route(owner[0], owner[1])
         self._tell("replica_ready", f"{owner[0]}/{owner[1]}", {"replica": replica.id, "role": owner[2]})
         return True
 
@@ -200,10 +202,9 @@ class Services:
             if replica is None:
                 return
             self._replica_store.delete(f"replica/{replica_id}")
-            owner = self._owner(replica.app)
-            if owner:
-                self._route(owner[0], owner[1])
+        owner = self._owner(replica.app)
         if owner:
+            self._route(owner[0], owner[1])
             self._tell("replica_lost", f"{owner[0]}/{owner[1]}", {"replica": replica_id, "role": owner[2], "why": why})
 
     def registered(self, app: str) -> list[ReplicaRecord]:
@@ -228,7 +229,7 @@ class Services:
         return (made["workflow"], made["service"], made["role"]) if made else None
 
     def _route(self, name: str, service: str) -> None:
-        with self._replicas_lock:
+        with self._routing:
             workflow = self._workflows.get(name)
             record = workflow.services.get(service) if workflow else None
             if record is None:
