@@ -41,8 +41,8 @@ from benchmarks.report import Report
 from benchmarks.services import service_document
 
 TRACES: dict[str, Trace] = {
-    "step": ((0.0, 5.0), (5.0, 36.0), (55.0, 5.0), (65.0, 0.0)),
-    "burst": ((0.0, 5.0), (5.0, 40.0), (20.0, 5.0), (35.0, 40.0), (50.0, 5.0), (60.0, 0.0)),
+    "step": ((0.0, 5.0), (5.0, 30.0), (55.0, 5.0), (65.0, 0.0)),
+    "burst": ((0.0, 5.0), (5.0, 30.0), (20.0, 5.0), (35.0, 30.0), (50.0, 5.0), (60.0, 0.0)),
 }
 SLO_SECONDS = 0.5
 WORK_SECONDS = 0.015
