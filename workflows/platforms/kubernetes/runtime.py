@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from autonomic.workflows.platforms.base.store import MemoryStore
 from autonomic.workflows.platforms.kubernetes import manifests, names, pods
 from autonomic.workflows.platforms.kubernetes.api import DEPLOYMENTS, JOBS, PODS, SECRETS, Api
 from autonomic.workflows.platforms.kubernetes.apps import KubernetesApps, app_of, foreign_writer
+from autonomic.workflows.platforms.kubernetes.detectors import KubernetesDetectors
 from autonomic.workflows.platforms.kubernetes.packages import Packages
 from autonomic.workflows.platforms.kubernetes.patience import insist
 from autonomic.workflows.platforms.kubernetes.runs import KubernetesRuns
+from autonomic.workflows.platforms.kubernetes.searches import KubernetesSearches
 from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.workflows.platforms.kubernetes.store import ConfigMapStore
 from autonomic.workflows.platforms.kubernetes.watch import Object, Watch
@@ -31,7 +34,7 @@ from autonomic.workflows.serving.front import Front
 from autonomic.workflows.serving.predictions import Label
 from autonomic.workflows.spec.workflow import OnlineSpec
 
-_FRONT_CHECK_SECONDS = 1.0
+_LOOK_SECONDS = 1.0
 _SYNC_SECONDS = 15.0
 _KEPT_NOTICES = 500
 _KEPT_EPOCHS = 50
@@ -39,33 +42,22 @@ _log = logging.getLogger(__name__)
 
 
 class KubernetesEffects(HostEffects):
-    """The effects of this platform: what it cannot do yet is refused before anything is touched."""
+    """The effects of this platform: what the cluster's settings do not allow is refused before anything is touched."""
+
+    def __init__(self, services: Services, runs: KubernetesRuns, predictions: Callable[[str, str], Path], data_path: str) -> None:
+        super().__init__(services, runs, predictions, "kubernetes")
+        self._data_path = data_path
 
     def prepare(self, change: Change) -> Prepared:
-        if change.primitive == "deploy":
+        if change.primitive == "deploy" and not self._data_path:
             spec = parse_online(change.to.get("spec")).spec
             drift = [service.name for service in spec.services if service.drift] if isinstance(spec, OnlineSpec) else []
             if drift:
                 raise Refused(
-                    f"{', '.join(drift)} asks for a drift detector; those run on Ray only. Take drift: away to deploy it on Kubernetes"
+                    f"{', '.join(drift)} asks for a drift detector, which reads the prediction log, and data_path names no folder to keep "
+                    "one in. Name one in the cluster's settings, or take drift: away"
                 )
         return super().prepare(change)
-
-
-class NoSearches:
-    """Searches do not run here."""
-
-    def start(self, search: dict[str, Any]) -> dict[str, Any]:
-        """Refuses."""
-        raise Permanent("Searches over parameters run on Ray only; this platform is Kubernetes")
-
-    def get(self, search_id: str) -> dict[str, Any] | None:
-        """There are none."""
-        return None
-
-    def stop(self, search_id: str) -> dict[str, Any] | None:
-        """There are none."""
-        return None
 
 
 class KubernetesHost(BaseHost):
@@ -90,7 +82,6 @@ class KubernetesHost(BaseHost):
     def _make(self, settings: KubernetesSettings, clock: Clock) -> None:
         self._store = ConfigMapStore(self._api, settings.installation)
         self.notices = Notices(self._store, clock, _KEPT_NOTICES)
-        self.searches = NoSearches()
         self._models = Models(settings.folder / "models", settings.mlflow_url)
         self._packages = Packages(self._api, self._store, settings.installation)
         self._front = Front(settings.folder / "haproxy", settings.front_port, address=settings.front_address)
@@ -116,8 +107,10 @@ class KubernetesHost(BaseHost):
             settings.ready_seconds,
             ready,
         )
-        self.runs = KubernetesRuns(settings, self._api, self._store, self._packages, self._pods, clock, self._tell_patiently)
-        effects = KubernetesEffects(self.services, self.runs, self._shared_predictions, "kubernetes")
+        self.runs = KubernetesRuns(settings, self._api, self._store, self._packages, self._pods, clock, self._run_changed)
+        self.searches = KubernetesSearches(settings, self._store, self.runs, clock)
+        self._detectors = KubernetesDetectors(settings, self._store, apps, self._packages, self._deployments, self.predictions)
+        effects = KubernetesEffects(self.services, self.runs, self._shared_predictions, settings.data_path)
         self.intents = Intents(self._store, effects, clock)
         self._store.epoch = self.intents.epoch
         self._stopping = threading.Event()
@@ -140,12 +133,14 @@ class KubernetesHost(BaseHost):
                 self.services.unregister(replica.id, "its pod is gone")
         self.services.route_all()
         self.runs.resume()
+        self.searches.resume()
         self._keeper.start()
         self._recovery.start()
 
     def close(self) -> None:
         """Ends the threads of this process. The front, the replicas and the steps go on."""
         self._stopping.set()
+        self.searches.close()
         self.runs.close()
         for watch in (self._pods, self._jobs, self._deployments):
             watch.close()
@@ -175,8 +170,11 @@ class KubernetesHost(BaseHost):
         return self.predictions(workflow, service)
 
     def drift(self, workflow: str, service: str) -> dict[str, Any] | None:
-        """No detector has spoken; None where there is no such service."""
-        return None if self.services.record(workflow, service) is None else {"time": 0.0, "values": {}}
+        """What the service's drift detector said last, None where there is no such service."""
+        deployed, record = self.services.workflows().get(workflow), self.services.record(workflow, service)
+        if deployed is None or record is None:
+            return None
+        return self._detectors.values(workflow, record, deployed.package)
 
     def points(self, workflow: str, service: str, state: str) -> list[dict[str, Any]] | None:
         """The points that were picked, None where there is no such service."""
@@ -239,6 +237,10 @@ class KubernetesHost(BaseHost):
             data = {"app": app_of(now), "writer": other, "replicas": now["spec"].get("replicas")}
             self.notices.tell("outside_write", f"{own.get(f'{names.PREFIX}/workflow')}/{own.get(f'{names.PREFIX}/service')}", data)
 
+    def _run_changed(self, kind: str, target: str, data: dict[str, Any]) -> None:
+        self._tell_patiently(kind, target, data)
+        self.searches.run_changed()
+
     def _tell_patiently(self, kind: str, target: str, data: dict[str, Any]) -> None:
         insist(lambda: self.notices.tell(kind, target, data), self._stopping)
 
@@ -254,11 +256,30 @@ class KubernetesHost(BaseHost):
             _log.warning("settling what was left open: %s", away)
 
     def _keep(self) -> None:
-        while not self._stopping.wait(_FRONT_CHECK_SECONDS):
-            try:
-                self._front.ensure()
-            except (Retryable, Permanent) as error:
-                _log.warning("looking after the front: %s", error)
+        while not self._stopping.wait(_LOOK_SECONDS):
+            for what, look in (
+                ("the front", self._front.ensure),
+                ("the drift detectors", self._watch_for_drift),
+                ("the progress of steps", self.runs.hear_progress),
+            ):
+                try:
+                    look()
+                except (Retryable, Permanent) as error:
+                    _log.warning("looking after %s: %s", what, error)
+                except Exception:  # noqa: BLE001 - one bad turn must not end the watch over all that runs
+                    _log.exception("looking after %s failed; it is tried again", what)
+
+    def _watch_for_drift(self) -> None:
+        if self.lost or not self.settings.data_path:
+            return
+        self._detectors.keep(
+            {
+                (name, service): (record, workflow.package)
+                for name, workflow in self.services.workflows().items()
+                for service, record in workflow.services.items()
+                if record.spec.drift and record.spec.log
+            }
+        )
 
 
 def replica_of(pod: Object) -> ReplicaRecord:
