@@ -63,6 +63,9 @@ class Services:
         self._replicas: dict[str, ReplicaRecord] = {
             key: ReplicaRecord.model_validate(self._replica_store.get(f"replica/{key}")) for key in _names(self._replica_store, "replica/")
         }
+        self._of_app: dict[str, dict[str, ReplicaRecord]] = {}
+        for replica in self._replicas.values():
+            self._of_app.setdefault(replica.app, {})[replica.id] = replica
         self._workflows: dict[str, WorkflowRecord] = {
             name: WorkflowRecord.model_validate(store.get(f"workflow/{name}")) for name in _names(store, "workflow/")
         }
@@ -190,7 +193,9 @@ class Services:
             if known == replica:
                 return True
             self._replica_store.put(f"replica/{replica.id}", replica.model_dump(mode="json"))
+            self._forget(replica.id)
             self._replicas[replica.id] = replica
+            self._of_app.setdefault(replica.app, {})[replica.id] = replica
         self._route(owner[0], owner[1])
         self._tell("replica_ready", f"{owner[0]}/{owner[1]}", {"replica": replica.id, "role": owner[2]})
         return True
@@ -198,7 +203,7 @@ class Services:
     def unregister(self, replica_id: str, why: str) -> None:
         """No new request is sent to a replica when this returns."""
         with self._replicas_lock:
-            replica = self._replicas.pop(replica_id, None)
+            replica = self._forget(replica_id)
             if replica is None:
                 return
             self._replica_store.delete(f"replica/{replica_id}")
@@ -207,10 +212,19 @@ class Services:
             self._route(owner[0], owner[1])
             self._tell("replica_lost", f"{owner[0]}/{owner[1]}", {"replica": replica_id, "role": owner[2], "why": why})
 
+    def _forget(self, replica_id: str) -> ReplicaRecord | None:
+        replica = self._replicas.pop(replica_id, None)
+        if replica is not None:
+            of_app = self._of_app[replica.app]
+            del of_app[replica_id]
+            if not of_app:
+                del self._of_app[replica.app]
+        return replica
+
     def registered(self, app: str) -> list[ReplicaRecord]:
         """The replicas of an application that announced themselves, the oldest first."""
         with self._replicas_lock:
-            return sorted((replica for replica in self._replicas.values() if replica.app == app), key=lambda replica: replica.started_at)
+            return sorted(self._of_app.get(app, {}).values(), key=lambda replica: replica.started_at)
 
     def all_registered(self) -> list[tuple[ReplicaRecord, str, str, str]]:
         """Every registered replica with its workflow, service and role."""
