@@ -24,11 +24,16 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def validate(paths: PathsArgument, home: HomeOption = None, output: OutputOption = Output.TABLE) -> None:
+def validate(
+    paths: PathsArgument,
+    platform: Annotated[str | None, typer.Option(help="Where they will run: ray, kubernetes or simulated (default: as what runs).")] = None,
+    home: HomeOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
     """Check documents and all that they name, without changing anything.
 
     Every problem of every file is told with its place. Strategies may aim at workflows of these files, and at those
-    in force where a system runs in this home.
+    in force where a system runs in this home. What the platform cannot do is a problem, where it is known.
 
     Examples:
 
@@ -38,9 +43,12 @@ def validate(paths: PathsArgument, home: HomeOption = None, output: OutputOption
     """
     from autonomic.cli.output import show
     from autonomic.strategies.validation import load_specs
+    from autonomic.workflows.platforms.base.planning import PRIMITIVES
 
-    known, prometheus_url = _surroundings(home)
-    specs = load_specs(paths, prometheus_url=prometheus_url, known_workflows=known)
+    if platform is not None and platform not in PRIMITIVES:
+        raise typer.BadParameter(f"{platform!r} is no platform; there are {', '.join(PRIMITIVES)}", param_hint="--platform")
+    known, prometheus_url, running = _surroundings(home)
+    specs = load_specs(paths, prometheus_url=prometheus_url, known_workflows=known, platform=platform or running)
     data = [
         {"kind": model.kind, "name": model.name, "file": (origin := specs.origins[model.kind, model.name]).file, "line": origin.line}
         for model in (*specs.workflows, *specs.strategies)
@@ -184,7 +192,8 @@ def _send(client: "Client", paths: list[Path], *, prune: bool, dry_run: bool) ->
     from autonomic.workflows.batch.packages import digest_of
 
     known = [] if prune else in_force(client)
-    specs = load_specs(paths, prometheus_url=client.settings.prometheus_url or None, known_workflows=known)
+    settings = client.settings
+    specs = load_specs(paths, prometheus_url=settings.prometheus_url or None, known_workflows=known, platform=settings.platform)
     with working("Packing code"):
         packages = {workflow.name: package_of(workflow, specs.folders[workflow.name]) for workflow in specs.workflows}
     if not dry_run:
@@ -205,12 +214,12 @@ def in_force(client: "Client") -> list["Workflow"]:
     return [Workflow.model_validate(item["spec"]) for item in client.pages("planner", "/v1/workflows", 10_000)]
 
 
-def _surroundings(home: Path | None) -> tuple[list["Workflow"], str | None]:
-    """The workflows in force and the Prometheus of a system that runs; validation works without one."""
+def _surroundings(home: Path | None) -> tuple[list["Workflow"], str | None, str | None]:
+    """The workflows in force, the Prometheus and the platform of a system that runs; validation works without one."""
     from autonomic.cli.client import Client
 
     try:
         with Client(home) as client:
-            return in_force(client), client.settings.prometheus_url or None
+            return in_force(client), client.settings.prometheus_url or None, client.settings.platform
     except NothingRuns:
-        return [], None
+        return [], None, None

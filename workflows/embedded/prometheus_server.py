@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -40,9 +41,11 @@ class PrometheusServer:
         scrape_configs: list[dict[str, object]],
         port: int | None = None,
         interval: str = "1s",
+        *,
         address: str = "127.0.0.1",
+        rules: Sequence[Path] = (),
     ) -> "PrometheusServer":
-        """Starts Prometheus with `scrape_configs`, its data in `home`; it asks nobody who reaches `address` for a token.
+        """Starts Prometheus with `scrape_configs` and files of `rules`, its data in `home`; it listens on `address`.
 
         Raises:
             Permanent: there is no binary, or it did not come up; the message quotes its log.
@@ -50,7 +53,7 @@ class PrometheusServer:
         home.mkdir(parents=True, exist_ok=True)
         port = port or free_port()
         config = home / "prometheus.yml"
-        write_config(config, scrape_configs, interval)
+        write_config(config, scrape_configs, interval, rules)
         log = home / "prometheus.log"
         process = start_process(
             [
@@ -72,9 +75,12 @@ class PrometheusServer:
         stop_process(self.process)
 
 
-def write_config(path: Path, scrape_configs: list[dict[str, object]], interval: str) -> None:
+def write_config(path: Path, scrape_configs: list[dict[str, object]], interval: str, rules: Sequence[Path] = ()) -> None:
     """Writes a configuration that holds tokens, readable by its owner only."""
     path.touch(mode=0o600)
-    path.write_text(
-        yaml.safe_dump({"global": {"scrape_interval": interval, "evaluation_interval": interval}, "scrape_configs": scrape_configs})
-    )
+    written = {
+        "global": {"scrape_interval": interval, "evaluation_interval": interval},
+        "scrape_configs": scrape_configs,
+        "rule_files": [str(file) for file in rules],
+    }
+    path.write_text(yaml.safe_dump(written))

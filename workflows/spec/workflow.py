@@ -40,12 +40,47 @@ class Metadata(Word):
         return {**data, "team": labels[TEAM_LABEL]} if named else data
 
 
+class Size(Word):
+    """An amount of some resources; what is not named is left open."""
+
+    cpu: Cpu | None = None
+    memory: Bytes | None = None
+    gpu: Cpu | None = None
+
+
 class Resources(Word):
-    """What a step or one replica needs."""
+    """What a step or one replica needs. `resize` stays between `min` and `max`; a bound that is not given is what is declared."""
 
     cpu: Cpu = 1.0
     memory: Bytes | None = None
     gpu: Cpu = 0.0
+    min: Size = Size()
+    max: Size = Size()
+
+    @model_validator(mode="after")
+    def _within(self) -> "Resources":
+        for name in Size.model_fields:
+            declared, low, high = (getattr(part, name) for part in (self, self.min, self.max))
+            if declared is None and (low is not None or high is not None):
+                raise ValueError(f"resources has bounds of {name} and no {name}; say how much it begins with")
+            if (low is not None and low > declared) or (high is not None and high < declared):
+                raise ValueError(f"resources.{name} {declared:g} is not between resources.min and resources.max")
+        return self
+
+    def bounds(self, name: str) -> tuple[float | None, float | None]:
+        """The least and the most that `resize` may make of a resource; None where none of it is declared."""
+        low, high, declared = (getattr(part, name) for part in (self.min, self.max, self))
+        return declared if low is None else low, declared if high is None else high
+
+    @property
+    def size(self) -> dict[str, Any]:
+        """The amounts alone, as JSON."""
+        return {name: getattr(self, name) for name in Size.model_fields}
+
+    def resized(self, size: dict[str, Any]) -> "Resources":
+        """The same bounds around another size."""
+        low, high = ({name: self.bounds(name)[end] for name in Size.model_fields} for end in (0, 1))
+        return self.model_validate({**self.model_dump(), **size, "min": low, "max": high})
 
 
 class Retries(Word):
@@ -143,6 +178,38 @@ class Service(Word):
     drift: Drift | None = None
 
 
+ObjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+"""The name of an object on Kubernetes."""
+
+
+class Adopt(Word):
+    """A workload on Kubernetes that somebody else made, by its name: a target `workflow/NAME` of which only what is changed is written.
+
+    `replicas` bound what `rescale` may make of it (`standby` does not count).
+    """
+
+    deployment: ObjectName | None = None
+    statefulset: ObjectName | None = None
+    job: ObjectName | None = None
+    replicas: Replicas = Replicas()
+
+    @model_validator(mode="after")
+    def _one_workload(self) -> "Adopt":
+        if sum(value is not None for value in (self.deployment, self.statefulset, self.job)) != 1:
+            raise ValueError("adopt takes exactly one of deployment, statefulset, job")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """Which of the three it is."""
+        return "deployment" if self.deployment else "statefulset" if self.statefulset else "job"
+
+    @property
+    def name(self) -> str:
+        """The name of the workload."""
+        return self.deployment or self.statefulset or self.job or ""
+
+
 class BatchSpec(Word):
     """Steps that run to an end, in the order of their `needs`."""
 
@@ -153,10 +220,22 @@ class BatchSpec(Word):
 
 
 class OnlineSpec(Word):
-    """Services that answer requests until they are stopped."""
+    """Services that answer requests until they are stopped, or a workload that somebody else made (`adopt`)."""
 
     type: Literal["online"]
-    services: tuple[Service, ...] = Field(min_length=1)
+    services: tuple[Service, ...] = ()
+    adopt: Adopt | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> "OnlineSpec":
+        if bool(self.services) == (self.adopt is not None):
+            raise ValueError("an online workflow has either services: (at least one) or adopt:, not both and not none")
+        return self
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of what `workflow/NAME` may name."""
+        return (self.adopt.name,) if self.adopt else tuple(service.name for service in self.services)
 
 
 class Workflow(Word):

@@ -99,10 +99,10 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "autonomic" / "cluster"
 
 
-def digest(modules: tuple[Module, ...] = MODULES) -> str:
+def digest() -> str:
     """Names what the programs are built from."""
-    hashed = hashlib.sha256(f"{platform.machine()} {modules} {_STAGES}".encode())
-    for file in sorted(file for module in modules for file in (DATA / "go" / module.folder).rglob("*")):
+    hashed = hashlib.sha256(f"{platform.machine()} {MODULES} {_STAGES}".encode())
+    for file in sorted((DATA / "go").rglob("*")):
         if file.is_file():
             hashed.update(f"{file.relative_to(DATA)}\0".encode() + file.read_bytes())
     hashed.update(b"".join((Path(__file__).parent / source).read_bytes() for source in ("images.py", "tools.py")))
@@ -115,9 +115,10 @@ def built() -> Programs | None:
     return Programs(folder) if folder.is_dir() else None
 
 
-def version(module: Module) -> str:
-    """The version that go.mod pins."""
-    found = re.search(rf"^\s*(?:require )?{re.escape(module.pinned)} (v\S+)", (DATA / "go" / module.folder / "go.mod").read_text(), re.M)
+def version(module: Module, modules: Path | None = None) -> str:
+    """The version that go.mod pins; `modules` is the folder of the module's folder, by default that of the cluster's."""
+    text = ((modules or DATA / "go") / module.folder / "go.mod").read_text()
+    found = re.search(rf"^\s*(?:require )?{re.escape(module.pinned)} (v\S+)", text, re.M)
     return found[1] if found else ""
 
 
@@ -127,24 +128,13 @@ def ensure(report: Report = lambda part, state: None) -> Programs:
     Raises:
         Permanent: Go is missing or too old, or a build fails; quotes the end of what it said.
     """
-    return Programs(once(cache_folder() / digest(), lambda partial: _build(Programs(partial), report)))
-
-
-def once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """The `folder` of the cache; where it is not there yet, `make` fills it under another name first.
-
-    What an interrupted `make` has left is given to the next one.
-    """
-    if not folder.is_dir():
-        cache_folder().mkdir(parents=True, exist_ok=True)
-        with (cache_folder() / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not folder.is_dir():
-                partial = folder.with_suffix(".partial")
-                partial.mkdir(exist_ok=True)
-                make(partial)
-                partial.rename(folder)
-    return folder
+    done = built()
+    if done is not None:
+        return done
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with (cache_folder() / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return built() or _build(cache_folder() / digest(), report)
 
 
 def go_version() -> tuple[int, int, int] | None:
@@ -165,44 +155,41 @@ def go_is_enough() -> bool:
     return found >= MINIMUM_GO or subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip() != "local"
 
 
-def _build(partial: Programs, report: Report) -> None:
-    partial.binaries.mkdir(exist_ok=True)
+def _build(folder: Path, report: Report) -> Programs:
+    _check_go()
+    # an interrupted build is gone on with
+    partial = Programs(folder.with_suffix(".partial"))
+    partial.binaries.mkdir(parents=True, exist_ok=True)
     report("tools", tools.install(partial.folder / "packages", partial.binaries))
     for number, module in enumerate(MODULES, 1):
-        compile_module(module, partial.binaries, report, f" ({number} of {len(MODULES)})")
+        if not all((partial.binaries / binary).exists() for binary in module.packages):
+            compile_module(module, partial.binaries, report, f" ({number} of {len(MODULES)})")
     _copy_stages(partial.stages)
     for archive, image in images.builtin(partial.binaries).items():
         images.write_archive(image, partial.images / f"{archive}.tar")
+    partial.folder.rename(folder)
+    report("built", f"everything, into {folder}")
+    return Programs(folder)
 
 
-def compile_module(module: Module, binaries: Path, report: Report, of: str = "") -> None:
-    """Builds those programs of a module that are not in `binaries`.
+def _check_go() -> None:
+    if not go_is_enough():
+        wanted, found = (".".join(map(str, version or ())) for version in (MINIMUM_GO, go_version()))
+        raise Permanent(f"Go {wanted} or newer is needed to build the cluster, or one that may fetch it; found {found or 'none'}.")
+
+
+def compile_module(module: Module, binaries: Path, report: Report, place: str = "", modules: Path | None = None) -> None:
+    """Builds the programs of a module into `binaries`; `modules` is the folder of its folder, by default that of the cluster's.
 
     Raises:
         Permanent: Go is missing or too old, or the build fails; quotes the end of what it said.
     """
-    if all((binaries / binary).exists() for binary in module.packages):
-        return
-    if not go_is_enough():
-        wanted, found = (".".join(map(str, number or ())) for number in (MINIMUM_GO, go_version()))
-        raise Permanent(f"Go {wanted} or newer is needed to build the cluster, or one that may fetch it; found {found or 'none'}.")
-    name = f"{module.folder} {version(module)}".strip()
-    report("building", f"{name}{of}")
+    _check_go()
+    modules = modules or DATA / "go"
+    pinned = version(module, modules)
+    name = f"{module.folder} {pinned}".strip()
+    report("building", f"{name}{place}")
     started = time.monotonic()
-    _go(module, binaries)
-    report("built", f"{name} in {time.monotonic() - started:.0f} s")
-
-
-def module_folder(module: Module) -> Path:
-    """Where the source of a module's pinned version is."""
-    command = ["go", "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", module.pinned]
-    environment = {**os.environ, "GOWORK": "off", "GOFLAGS": ""}
-    done = subprocess.run(command, cwd=DATA / "go" / module.folder, env=environment, capture_output=True, text=True, check=True)
-    return Path(done.stdout.strip())
-
-
-def _go(module: Module, binaries: Path) -> None:
-    pinned = version(module)
     major, minor = [*pinned.lstrip("v").split("."), "", ""][:2]
     flags = f"-s -w {module.flags.format(version=pinned, major=major, minor=minor)}".strip()
     command = ["go", "build", "-trimpath", "-mod=readonly", "-buildvcs=false", "-tags", module.tags, "-ldflags", flags]
@@ -212,7 +199,7 @@ def _go(module: Module, binaries: Path) -> None:
     target = binaries if len(packages) > 1 else binaries / next(iter(module.packages))
     done = subprocess.run(
         [*command, "-o", target, *packages],
-        cwd=DATA / "go" / module.folder,
+        cwd=modules / module.folder,
         env=environment,
         capture_output=True,
         text=True,
@@ -221,12 +208,20 @@ def _go(module: Module, binaries: Path) -> None:
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if not line.startswith("go: downloading")]
         tail = "\n".join(said[-15:])
-        what = f"building {module.folder} {pinned} ended with code {done.returncode}"
-        raise Permanent(f"{what}:\n{tail}\nWhat is built already is kept; run `cluster up` to go on.")
+        what = f"building {name} ended with code {done.returncode}"
+        raise Permanent(f"{what}:\n{tail}\nWhat is built already is kept; run the same again to go on.")
+    report("built", f"{name} in {time.monotonic() - started:.0f} s")
 
 
 def _copy_stages(target: Path) -> None:
     # kwok knows no behaviour of its own: its module carries it
-    stages = module_folder(MODULES[-1]) / "kustomize" / "stage"
-    files = [file for stage in _STAGES for file in sorted((stages / stage).glob("*.yaml")) if file.name != "kustomization.yaml"]
+    command = ["go", "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/kwok"]
+    environment = {**os.environ, "GOWORK": "off", "GOFLAGS": ""}
+    done = subprocess.run(command, cwd=DATA / "go" / "kwok", env=environment, capture_output=True, text=True, check=True)
+    files = [
+        file
+        for stage in _STAGES
+        for file in sorted((Path(done.stdout.strip()) / "kustomize" / "stage" / stage).glob("*.yaml"))
+        if file.name != "kustomization.yaml"
+    ]
     target.write_text("\n---\n".join(file.read_text().strip() for file in files) + "\n")

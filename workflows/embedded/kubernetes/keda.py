@@ -1,6 +1,11 @@
-"""KEDA in a local cluster, for those who ask for it: its operator and its metrics adapter, built from their Go module."""
+"""KEDA in a local cluster, for those who ask for it: its operator and its metrics server, built once from their pinned Go module."""
 
 import base64
+import fcntl
+import hashlib
+import os
+import platform
+import subprocess
 from pathlib import Path
 
 from autonomic.workflows.embedded.kubernetes import build, images, pki
@@ -17,13 +22,38 @@ MODULE = Module(
 )
 
 
+def folder() -> Path:
+    """Where it is kept, named by what it is built from."""
+    hashed = hashlib.sha256(f"{platform.machine()} {MODULE}".encode())
+    for file in (DATA / MODULE.folder / "go.mod", DATA / MODULE.folder / "go.sum", Path(images.__file__)):
+        hashed.update(file.read_bytes())
+    return build.cache_folder().with_name("keda") / hashed.hexdigest()[:16]
+
+
+def version() -> str:
+    """The version that is built."""
+    return build.version(MODULE, DATA)
+
+
 def ensure(report: build.Report = lambda part, state: None) -> Path:
-    """Builds KEDA where it is not built yet; returns the folder with `keda.tar` and `definitions.yaml`.
+    """The folder with `keda.tar` and `definitions.yaml`; builds it where it is not built yet, which takes about seven minutes on two cores.
 
     Raises:
-        Permanent: it cannot be built; says why.
+        Permanent: Go is missing or too old, or the build fails; quotes the end of what it said.
     """
-    return build.once(build.cache_folder() / f"keda-{build.digest((MODULE,))}", lambda partial: _make(partial, report))
+    made = folder()
+    (made / "bin").mkdir(parents=True, exist_ok=True)
+    with (made / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (made / "keda.tar").exists():
+            if not all((made / "bin" / name).exists() for name in MODULE.packages):
+                build.compile_module(MODULE, made / "bin", report, modules=DATA)
+            definitions = sorted((_source() / "config" / "crd" / "bases").glob("*.yaml"))
+            (made / "definitions.yaml").write_text("\n---\n".join(file.read_text() for file in definitions))
+            files = {name: made / "bin" / name for name in MODULE.packages}
+            images.write_archive(images.Image(IMAGE, files=files, folders=("tmp", "certs")), made / "keda.partial")
+            (made / "keda.partial").rename(made / "keda.tar")
+    return made
 
 
 def manifests(folder: Path) -> str:
@@ -35,10 +65,8 @@ def manifests(folder: Path) -> str:
     return render(DATA / "manifests" / "keda.yaml", {"keda_image": IMAGE, **values})
 
 
-def _make(folder: Path, report: build.Report) -> None:
-    (folder / "bin").mkdir(exist_ok=True)
-    build.compile_module(MODULE, folder / "bin", report)
-    definitions = sorted((build.module_folder(MODULE) / "config" / "crd" / "bases").glob("*.yaml"))
-    (folder / "definitions.yaml").write_text("\n---\n".join(file.read_text() for file in definitions))
-    files = {name: folder / "bin" / name for name in MODULE.packages}
-    images.write_archive(images.Image(IMAGE, files=files, folders=("tmp", "certs")), folder / "keda.tar")
+def _source() -> Path:
+    command = ["go", "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", MODULE.pinned]
+    environment = {**os.environ, "GOWORK": "off", "GOFLAGS": ""}
+    done = subprocess.run(command, cwd=DATA / MODULE.folder, env=environment, capture_output=True, text=True, check=True)
+    return Path(done.stdout.strip())

@@ -162,7 +162,7 @@ class Supervisor:
         self._apply((built / "definitions.yaml").read_text())
         self._apply(keda.manifests(self._paths.pki))
         self._wait(lambda: all(api.available(keda.NAMESPACE, name) for name in keda.DEPLOYMENTS), "node1-kubelet")
-        self._report("KEDA", f"{build.version(keda.MODULE)}, in the namespace {keda.NAMESPACE}")
+        self._report("KEDA", f"{keda.version()}, in the namespace {keda.NAMESPACE}")
 
     def _apply(self, documents: str) -> None:
         kubectl = [str(self._paths.binaries / "kubectl"), f"--kubeconfig={self.home / 'kubeconfig'}", "create", "-f", "-"]

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from autonomic.seams.plan import Change
 from autonomic.seams.state import RunState
 from autonomic.workflows.platforms.base.intents import Prepared, Refused
-from autonomic.workflows.platforms.base.planning import ONLINE, check_known, prepare_batch
+from autonomic.workflows.platforms.base.planning import ONLINE, SHAPING, check_known, prepare_batch
 from autonomic.workflows.platforms.base.services import Services
 
 
@@ -38,12 +38,16 @@ class HostEffects:
 
     def prepare(self, change: Change) -> Prepared:
         check_known(change, self._platform)
-        if change.primitive in ONLINE:
+        if self._is_online(change):
             return self._services.prepare(change)
         prepared = prepare_batch(change, self._runs.list(change.target))
         if change.primitive == "retrain":
             return prepared.model_copy(update={"to": self._with_points(prepared.to)})
         return prepared
+
+    def _is_online(self, change: Change) -> bool:
+        shapes_service = change.primitive in SHAPING and change.target.partition("/")[0] in self._services.workflows()
+        return change.primitive in ONLINE or shapes_service
 
     def _with_points(self, to: dict[str, Any]) -> dict[str, Any]:
         # steps read the prediction log of a service; they get it as a file where the change names the service
@@ -56,7 +60,7 @@ class HostEffects:
         return {**to, "parameters": {**to["parameters"], "points": f"file://{self._predictions(name, service)}"}}
 
     def perform(self, change: Change, before: dict[str, Any]) -> dict[str, Any]:
-        if change.primitive in ONLINE:
+        if self._is_online(change):
             return self._services.perform(change)
         if change.primitive == "stop":
             self._runs.stop(change.to["run_ids"])

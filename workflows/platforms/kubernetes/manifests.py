@@ -27,6 +27,8 @@ DETECTOR = f"{names.PREFIX}/detector"
 """The annotation that tells one detector of a service from another; the label says which service it watches."""
 RUN, STEP, ATTEMPT = (f"{names.PREFIX}/{name}" for name in ("run", "step", "attempt"))
 GPU = "nvidia.com/gpu"
+# how a Prometheus that finds pods by itself is told of replicas
+_SCRAPED = {"prometheus.io/scrape": "true", "prometheus.io/port": str(PORT), "prometheus.io/path": "/metrics"}
 # a step that was told to stop ends its processes at once
 _STEP_STOP_SECONDS = 5
 # how long after its own timeout a step's pod may take to say so
@@ -103,7 +105,7 @@ def replicas(settings: KubernetesSettings, app: str, labels: dict[str, str], spe
             "selector": {"matchLabels": chosen},
             "revisionHistoryLimit": 1,
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
-            "template": {"metadata": {"labels": own, "annotations": note}, "spec": pod},
+            "template": {"metadata": {"labels": own, "annotations": {**note, **_SCRAPED}}, "spec": pod},
         },
     }
     return [service, budget, deployment]
@@ -262,7 +264,7 @@ def _pod(settings: KubernetesSettings, container: Manifest, package: str, parts:
         "volumes": volumes,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}, **settings.security_context},
     }
     if settings.service_account:
         made["serviceAccountName"] = settings.service_account

@@ -77,6 +77,18 @@ def test_a_token_comes_from_a_secret_and_never_stands_in_a_manifest() -> None:
     assert manifests.service_token(settings)["stringData"] == {"token": "not to be seen"}
 
 
+def test_pods_run_as_whom_the_settings_say_and_are_scraped() -> None:
+    user = {"runAsNonRoot": True, "runAsUser": 10002}
+    settings = SETTINGS.model_copy(update={"security_context": user})
+    template = made(settings=settings)[-1]["spec"]["template"]
+    job = manifests.job(settings, step(), attempt(), "", 0, OWNER)["spec"]["template"]
+    for pod in (template["spec"], job["spec"]):
+        assert pod["securityContext"] == {"seccompProfile": {"type": "RuntimeDefault"}, **user}
+    notes = {name: text for name, text in template["metadata"]["annotations"].items() if name.startswith("prometheus.io/")}
+    assert notes == {"prometheus.io/scrape": "true", "prometheus.io/port": "8000", "prometheus.io/path": "/metrics"}
+    assert not any(name.startswith("prometheus.io/") for name in job["metadata"]["annotations"])
+
+
 def test_code_is_mounted_in_parts() -> None:
     *_, deployment = made(server={"package": "sha256-abc", "package_parts": 2})
     pod = deployment["spec"]["template"]["spec"]
