@@ -279,24 +279,17 @@ class Kubernetes(NamedTuple):
     local: "LocalCluster | None"
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Says which tests share a process of a parallel run, and gives the first that need a cluster or Helm the time to build it."""
+    """Marks the tests that need a cluster, and gives the first that need it or Helm the time to build it."""
     from autonomic.workflows.embedded.kubernetes import build, helm
 
     unbuilt, no_helm = build.built() is None, helm.built() is None
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
-        on_kubernetes = "kubernetes" in fixtures or "kubernetes" in item.nodeid or "tests/integration/cluster/" in item.nodeid
-        if on_kubernetes:
-            # one cluster for all of them, and those that look at all of the machine's namespaces and mounts beside no other
-            group = "kubernetes"
-        elif {"ray_cluster", "light_host"} & set(fixtures) or "[ray" in item.nodeid:
-            group = "ray"
-        else:
-            group = item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
-        if (unbuilt and on_kubernetes) or (no_helm and "helm" in fixtures):
+        # a platform that is a parameter asks for its fixtures later
+        if "kubernetes" in fixtures or "[kubernetes" in item.nodeid:
+            item.add_marker("kubernetes")
+        if (unbuilt and item.get_closest_marker("kubernetes")) or (no_helm and "helm" in fixtures):
             item.add_marker(pytest.mark.timeout(_BUILD_SECONDS))
 
 

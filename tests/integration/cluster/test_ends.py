@@ -16,6 +16,8 @@ from autonomic.workflows.embedded.kubernetes import build, cgroups, registry
 from autonomic.workflows.embedded.kubernetes.cluster import LocalCluster, NotRunning, stop
 from autonomic.workflows.embedded.kubernetes.supervisor import Options
 
+pytestmark = pytest.mark.kubernetes
+
 SETTINGS = ("vm.overcommit_memory", "kernel.panic", "kernel.panic_on_oops", "net.ipv4.ip_forward", "net.ipv4.conf.all.route_localnet")
 
 FOLDERS = ("/var/lib/kubelet", "/var/lib/cni", "/var/log/pods", "/var/log/containers", "/etc/cni", "/opt/cni")
