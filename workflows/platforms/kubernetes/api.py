@@ -210,12 +210,18 @@ class Api:
         data = None if body is None else json.dumps(body).encode()
         deadline = self._clock.monotonic() + _PATIENCE_SECONDS
         wait = 0.1
+        doubted = False
         while True:
             answer = self._request(method, url, query or {}, data, content, self._seconds)
             if answer.status < 300:
                 return json.loads(answer.data)
             if answer.status == 404 and missing:
                 return None
+            if answer.status in (401, 403) and not doubted:
+                self._check_started()
+                # it may have learned who may do what between the two answers
+                doubted = True
+                continue
             asked = _retry_after(answer)
             pause = min(wait if asked is None else asked, _LONGEST_WAIT_SECONDS)
             if answer.status not in _RETRIED or self._clock.monotonic() + pause > deadline:
@@ -246,19 +252,21 @@ class Api:
                 f"The Kubernetes API server at {self._host} does not answer ({type(error).__name__}: {error}); it is asked again", 2.0
             ) from error
 
-    def _is_starting(self) -> bool:
+    def _check_started(self) -> None:
+        """Raises Retryable while the server does not know yet who may do what."""
         try:
-            return self._request("GET", f"{self._host}/readyz", {}, None, "", self._seconds).status >= 500
+            starting = self._request("GET", f"{self._host}/readyz", {}, None, "", self._seconds).status >= 500
         except Retryable:
-            return True
+            starting = True
+        if starting:
+            raise Retryable(f"The Kubernetes API server at {self._host} is starting; it is asked again", 1.0)
 
     def _error(self, method: str, resource: Resource, answer: Any) -> Exception:
         message = _message(answer)
         verb = _VERBS.get(method, method.lower() if method != "GET" else "get or list")
         what = f"{resource.plural}{f'.{resource.group}' if resource.group else ''}"
-        if answer.status in (401, 403) and self._is_starting():
-            # it does not know yet who may do what
-            return Retryable(f"The Kubernetes API server at {self._host} is starting; it is asked again", 1.0)
+        if answer.status in (401, 403):
+            self._check_started()
         if answer.status == 403 and "exceeded quota" in message:
             return Permanent(f"A quota of the namespace {self.namespace} leaves no room to {verb} {what}: {message}; nothing was done")
         if answer.status == 403:

@@ -29,6 +29,12 @@ def busy(status: int, seconds: str = "") -> Any:
     return status, {"Retry-After": seconds} if seconds else {}, {"message": "busy"}
 
 
+def refused(status: int, message: str) -> Any:
+    """A refusal, also when it is asked again; between the two it says that it is ready."""
+    refusal = (status, {}, {"message": message})
+    return [refusal, (200, {}, {}), refusal]
+
+
 def test_a_busy_server_is_asked_again_after_the_time_that_it_names(api: Api, api_server: Any, clock: VirtualClock) -> None:
     api_server.trouble = [busy(429, "3"), busy(429, "2")]
     started = clock.now()
@@ -54,12 +60,12 @@ def test_a_server_that_stumbles_is_asked_again(api: Api, api_server: Any, status
 
 
 def test_a_missing_right_is_named(api: Api, api_server: Any) -> None:
-    api_server.trouble = [(403, {}, {"message": 'deployments.apps "one" is forbidden: User "system:serviceaccount:here:me" cannot patch'})]
+    api_server.trouble = refused(403, 'deployments.apps "one" is forbidden: User "system:serviceaccount:here:me" cannot patch')
     with pytest.raises(Forbidden) as raised:
         api.apply(DEPLOYMENTS, BODY)
     for part in ("system:serviceaccount:here:me", "verb patch", "resource deployments", "API group 'apps'", "namespace here"):
         assert part in str(raised.value)
-    assert [method for method, _ in api_server.asked] == ["PATCH", "GET"]
+    assert [method for method, _ in api_server.asked] == ["PATCH", "GET", "PATCH", "GET"]
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -69,8 +75,13 @@ def test_a_server_that_is_starting_does_not_know_yet_who_may_what(api: Api, api_
         api.apply(DEPLOYMENTS, BODY)
 
 
+def test_a_server_that_has_just_started_is_believed_the_second_time(api: Api, api_server: Any) -> None:
+    api_server.trouble = [(403, {}, {"message": "forbidden"})]
+    assert api.create(CONFIG_MAPS, BODY)["metadata"]["name"] == "one"
+
+
 def test_a_quota_is_no_missing_right(api: Api, api_server: Any) -> None:
-    api_server.trouble = [(403, {}, {"message": 'deployments.apps "one" is forbidden: exceeded quota: small, requested: count=1'})]
+    api_server.trouble = refused(403, 'deployments.apps "one" is forbidden: exceeded quota: small, requested: count=1')
     with pytest.raises(
         Permanent, match=r"A quota of the namespace here leaves no room to patch deployments\.apps: .*exceeded quota: small"
     ):
@@ -92,7 +103,7 @@ def test_an_object_that_is_another_one_by_now_is_a_conflict(api: Api) -> None:
 
 @pytest.mark.parametrize(("status", "kind"), [(401, Permanent), (422, Permanent)])
 def test_other_refusals(api: Api, api_server: Any, status: int, kind: type[Exception]) -> None:
-    api_server.trouble = [(status, {}, {"message": "no"})]
+    api_server.trouble = refused(status, "no")
     with pytest.raises(kind):
         api.list(CONFIG_MAPS, "a=b")
 
