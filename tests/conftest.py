@@ -318,7 +318,8 @@ def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubernetes]
         if os.environ.get("CI") == "true":
             pytest.fail(said)
         pytest.skip(said)
-    cluster = LocalCluster.start(tmp_path_factory.mktemp("kubernetes"), tied=True)
+    # a fake node takes pods that tolerate it, such as those that ask for GPUs
+    cluster = LocalCluster.start(tmp_path_factory.mktemp("kubernetes"), supervisor.Options(fake_nodes=1), tied=True)
     yield Kubernetes(cluster.kubeconfig, cluster.host_address, cluster)
     cluster.stop()
 

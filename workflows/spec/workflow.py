@@ -5,12 +5,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from autonomic.seams.word import Word
+from autonomic.workflows.spec.name import LabelValue, Name
+from autonomic.workflows.spec.placement import Placement, Volume
 from autonomic.workflows.spec.units import Bytes, Cpu, Duration, Percent
 
 API_VERSION = "autonomic.dev/v1alpha1"
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?$")]
-"""A DNS label of at most 53 characters, so that it is also a valid name on Kubernetes."""
 Function = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 """`package.module:function`."""
 ModelUri = Annotated[str, StringConstraints(pattern=r"^(models:/[^/@\s]+(@[^/\s]+|/\d+)|(s3|file)://\S+)$")]
@@ -41,11 +41,30 @@ class Metadata(Word):
 
 
 class Resources(Word):
-    """What a step or one replica needs."""
+    """What a step or one replica needs. `accelerator` is the type of its GPUs, such as `NVIDIA-L4`; without it any will do."""
 
     cpu: Cpu = 1.0
     memory: Bytes | None = None
     gpu: Cpu = 0.0
+    accelerator: LabelValue | None = None
+
+    @model_validator(mode="after")
+    def _of_gpus(self) -> "Resources":
+        if self.accelerator is not None and self.gpu == 0:
+            raise ValueError("accelerator: is the type of the GPUs, of which gpu: asks for none")
+        return self
+
+
+class StepResources(Resources):
+    """What a step needs. Where no such GPU could be had for `cpu_after`, it runs without one; without it, it waits."""
+
+    cpu_after: Duration | None = None
+
+    @model_validator(mode="after")
+    def _instead_of_gpus(self) -> "StepResources":
+        if self.cpu_after is not None and self.gpu == 0:
+            raise ValueError("cpu_after: says when CPU is enough instead of GPUs, of which gpu: asks for none")
+        return self
 
 
 class Retries(Word):
@@ -60,6 +79,8 @@ class Step(Word):
 
     `with` are the keyword arguments; a command gets them as `--name value` after its own arguments and as
     environment variables `AUTONOMIC_WITH_NAME`, and writes its outputs as JSON to the file `AUTONOMIC_OUTPUTS`.
+
+    `queue` is the queue of a batch scheduler (Kueue) that it waits in.
     """
 
     name: Name
@@ -69,9 +90,12 @@ class Step(Word):
     with_: dict[str, Any] = Field(default={}, alias="with")
     env: dict[str, str] = {}
     outputs: tuple[str, ...] | None = None
-    resources: Resources = Resources()
+    resources: StepResources = StepResources()
     retries: Retries = Retries()
     timeout: Duration | None = None
+    placement: Placement = Placement()
+    volumes: tuple[Volume, ...] = ()
+    queue: Name | None = None
 
     @model_validator(mode="after")
     def _one_body(self) -> "Step":
@@ -141,6 +165,8 @@ class Service(Word):
     token: bool = False
     log: bool = True
     drift: Drift | None = None
+    placement: Placement = Placement()
+    volumes: tuple[Volume, ...] = ()
 
 
 class BatchSpec(Word):

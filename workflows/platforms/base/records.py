@@ -12,6 +12,7 @@ from autonomic.workflows.platforms.base.intents import Refused
 from autonomic.workflows.spec.workflow import OnlineSpec, Service, Workflow
 
 ROLES = ("champion", "canary", "backup")
+_STARTED_WITH = {"batching", "max_in_flight", "device_time", "resources", "timeout", "token", "log", "placement", "volumes"}
 
 
 class RoleRecord(Word):
@@ -76,7 +77,7 @@ def wanted_models(service: Service) -> dict[str, str]:
 
 def role_record(workflow: str, service: Service, role: str, model: str, replicas: int, key: str, current: RoleRecord | None) -> RoleRecord:
     """The record of a role with `model`: the application that runs it already, else one named after the change's key."""
-    spec = service.model_dump(mode="json", include={"batching", "max_in_flight", "device_time", "resources", "timeout", "token", "log"})
+    spec = service.model_dump(mode="json", include=_STARTED_WITH)
     fingerprint = hashlib.sha256(json.dumps([spec, model], sort_keys=True).encode()).hexdigest()[:16]
     if current is not None and current.fingerprint == fingerprint:
         return current.model_copy(update={"replicas": replicas})

@@ -131,12 +131,11 @@ class Services:
         self._drop_others(name, wanted)
 
     def _app_spec(self, name: str, workflow: WorkflowRecord, record: ServiceRecord, role: str) -> AppSpec:
-        resources = record.spec.resources
         return AppSpec(
             server=self._server_config(name, workflow, record, role),
-            cpu=resources.cpu,
-            memory=resources.memory,
-            gpu=resources.gpu,
+            resources=record.spec.resources,
+            placement=record.spec.placement,
+            volumes=record.spec.volumes,
             drain_seconds=record.spec.timeout + 5,
         )
 

@@ -7,7 +7,7 @@ from typing import Any
 from autonomic.seams.errors import Permanent
 from autonomic.workflows.batch.launcher import Attempt
 from autonomic.workflows.platforms.base.apps import AppSpec
-from autonomic.workflows.platforms.kubernetes import names
+from autonomic.workflows.platforms.kubernetes import names, placement
 from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.workflows.spec.workflow import Step
 
@@ -24,7 +24,10 @@ EPOCH = f"{names.PREFIX}/epoch"
 APP = f"{names.PREFIX}/app"
 """The label, and where labels are too short the annotation, with the name of the application."""
 RUN, STEP, ATTEMPT = (f"{names.PREFIX}/{name}" for name in ("run", "step", "attempt"))
-GPU = "nvidia.com/gpu"
+CPU_AFTER = f"{names.PREFIX}/cpu-after"
+"""The annotation of a step's pod that says after how many seconds without a GPU it is made again without one."""
+QUEUE = "kueue.x-k8s.io/queue-name"
+"""The label by which Kueue takes a Job into a queue."""
 # a step that was told to stop ends its processes at once
 _STEP_STOP_SECONDS = 5
 # how long after its own timeout a step's pod may take to say so
@@ -57,7 +60,7 @@ def replicas(settings: KubernetesSettings, app: str, labels: dict[str, str], spe
     container = {
         **_container(settings, "replica", "autonomic.workflows.platforms.kubernetes.replica"),
         "ports": [{"name": "http", "containerPort": PORT}],
-        "resources": resources(spec.cpu, spec.memory, spec.gpu),
+        "resources": placement.resources(settings, spec.resources),
         "readinessProbe": {**_probe("/v2/health/ready"), "periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": 2},
         "livenessProbe": {**_probe("/v2/health/live"), "initialDelaySeconds": 60, "periodSeconds": 10, "timeoutSeconds": 5},
         # it serves on while everybody learns that it goes
@@ -69,7 +72,7 @@ def replicas(settings: KubernetesSettings, app: str, labels: dict[str, str], spe
         key = {"name": service_token_name(settings.installation), "key": "token"}
         container["env"].append({"name": "AUTONOMIC_SERVICE_TOKEN", "valueFrom": {"secretKeyRef": key}})
     pod = {
-        **_pod(settings, container, spec.server.get("package", ""), spec.server.get("package_parts", 0)),
+        **_pod(settings, container, spec.server.get("package", ""), spec.server.get("package_parts", 0), spec),
         "terminationGracePeriodSeconds": settings.stop_seconds + drain + 5,
         "topologySpreadConstraints": [
             {
@@ -115,18 +118,21 @@ def with_replicas(deployment: Manifest, count: int, epoch: int, version: str) ->
     return {**deployment, "metadata": meta, "spec": {**deployment["spec"], "replicas": count}}
 
 
-def job_name(run_id: str, step: str, attempt: int) -> str:
-    """The name of the Job of one attempt."""
-    return names.dns_name(f"{run_id}-{step}-{attempt}")
+def job_name(run_id: str, step: str, attempt: int, on_cpu: bool = False) -> str:
+    """The name of the Job of one attempt; `on_cpu`: of the one that is made where no GPU could be had."""
+    return names.dns_name(f"{run_id}-{step}-{attempt}{'-cpu' if on_cpu else ''}")
 
 
-def job(settings: KubernetesSettings, step: Step, attempt: Attempt, package: str, parts: int, owner: Manifest) -> Manifest:
-    """The Job of one attempt of a step. The run repeats attempts, not the Job.
+def job(
+    settings: KubernetesSettings, step: Step, attempt: Attempt, package: str, parts: int, owner: Manifest, on_cpu: bool = False
+) -> Manifest:
+    """The Job of one attempt of a step; `on_cpu`: without the GPUs that it asks for. The run repeats attempts, not the Job.
 
     Raises:
         Permanent: its arguments are too long, or it asks for a part of a GPU.
     """
-    name = job_name(attempt.run_id, attempt.step, attempt.attempt)
+    name = job_name(attempt.run_id, attempt.step, attempt.attempt, on_cpu)
+    needed = step.resources.model_copy(update={"gpu": 0.0}) if on_cpu else step.resources
     request = json.dumps({"attempt": attempt.model_dump(mode="json"), "package": package})
     if len(request.encode()) > _MAX_REQUEST_BYTES:
         raise Permanent(
@@ -136,13 +142,15 @@ def job(settings: KubernetesSettings, step: Step, attempt: Attempt, package: str
     told = {"workflow": attempt.workflow, "run": attempt.run_id, "step": attempt.step, "attempt": str(attempt.attempt)}
     own = {**names.labels(settings.installation, **told), **_recommended(attempt.step, name, told)}
     notes = {RUN: attempt.run_id, STEP: attempt.step, ATTEMPT: str(attempt.attempt)}
+    if needed.gpu and needed.cpu_after is not None:
+        notes[CPU_AFTER] = f"{needed.cpu_after:g}"
     container = {
         **_container(settings, "step", "autonomic.workflows.platforms.kubernetes.step"),
-        "resources": resources(step.resources.cpu, step.resources.memory, step.resources.gpu),
+        "resources": placement.resources(settings, needed),
     }
     container["env"] = [*container["env"], {"name": "AUTONOMIC_STEP", "value": request}]
     pod = {
-        **_pod(settings, container, package, parts),
+        **_pod(settings, container, package, parts, step.model_copy(update={"resources": needed})),
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": _STEP_STOP_SECONDS,
     }
@@ -154,7 +162,7 @@ def job(settings: KubernetesSettings, step: Step, attempt: Attempt, package: str
         "metadata": {
             "name": name,
             "namespace": settings.namespace,
-            "labels": own,
+            "labels": own | ({QUEUE: step.queue} if step.queue else {}),
             "annotations": notes,
             "ownerReferences": [owner],
         },
@@ -162,17 +170,10 @@ def job(settings: KubernetesSettings, step: Step, attempt: Attempt, package: str
     }
 
 
-def resources(cpu: float, memory: int | None, gpu: float) -> Manifest:
-    """Requests and limits. CPU is what is asked for and no bound; memory and GPUs are both.
-
-    Raises:
-        Permanent: a part of a GPU is asked for.
-    """
-    if gpu != int(gpu):
-        raise Permanent(f"{gpu:g} of a GPU is asked for; Kubernetes gives whole ones only")
-    both = ({"memory": str(memory)} if memory else {}) | ({GPU: str(int(gpu))} if gpu else {})
-    asked = both | ({"cpu": f"{math.ceil(cpu * 1000)}m"} if cpu else {})
-    return {name: value for name, value in {"requests": asked, "limits": both}.items() if value}
+def attempt_of(pod: Manifest) -> Attempt:
+    """The attempt that a pod of a Job was made for."""
+    env = {each["name"]: each.get("value", "") for each in pod["spec"]["containers"][0]["env"]}
+    return Attempt.model_validate(json.loads(env["AUTONOMIC_STEP"])["attempt"])
 
 
 def service_token(settings: KubernetesSettings) -> Manifest:
@@ -211,7 +212,7 @@ def _container(settings: KubernetesSettings, name: str, module: str) -> Manifest
     return made
 
 
-def _pod(settings: KubernetesSettings, container: Manifest, package: str, parts: int) -> Manifest:
+def _pod(settings: KubernetesSettings, container: Manifest, package: str, parts: int, of: Step | AppSpec) -> Manifest:
     volumes = [*settings.volumes, {"name": "autonomic-work", "emptyDir": {}}]
     if package:
         sources = [
@@ -237,8 +238,4 @@ def _pod(settings: KubernetesSettings, container: Manifest, package: str, parts:
         made["serviceAccountName"] = settings.service_account
     if settings.image_pull_secrets:
         made["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
-    if settings.node_selector:
-        made["nodeSelector"] = settings.node_selector
-    if settings.tolerations:
-        made["tolerations"] = list(settings.tolerations)
-    return made
+    return placement.with_volumes(placement.placed(made, settings, of.resources, of.placement), of.volumes)

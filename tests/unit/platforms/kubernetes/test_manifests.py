@@ -39,7 +39,7 @@ def made(app: str = "web--api--champion--1234", settings: KubernetesSettings = S
 
 
 def test_replicas_are_a_service_a_budget_and_a_deployment_of_one_owner() -> None:
-    service, budget, deployment = made(cpu=0.5, memory=2**30, gpu=1)
+    service, budget, deployment = made(resources={"cpu": 0.5, "memory": 2**30, "gpu": 1})
     for each in (service, budget, deployment):
         assert each["metadata"]["name"] == "web--api--champion--1234"
         assert each["metadata"]["ownerReferences"] == [OWNER]
@@ -53,8 +53,8 @@ def test_replicas_are_a_service_a_budget_and_a_deployment_of_one_owner() -> None
     assert service["spec"]["clusterIP"] == "None"
     container = template["spec"]["containers"][0]
     assert container["resources"] == {
-        "requests": {"cpu": "500m", "memory": "1073741824", "nvidia.com/gpu": "1"},
-        "limits": {"memory": "1073741824", "nvidia.com/gpu": "1"},
+        "requests": {"cpu": "500m", "memory": "1Gi", "nvidia.com/gpu": "1"},
+        "limits": {"memory": "1Gi", "nvidia.com/gpu": "1"},
     }
     assert container["command"] == ["/venv/bin/python", "-P", "-m", "autonomic.workflows.platforms.kubernetes.replica"]
     env = {each["name"]: each["value"] for each in container["env"]}
@@ -145,7 +145,7 @@ def test_an_attempt_is_a_job_that_tries_once() -> None:
     pod = job["spec"]["template"]["spec"]
     assert pod["restartPolicy"] == "Never"
     assert pod["activeDeadlineSeconds"] == 66
-    assert pod["containers"][0]["resources"]["requests"] == {"cpu": "2000m", "memory": "1073741824"}
+    assert pod["containers"][0]["resources"]["requests"] == {"cpu": "2000m", "memory": "1Gi"}
     notes = job["spec"]["template"]["metadata"]["annotations"]
     assert notes == {"autonomic.dev/run": "run-1", "autonomic.dev/step": "train", "autonomic.dev/attempt": "2"}
     env = {each["name"]: each["value"] for each in pod["containers"][0]["env"]}
