@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autonomic.cli.options import FAILED_PLANS, HomeOption, NothingRuns, Output, OutputOption
+from autonomic.cli.options import FAILED_PLANS, HomeOption, NothingRuns, Output, OutputOption, Platform
+from autonomic.seams.errors import Problem, SpecError
 
 if TYPE_CHECKING:
     from autonomic.cli.client import Client
+    from autonomic.strategies.validation import Specs
     from autonomic.workflows.spec.workflow import Workflow
 
 PathsArgument = Annotated[list[Path], typer.Argument(help="YAML files, or folders with *.yaml and *.yml files.", metavar="PATH...")]
@@ -24,23 +26,34 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def validate(paths: PathsArgument, home: HomeOption = None, output: OutputOption = Output.TABLE) -> None:
+def validate(
+    paths: PathsArgument,
+    platform: Annotated[
+        Platform | None, typer.Option(help="Where they will run; default: where the system of this home runs its workflows.")
+    ] = None,
+    home: HomeOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
     """Check documents and all that they name, without changing anything.
 
     Every problem of every file is told with its place. Strategies may aim at workflows of these files, and at those
-    in force where a system runs in this home.
+    in force where a system runs in this home. What the platform cannot do is an error where a workflow would be refused for it, and
+    a warning where it runs without.
 
     Examples:
 
         autonomic validate examples/
 
         autonomic validate my-workflow.yaml my-strategies/ --output json
+
+        autonomic validate my-workflow.yaml --platform kubernetes
     """
     from autonomic.cli.output import show
     from autonomic.strategies.validation import load_specs
 
-    known, prometheus_url = _surroundings(home)
+    known, prometheus_url, runs_on = _surroundings(home)
     specs = load_specs(paths, prometheus_url=prometheus_url, known_workflows=known)
+    _tell_lacks(specs, platform.value if platform else runs_on)
     data = [
         {"kind": model.kind, "name": model.name, "file": (origin := specs.origins[model.kind, model.name]).file, "line": origin.line}
         for model in (*specs.workflows, *specs.strategies)
@@ -185,6 +198,7 @@ def _send(client: "Client", paths: list[Path], *, prune: bool, dry_run: bool) ->
 
     known = [] if prune else in_force(client)
     specs = load_specs(paths, prometheus_url=client.settings.prometheus_url or None, known_workflows=known)
+    _tell_lacks(specs, client.settings.platform)
     with working("Packing code"):
         packages = {workflow.name: package_of(workflow, specs.folders[workflow.name]) for workflow in specs.workflows}
     if not dry_run:
@@ -205,12 +219,32 @@ def in_force(client: "Client") -> list["Workflow"]:
     return [Workflow.model_validate(item["spec"]) for item in client.pages("planner", "/v1/workflows", 10_000)]
 
 
-def _surroundings(home: Path | None) -> tuple[list["Workflow"], str | None]:
-    """The workflows in force and the Prometheus of a system that runs; validation works without one."""
+def _tell_lacks(specs: "Specs", platform: str | None) -> None:
+    """Warns of what a platform cannot do for workflows.
+
+    Raises:
+        SpecError: it would refuse one of them; with all that it lacks.
+    """
+    from autonomic.workflows.spec.capabilities import CAPABILITIES, lacking
+
+    refused: list[Problem] = []
+    for workflow in specs.workflows if platform in CAPABILITIES else ():
+        for lack in lacking(workflow, str(platform)):
+            problem = specs.origins["Workflow", workflow.name].problem(lack.path, lack.message)
+            if lack.refused:
+                refused.append(problem)
+            else:
+                typer.secho(f"Warning: {problem}", fg="yellow", err=True)
+    if refused:
+        raise SpecError(refused)
+
+
+def _surroundings(home: Path | None) -> tuple[list["Workflow"], str | None, str | None]:
+    """The workflows in force, the Prometheus and the platform of a system that runs; validation works without one."""
     from autonomic.cli.client import Client
 
     try:
         with Client(home) as client:
-            return in_force(client), client.settings.prometheus_url or None
+            return in_force(client), client.settings.prometheus_url or None, client.settings.platform
     except NothingRuns:
-        return [], None
+        return [], None, None

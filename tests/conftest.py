@@ -163,6 +163,7 @@ class LightCluster:
             "volumes": tuple({"name": name, "hostPath": {"path": path, "type": "Directory"}} for name, path in folders.items()),
             "mounts": tuple({"name": name, "mountPath": path, "readOnly": path != str(home)} for name, path in folders.items()),
             "data_path": str(home / "data"),
+            "front_address": cluster.host_address,
             "server": "light_server:serve",
         }
         (home / "data").mkdir()

@@ -74,6 +74,12 @@ RULES: dict[str, tuple[Rule, ...]] = {
             "a path has no ..",
         ),
     ),
+    "Tls": (
+        Rule(
+            "has(self.certificate) == has(self.key) && has(self.secret) != has(self.key)",
+            "tls: takes either secret: or both of certificate: and key:",
+        ),
+    ),
     "Replicas": (
         Rule(
             f"(has(self.min) ? self.min : {_MIN}) <= (has(self.max) ? self.max : {_MAX})",

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from autonomic.seams.word import Word
-from autonomic.workflows.spec.name import LabelValue, Name
-from autonomic.workflows.spec.placement import Placement, Volume
+from autonomic.workflows.spec.name import LabelValue, Name, ObjectName
+from autonomic.workflows.spec.placement import Folder, Placement, Volume
 from autonomic.workflows.spec.units import Bytes, Cpu, Duration, Percent
 
 API_VERSION = "autonomic.dev/v1alpha1"
@@ -143,12 +143,30 @@ class Drift(Word):
     with_: dict[str, Any] = Field(default={}, alias="with")
 
 
+class Tls(Word):
+    """Where the certificate (with its chain) and its key come from: a Secret of the type `kubernetes.io/tls`, or PEM files.
+
+    Files are on the machine of the front. Both are read again while they are in use, so that a renewed one takes over.
+    """
+
+    secret: ObjectName | None = None
+    certificate: Folder | None = None
+    key: Folder | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "Tls":
+        if (self.certificate is None) != (self.key is None) or (self.secret is None) == (self.key is None):
+            raise ValueError("tls: takes either secret: or both of certificate: and key:")
+        return self
+
+
 class Service(Word):
     """One service of an online workflow.
 
     `max_in_flight` is how many requests one replica may hold; the others wait in the front. `device_time` is spent
     asleep per batch and stands for an accelerator where there is none (0: nothing is pretended). `token` asks callers
-    for a bearer token. `log` keeps predictions (with their inputs) for drift detection and labels.
+    for a bearer token. `expose` gives it a Service of this type on the cluster, at whose root it answers; with `tls` it
+    answers nothing but TLS. `log` keeps predictions (with their inputs) for drift detection and labels.
     """
 
     name: Name
@@ -163,6 +181,8 @@ class Service(Word):
     traffic: Traffic = Traffic()
     timeout: Duration = 10.0
     token: bool = False
+    expose: Literal["ClusterIP", "NodePort", "LoadBalancer"] | None = None
+    tls: Tls | None = None
     log: bool = True
     drift: Drift | None = None
     placement: Placement = Placement()

@@ -9,19 +9,21 @@ from autonomic.workflows.platforms.base.planning import BATCH, ONLINE
 from autonomic.workflows.platforms.base.records import ServiceRecord
 from autonomic.workflows.platforms.base.routes import Routes
 from autonomic.workflows.platforms.base.services import Services
+from autonomic.workflows.spec.capabilities import CAPABILITIES
 
 
 class BaseHost:
     """The questions that a host answers from its parts; whoever derives from it makes the parts."""
 
+    platform: str
     services: Services
     intents: Intents
     runs: Any
     _routes: Routes
 
     def capabilities(self) -> frozenset[str]:
-        """The primitives that `apply` knows."""
-        return ONLINE | BATCH
+        """The primitives that `apply` knows, and what workflows may ask for."""
+        return ONLINE | BATCH | CAPABILITIES[self.platform]
 
     def observe(self, target: str) -> State:
         """See `seams.platform.Platform.observe`."""

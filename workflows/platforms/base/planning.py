@@ -13,8 +13,8 @@ from autonomic.workflows.spec.workflow import BatchSpec, OnlineSpec, Service, Wo
 ONLINE = frozenset({"deploy", "delete", "rescale", "reroute", "upgrade"})
 BATCH = frozenset({"run", "stop", "retrain"})
 
-Available = Callable[[str], str]
-"""Resolves a model and makes sure that it can be had; raises `Refused` where it cannot."""
+Available = Callable[[str, Service], str]
+"""Resolves a model of a service and makes sure that it can be had; raises `Refused` where it cannot."""
 
 
 def check_known(change: Change, platform: str) -> None:
@@ -56,7 +56,7 @@ def prepare_online(change: Change, current: WorkflowRecord | None, available: Av
         before = {"weights": dict(record.weights)}
         to = {"weights": records.check_weights(record, change.to.get("weights"))}
     else:
-        models = {role: available(uri) if uri else "" for role, uri in records.check_models(record, change).items()}
+        models = {role: available(uri, record.spec) if uri else "" for role, uri in records.check_models(record, change).items()}
         before = {"models": {role: record.roles[role].model if role in record.roles else "" for role in models}}
         to = {"models": models}
     return Prepared(to=to, before=before, unchanged=to == before, moves=(change.target,))
@@ -71,7 +71,7 @@ def _prepare_deploy(change: Change, current: WorkflowRecord | None, available: A
     for service in _services(workflow):
         kept = given.get(service.name, {})
         models = kept.get("models") or records.wanted_models(service)
-        services[service.name] = {**kept, "models": {role: available(model) for role, model in models.items()}}
+        services[service.name] = {**kept, "models": {role: available(model, service) for role, model in models.items()}}
     to = {"spec": workflow.model_dump(mode="json", by_alias=True), "package": change.to.get("package", ""), "services": services}
     wanted = _after_deploy(to, change.key, current, now)
     before = deployment(current) if current else {}

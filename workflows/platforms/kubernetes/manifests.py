@@ -54,15 +54,16 @@ def replicas(settings: KubernetesSettings, app: str, labels: dict[str, str], spe
     name = names.dns_name(app)
     note = {APP: app}
     chosen = names.labels(settings.installation, app=app)
-    own = {**chosen, **names.labels(settings.installation, **labels), **_recommended(labels["service"], name, labels)}
+    own = {**chosen, **names.labels(settings.installation, **labels), **recommended(labels["service"], name, labels)}
     meta = {"name": name, "namespace": settings.namespace, "labels": own, "annotations": note, "ownerReferences": [owner]}
-    drain = math.ceil(spec.drain_seconds)
+    drain, starting = math.ceil(spec.drain_seconds), math.ceil(settings.ready_seconds)
     container = {
         **_container(settings, "replica", "autonomic.workflows.platforms.kubernetes.replica"),
         "ports": [{"name": "http", "containerPort": PORT}],
         "resources": placement.resources(settings, spec.resources),
         "readinessProbe": {**_probe("/v2/health/ready"), "periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": 2},
-        "livenessProbe": {**_probe("/v2/health/live"), "initialDelaySeconds": 60, "periodSeconds": 10, "timeoutSeconds": 5},
+        "startupProbe": {**_probe("/v2/health/live"), "periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": starting},
+        "livenessProbe": {**_probe("/v2/health/live"), "periodSeconds": 10, "timeoutSeconds": 5},
         # it serves on while everybody learns that it goes
         "lifecycle": {"preStop": {"sleep": {"seconds": settings.stop_seconds}}},
     }
@@ -140,7 +141,7 @@ def job(
             "Write data to a file and pass its path"
         )
     told = {"workflow": attempt.workflow, "run": attempt.run_id, "step": attempt.step, "attempt": str(attempt.attempt)}
-    own = {**names.labels(settings.installation, **told), **_recommended(attempt.step, name, told)}
+    own = {**names.labels(settings.installation, **told), **recommended(attempt.step, name, told)}
     notes = {RUN: attempt.run_id, STEP: attempt.step, ATTEMPT: str(attempt.attempt)}
     if needed.gpu and needed.cpu_after is not None:
         notes[CPU_AFTER] = f"{needed.cpu_after:g}"
@@ -183,7 +184,8 @@ def service_token(settings: KubernetesSettings) -> Manifest:
     return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": {"token": settings.service_token}}
 
 
-def _recommended(name: str, instance: str, own: dict[str, str]) -> dict[str, str]:
+def recommended(name: str, instance: str, own: dict[str, str]) -> dict[str, str]:
+    """The labels `app.kubernetes.io/*` of an object of a workflow."""
     return {
         "app.kubernetes.io/name": names.label_value(name),
         "app.kubernetes.io/instance": instance,

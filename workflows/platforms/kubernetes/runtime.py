@@ -2,25 +2,26 @@
 
 import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from autonomic.seams.clock import Clock, SystemClock
 from autonomic.seams.errors import AutonomicError, Permanent, Retryable
 from autonomic.seams.plan import Change
-from autonomic.workflows.platforms.base.effects import HostEffects
+from autonomic.workflows.platforms.base.effects import HostEffects, Runs
 from autonomic.workflows.platforms.base.host import BaseHost, described
 from autonomic.workflows.platforms.base.intents import Intents, Prepared, Refused
 from autonomic.workflows.platforms.base.models import Models
 from autonomic.workflows.platforms.base.notices import Notices
 from autonomic.workflows.platforms.base.points import add_labels, points
 from autonomic.workflows.platforms.base.records import ReplicaRecord, ServiceRecord, WorkflowRecord, parse_online
-from autonomic.workflows.platforms.base.routes import FrontRoutes
 from autonomic.workflows.platforms.base.services import Services
 from autonomic.workflows.platforms.base.store import MemoryStore
 from autonomic.workflows.platforms.kubernetes import manifests, names, pods
 from autonomic.workflows.platforms.kubernetes.api import DEPLOYMENTS, JOBS, PODS, SECRETS, Api
 from autonomic.workflows.platforms.kubernetes.apps import KubernetesApps, app_of, foreign_writer
+from autonomic.workflows.platforms.kubernetes.exposure import ExposedRoutes
 from autonomic.workflows.platforms.kubernetes.packages import Packages
 from autonomic.workflows.platforms.kubernetes.patience import insist
 from autonomic.workflows.platforms.kubernetes.runs import KubernetesRuns
@@ -29,9 +30,10 @@ from autonomic.workflows.platforms.kubernetes.store import ConfigMapStore
 from autonomic.workflows.platforms.kubernetes.watch import Object, Watch
 from autonomic.workflows.serving.front import Front
 from autonomic.workflows.serving.predictions import Label
-from autonomic.workflows.spec.workflow import OnlineSpec
+from autonomic.workflows.spec.workflow import OnlineSpec, Service
 
 _FRONT_CHECK_SECONDS = 1.0
+_CERTIFICATE_SECONDS = 300.0
 _SYNC_SECONDS = 15.0
 _KEPT_NOTICES = 500
 _KEPT_EPOCHS = 50
@@ -39,17 +41,18 @@ _log = logging.getLogger(__name__)
 
 
 class KubernetesEffects(HostEffects):
-    """The effects of this platform: what it cannot do yet is refused before anything is touched."""
+    """The effects of this platform: what a service asks of the front is looked at before anything is touched."""
+
+    def __init__(self, services: Services, runs: Runs, predictions: Callable[[str, str], Path], routes: ExposedRoutes) -> None:
+        super().__init__(services, runs, predictions, "kubernetes")
+        self._routes = routes
 
     def prepare(self, change: Change) -> Prepared:
-        if change.primitive == "deploy":
-            spec = parse_online(change.to.get("spec")).spec
-            drift = [service.name for service in spec.services if service.drift] if isinstance(spec, OnlineSpec) else []
-            if drift:
-                raise Refused(
-                    f"{', '.join(drift)} asks for a drift detector; those run on Ray only. Take drift: away to deploy it on Kubernetes"
-                )
-        return super().prepare(change)
+        prepared = super().prepare(change)
+        if change.primitive == "deploy" and isinstance(spec := parse_online(change.to.get("spec")).spec, OnlineSpec):
+            for service in spec.services:
+                self._routes.check(service)
+        return prepared
 
 
 class NoSearches:
@@ -76,6 +79,9 @@ class KubernetesHost(BaseHost):
         Retryable: the API server does not answer.
     """
 
+    platform = "kubernetes"
+    _routes: ExposedRoutes
+
     def __init__(self, settings: KubernetesSettings, clock: Clock | None = None) -> None:
         clock = clock or SystemClock()
         settings.folder.mkdir(parents=True, exist_ok=True)
@@ -88,13 +94,14 @@ class KubernetesHost(BaseHost):
             raise
 
     def _make(self, settings: KubernetesSettings, clock: Clock) -> None:
+        self._clock = clock
         self._store = ConfigMapStore(self._api, settings.installation)
         self.notices = Notices(self._store, clock, _KEPT_NOTICES)
         self.searches = NoSearches()
         self._models = Models(settings.folder / "models", settings.mlflow_url)
         self._packages = Packages(self._api, self._store, settings.installation)
         self._front = Front(settings.folder / "haproxy", settings.front_port, address=settings.front_address)
-        self._routes = FrontRoutes(self._front)
+        self._routes = ExposedRoutes(settings, self._api, self._store, self._front)
         mine = names.labels(settings.installation)
         self._pods = Watch(self._api, PODS, names.selector(mine), self._pod_changed)
         self._jobs = Watch(self._api, JOBS, names.selector(mine), self._job_changed)
@@ -115,9 +122,10 @@ class KubernetesHost(BaseHost):
             self._server_config,
             settings.ready_seconds,
             ready,
+            mounts_volumes=True,
         )
         self.runs = KubernetesRuns(settings, self._api, self._store, self._packages, self._pods, clock, self._tell_patiently)
-        effects = KubernetesEffects(self.services, self.runs, self._shared_predictions, "kubernetes")
+        effects = KubernetesEffects(self.services, self.runs, self._shared_predictions, self._routes)
         self.intents = Intents(self._store, effects, clock)
         self._store.epoch = self.intents.epoch
         self._stopping = threading.Event()
@@ -138,6 +146,8 @@ class KubernetesHost(BaseHost):
         for replica, *_ in self.services.all_registered():
             if self._pods.get(replica.id) is None:
                 self.services.unregister(replica.id, "its pod is gone")
+        # what became of certificates while nobody looked
+        self._routes.renew(self._declared())
         self.services.route_all()
         self.runs.resume()
         self._keeper.start()
@@ -254,11 +264,20 @@ class KubernetesHost(BaseHost):
             _log.warning("settling what was left open: %s", away)
 
     def _keep(self) -> None:
+        renewed = self._clock.monotonic()
         while not self._stopping.wait(_FRONT_CHECK_SECONDS):
             try:
                 self._front.ensure()
+                if self._clock.monotonic() - renewed > _CERTIFICATE_SECONDS:
+                    renewed = self._clock.monotonic()
+                    self._routes.renew(self._declared())
+                    self.services.route_all()
             except (Retryable, Permanent) as error:
                 _log.warning("looking after the front: %s", error)
+
+    def _declared(self) -> dict[tuple[str, str], Service]:
+        deployed = self.services.workflows().items()
+        return {(name, service): record.spec for name, workflow in deployed for service, record in workflow.services.items()}
 
 
 def replica_of(pod: Object) -> ReplicaRecord:

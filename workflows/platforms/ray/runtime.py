@@ -33,6 +33,8 @@ _log = logging.getLogger(__name__)
 class Host(BaseHost):
     """All that one host does, but for its HTTP interface. `node` is the id of the node that it runs on."""
 
+    platform = "ray"
+
     def __init__(
         self,
         settings: HostSettings,
