@@ -209,3 +209,25 @@ def test_no_request_is_lost_while_pods_are_rolled_and_evicted(web: Web, load: An
         wait_until(lambda: meta["name"] not in [pod["metadata"]["name"] for pod in web.champions()] and web.ready() == 2)
         sent.wait(50)
     assert set(sent.answers) == {"200"}, sent.answers
+
+
+def test_what_is_done_to_a_deployment_is_told_on_it_once(web: Web) -> None:
+    assert web.deploy(device_time="20ms").status == "done"
+    (pod,) = web.champions()
+    name = pod["metadata"]["ownerReferences"][0]["name"].rpartition("-")[0]
+    change = Change(key="exposed.told", primitive="rescale", target="exposed/api", to={"role": "champion", "replicas": 2})
+    for _ in range(2):
+        assert web.cluster.platform.apply(change, 1).status == "done"
+
+    def told() -> list[tuple[str, str]]:
+        chosen = f"--field-selector=involvedObject.kind=Deployment,involvedObject.name={name}"
+        found = json.loads(web.cluster.kubectl("get", "events", chosen, "-o", "json"))["items"]
+        return [(each["reason"], each["message"]) for each in found if each["source"].get("component") == "autonomic-host"]
+
+    assert ("Rescale", "champion of api: 2 replicas (change exposed.told)") in told()
+    assert sorted(reason for reason, _ in told()) == ["Deploy", "Rescale"]
+    labels = json.loads(web.cluster.kubectl("get", "deployment", name, "-o", "json"))["metadata"]["labels"]
+    for label in ("name", "instance", "version", "component", "part-of", "managed-by"):
+        assert labels[f"app.kubernetes.io/{label}"]
+    for label in ("installation", "app", "workflow", "service", "role"):
+        assert labels[f"autonomic.dev/{label}"]

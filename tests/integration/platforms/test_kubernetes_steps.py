@@ -54,6 +54,13 @@ class Steps:
     def objects(self, kind: str, run_id: str) -> list[dict[str, Any]]:
         return json.loads(self.cluster.kubectl("get", kind, "-l", f"autonomic.dev/run={run_id}", "-o", "json"))["items"]
 
+    def events(self, kind: str, uid: str) -> list[dict[str, Any]]:
+        """What this product told of an object, the oldest first."""
+        chosen = f"involvedObject.kind={kind},involvedObject.uid={uid}"
+        found = json.loads(self.cluster.kubectl("get", "events", f"--field-selector={chosen}", "-o", "json"))["items"]
+        own = [each for each in found if each["source"].get("component") == "autonomic-host"]
+        return sorted(own, key=lambda each: (each["firstTimestamp"], each["reason"] != "AttemptMade"))
+
     def log(self, run_id: str) -> str:
         return self.cluster.platform.log(run_id, "work") or ""
 
@@ -223,7 +230,18 @@ def test_a_step_that_runs_out_of_memory_is_tried_again_and_says_at_which_limit(s
     assert all("its memory went over its limit of 64Mi" in failure for failure in run.steps["work"].failures)
     assert why in run.steps["work"].detail
     assert why in run.detail
-    assert len(steps.objects("jobs", run_id)) == 2
+    (first, second) = steps.objects("jobs", run_id)
+    told = {job["metadata"]["name"]: steps.events("Job", job["metadata"]["uid"]) for job in (first, second)}
+    assert [(each["type"], each["reason"]) for each in told[f"{run_id}-work-1"]] == [
+        ("Normal", "AttemptMade"),
+        ("Warning", "AttemptFailed"),
+    ]
+    assert why in told[f"{run_id}-work-1"][1]["message"]
+    # the next one says why it was made
+    assert "before: attempt 1: OOMKilled" in told[f"{run_id}-work-2"][0]["message"]
+    # each once, also where another writer looks at everything anew
+    steps.cluster.restart()
+    assert [len(steps.events("Job", job["metadata"]["uid"])) for job in (first, second)] == [2, 2]
 
 
 def test_a_step_that_is_evicted_is_tried_again_and_says_what_for(steps: Steps) -> None:

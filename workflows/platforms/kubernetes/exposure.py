@@ -18,7 +18,7 @@ from autonomic.seams.errors import AutonomicError, Permanent
 from autonomic.workflows.platforms.base.intents import Refused
 from autonomic.workflows.platforms.base.records import ReplicaRecord, ServiceRecord
 from autonomic.workflows.platforms.base.routes import FrontRoutes
-from autonomic.workflows.platforms.kubernetes import manifests, names
+from autonomic.workflows.platforms.kubernetes import names
 from autonomic.workflows.platforms.kubernetes.api import ENDPOINT_SLICES, SECRETS, SERVICES, Api
 from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.workflows.platforms.kubernetes.store import ConfigMapStore
@@ -162,7 +162,11 @@ def exposed(settings: KubernetesSettings, workflow: str, service: Service, port:
     name = names.dns_name(f"{workflow}-{service.name}")
     address = front_address(settings)
     told = {"workflow": workflow, "service": service.name}
-    own = {**names.labels(settings.installation, **told), **manifests.recommended(service.name, name, {**told, "role": "front"})}
+    own = {
+        **names.labels(settings.installation, **told),
+        **names.recommended(service.name, name, "front", workflow),
+        **names.version_label(),
+    }
     meta = {"namespace": settings.namespace, "ownerReferences": [owner]}
     way = {"name": "https" if service.tls else "http", "appProtocol": "https" if service.tls else "http"}
     return [

@@ -54,8 +54,18 @@ def replicas(settings: KubernetesSettings, app: str, labels: dict[str, str], spe
     name = names.dns_name(app)
     note = {APP: app}
     chosen = names.labels(settings.installation, app=app)
-    own = {**chosen, **names.labels(settings.installation, **labels), **recommended(labels["service"], name, labels)}
-    meta = {"name": name, "namespace": settings.namespace, "labels": own, "annotations": note, "ownerReferences": [owner]}
+    own = {
+        **chosen,
+        **names.labels(settings.installation, **labels),
+        **names.recommended(labels["service"], name, labels["role"], labels["workflow"]),
+    }
+    meta = {
+        "name": name,
+        "namespace": settings.namespace,
+        "labels": {**own, **names.version_label()},
+        "annotations": note,
+        "ownerReferences": [owner],
+    }
     drain, starting = math.ceil(spec.drain_seconds), math.ceil(settings.ready_seconds)
     container = {
         **_container(settings, "replica", "autonomic.workflows.platforms.kubernetes.replica"),
@@ -141,7 +151,7 @@ def job(
             "Write data to a file and pass its path"
         )
     told = {"workflow": attempt.workflow, "run": attempt.run_id, "step": attempt.step, "attempt": str(attempt.attempt)}
-    own = {**names.labels(settings.installation, **told), **recommended(attempt.step, name, told)}
+    own = {**names.labels(settings.installation, **told), **names.recommended(attempt.step, name, "step", attempt.workflow)}
     notes = {RUN: attempt.run_id, STEP: attempt.step, ATTEMPT: str(attempt.attempt)}
     if needed.gpu and needed.cpu_after is not None:
         notes[CPU_AFTER] = f"{needed.cpu_after:g}"
@@ -163,7 +173,7 @@ def job(
         "metadata": {
             "name": name,
             "namespace": settings.namespace,
-            "labels": own | ({QUEUE: step.queue} if step.queue else {}),
+            "labels": {**own, **names.version_label()} | ({QUEUE: step.queue} if step.queue else {}),
             "annotations": notes,
             "ownerReferences": [owner],
         },
@@ -180,18 +190,8 @@ def attempt_of(pod: Manifest) -> Attempt:
 def service_token(settings: KubernetesSettings) -> Manifest:
     """The Secret with the token of services."""
     name = service_token_name(settings.installation)
-    meta = {"name": name, "namespace": settings.namespace, "labels": names.labels(settings.installation)}
+    meta = {"name": name, "namespace": settings.namespace, "labels": names.own_labels(settings.installation, "token")}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": {"token": settings.service_token}}
-
-
-def recommended(name: str, instance: str, own: dict[str, str]) -> dict[str, str]:
-    """The labels `app.kubernetes.io/*` of an object of a workflow."""
-    return {
-        "app.kubernetes.io/name": names.label_value(name),
-        "app.kubernetes.io/instance": instance,
-        "app.kubernetes.io/component": names.label_value(own.get("role", "step")),
-        "app.kubernetes.io/part-of": names.label_value(own["workflow"]),
-    }
 
 
 def _probe(path: str) -> Manifest:

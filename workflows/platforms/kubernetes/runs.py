@@ -17,6 +17,7 @@ from autonomic.workflows.batch.step_main import failed
 from autonomic.workflows.platforms.base.services import Tell
 from autonomic.workflows.platforms.kubernetes import manifests, names, placement, pods, step
 from autonomic.workflows.platforms.kubernetes.api import JOBS, PODS, Api, Conflict
+from autonomic.workflows.platforms.kubernetes.events import Events, Object, owner_of
 from autonomic.workflows.platforms.kubernetes.packages import Packages
 from autonomic.workflows.platforms.kubernetes.patience import PatientStore, insist
 from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
@@ -92,7 +93,15 @@ class KubernetesRuns:
     """The runs of one installation; see `base.effects.Runs`. `heard` is to be called by the watches of pods and Jobs."""
 
     def __init__(
-        self, settings: KubernetesSettings, api: Api, store: ConfigMapStore, packages: Packages, of_pods: Watch, clock: Clock, tell: Tell
+        self,
+        settings: KubernetesSettings,
+        api: Api,
+        store: ConfigMapStore,
+        packages: Packages,
+        of_pods: Watch,
+        events: Events,
+        clock: Clock,
+        tell: Tell,
     ) -> None:
         self.settings = settings
         self.api = api
@@ -102,6 +111,7 @@ class KubernetesRuns:
         self._store = store
         self.records = TellingRecords(PatientStore(store, self.stopping), tell)
         self._pods = of_pods
+        self._events = events
         self._lock = threading.Lock()
         self._driven: dict[str, _Run] = {}
         # Jobs whose pod waited for a GPU in vain (and of which run), and pods of which it is known when that will be
@@ -233,12 +243,29 @@ class KubernetesRuns:
         owner = self._store.owner(f"request/{request.run_id}")
         job = manifests.job(self.settings, wanted, attempt, request.package, parts, owner, on_cpu)
         try:
-            self.api.create(JOBS, job)
+            made = self.api.create(JOBS, job)
+            self._tell_start(request, wanted, attempt, made, on_cpu)
         except Conflict:
             # made before a restart, or by a request whose answer was lost: it may have ended meanwhile
             there = self.api.get(JOBS, job["metadata"]["name"])
             if there is not None:
                 self._hear_again(there)
+
+    def _tell_start(self, request: RunRequest, wanted: Step, attempt: Attempt, job: dict[str, Any], on_cpu: bool) -> None:
+        run = self.records.state(attempt.run_id)
+        failures = run.steps[attempt.step].failures if run else ()
+        words = f"attempt {attempt.attempt} of at most {wanted.retries.limit + 1} of the step {attempt.step} of the run {attempt.run_id}"
+        why = f"{request.cause or 'it was asked for'}{f'; before: {failures[-1]}' if failures else ''}"
+        if on_cpu:
+            why = f"no GPU was free for {wanted.resources.cpu_after:g} s"
+        self._events.tell(job, "made", "AttemptMade", f"{words}{', without GPUs' if on_cpu else ''}: {why}")
+
+    def _tell_end(self, job: Object | None, run_id: str, result: dict[str, Any]) -> None:
+        with self._lock:
+            if run_id not in self._driven:
+                return
+        good = result["status"] == "succeeded"
+        self._events.tell(job, "ended", f"Attempt{'Succeeded' if good else 'Failed'}", result.get("detail") or "it has ended", good=good)
 
     def _hear_again(self, job: dict[str, Any]) -> None:
         for pod in self._pods.all().values():
@@ -273,7 +300,10 @@ class KubernetesRuns:
         if not run_id or _job_of(now or before or {}) in self._given_up:
             return
         if now is None:
-            self._hear(run_id, "ended", step_name, attempt, failed("its pod was deleted"))
+            result = failed("its pod was deleted")
+            if before is not None and (pods.step_report(before) or ("",))[0] != "ended":
+                self._tell_end(owner_of(before), run_id, result)
+            self._hear(run_id, "ended", step_name, attempt, result)
             return
         self._wait_for_gpus(now)
         report = pods.step_report(now)
@@ -300,7 +330,9 @@ class KubernetesRuns:
             if report is not None and report[0] == "ended":
                 self._report(pod, *report)
                 return
-        self._hear(run_id, "ended", step_name, attempt, failed(f"{condition.get('reason')}: {condition.get('message')}"))
+        result = failed(f"{condition.get('reason')}: {condition.get('message')}")
+        self._tell_end(now, run_id, result)
+        self._hear(run_id, "ended", step_name, attempt, result)
 
     def _tell_queue(self, before: dict[str, Any] | None, now: dict[str, Any]) -> None:
         if now["spec"].get("suspend") and not (before and before["spec"].get("suspend")):
@@ -341,6 +373,7 @@ class KubernetesRuns:
             if data.get("in_log"):
                 found = insist(lambda: self.api.log(pod["metadata"]["name"], _RESULT_LINES), self.stopping)
                 data = step.result_in(found or "") or failed("its result was too long to be told and is not in its log")
+            self._tell_end(owner_of(pod), run_id, data)
         self._hear(run_id, kind, step_name, attempt, data)
 
     def _hear(self, run_id: str, kind: str, step_name: str, attempt: int, data: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from autonomic.workflows.platforms.base.host import BaseHost, described
 from autonomic.workflows.platforms.base.intents import Intents, Prepared, Refused
 from autonomic.workflows.platforms.base.models import Models
 from autonomic.workflows.platforms.base.notices import Notices
+from autonomic.workflows.platforms.base.planning import ONLINE
 from autonomic.workflows.platforms.base.points import add_labels, points
 from autonomic.workflows.platforms.base.records import ReplicaRecord, ServiceRecord, WorkflowRecord, parse_online
 from autonomic.workflows.platforms.base.services import Services
@@ -21,6 +22,7 @@ from autonomic.workflows.platforms.base.store import MemoryStore
 from autonomic.workflows.platforms.kubernetes import manifests, names, pods
 from autonomic.workflows.platforms.kubernetes.api import DEPLOYMENTS, JOBS, PODS, SECRETS, Api
 from autonomic.workflows.platforms.kubernetes.apps import KubernetesApps, app_of, foreign_writer
+from autonomic.workflows.platforms.kubernetes.events import Events
 from autonomic.workflows.platforms.kubernetes.exposure import ExposedRoutes
 from autonomic.workflows.platforms.kubernetes.packages import Packages
 from autonomic.workflows.platforms.kubernetes.patience import insist
@@ -39,13 +41,20 @@ _KEPT_NOTICES = 500
 _KEPT_EPOCHS = 50
 _log = logging.getLogger(__name__)
 
+TellDone = Callable[[str, str, str, str], None]
+"""(application, key of the change, reason, message)."""
+
 
 class KubernetesEffects(HostEffects):
     """The effects of this platform: what a service asks of the front is looked at before anything is touched."""
 
-    def __init__(self, services: Services, runs: Runs, predictions: Callable[[str, str], Path], routes: ExposedRoutes) -> None:
+    def __init__(
+        self, services: Services, runs: Runs, predictions: Callable[[str, str], Path], routes: ExposedRoutes, tell: TellDone
+    ) -> None:
         super().__init__(services, runs, predictions, "kubernetes")
+        self._online = services
         self._routes = routes
+        self._tell = tell
 
     def prepare(self, change: Change) -> Prepared:
         prepared = super().prepare(change)
@@ -53,6 +62,31 @@ class KubernetesEffects(HostEffects):
             for service in spec.services:
                 self._routes.check(service)
         return prepared
+
+    def perform(self, change: Change, before: dict[str, Any]) -> dict[str, Any]:
+        done = super().perform(change, before)
+        if change.primitive in ONLINE:
+            for app, words in done_to(change, self._online.workflows().get(change.target.partition("/")[0])):
+                self._tell(app, change.key, change.primitive.capitalize(), f"{words} (change {change.key})")
+        return done
+
+
+def done_to(change: Change, record: WorkflowRecord | None) -> Iterator[tuple[str, str]]:
+    """The applications that a change of an online workflow was about, and what it did to each; `record` is after it. Pure."""
+    _, _, name = change.target.partition("/")
+    for service in record.services.values() if record else ():
+        if name not in ("", service.spec.name):
+            continue
+        for role, entry in service.roles.items():
+            share = f"{service.weights.get(role, 0)}% of the traffic"
+            whole = f"{role} of {service.spec.name}: {entry.model}, {entry.replicas} replicas, {share}"
+            words = {
+                "rescale": f"{role} of {service.spec.name}: {entry.replicas} replicas",
+                "reroute": f"{role} of {service.spec.name}: {share}",
+            }
+            concerned = {"rescale": role == change.to.get("role"), "upgrade": role in change.to.get("models", {})}
+            if concerned.get(change.primitive, True):
+                yield entry.app, words.get(change.primitive, whole)
 
 
 class NoSearches:
@@ -98,6 +132,7 @@ class KubernetesHost(BaseHost):
         self._store = ConfigMapStore(self._api, settings.installation)
         self.notices = Notices(self._store, clock, _KEPT_NOTICES)
         self.searches = NoSearches()
+        self._events = Events(self._api, clock)
         self._models = Models(settings.folder / "models", settings.mlflow_url)
         self._packages = Packages(self._api, self._store, settings.installation)
         self._front = Front(settings.folder / "haproxy", settings.front_port, address=settings.front_address)
@@ -124,8 +159,8 @@ class KubernetesHost(BaseHost):
             ready,
             mounts_volumes=True,
         )
-        self.runs = KubernetesRuns(settings, self._api, self._store, self._packages, self._pods, clock, self._tell_patiently)
-        effects = KubernetesEffects(self.services, self.runs, self._shared_predictions, self._routes)
+        self.runs = KubernetesRuns(settings, self._api, self._store, self._packages, self._pods, self._events, clock, self._tell_patiently)
+        effects = KubernetesEffects(self.services, self.runs, self._shared_predictions, self._routes, self._tell_done)
         self.intents = Intents(self._store, effects, clock)
         self._store.epoch = self.intents.epoch
         self._stopping = threading.Event()
@@ -142,6 +177,8 @@ class KubernetesHost(BaseHost):
             watch.start()
         for watch in watches:
             if not watch.wait(_SYNC_SECONDS):
+                if watch.refused:
+                    raise Permanent(watch.away)
                 raise Retryable(f"The cluster could not be listed within {_SYNC_SECONDS:g} s: {watch.away}")
         for replica, *_ in self.services.all_registered():
             if self._pods.get(replica.id) is None:
@@ -248,6 +285,9 @@ class KubernetesHost(BaseHost):
             own = now["metadata"]["labels"]
             data = {"app": app_of(now), "writer": other, "replicas": now["spec"].get("replicas")}
             self.notices.tell("outside_write", f"{own.get(f'{names.PREFIX}/workflow')}/{own.get(f'{names.PREFIX}/service')}", data)
+
+    def _tell_done(self, app: str, key: str, reason: str, message: str) -> None:
+        self._events.tell(self._api.get(DEPLOYMENTS, names.dns_name(app)), key, reason, message)
 
     def _tell_patiently(self, kind: str, target: str, data: dict[str, Any]) -> None:
         insist(lambda: self.notices.tell(kind, target, data), self._stopping)
