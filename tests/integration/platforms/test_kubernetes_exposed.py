@@ -224,7 +224,7 @@ def test_what_is_done_to_a_deployment_is_told_on_it_once(web: Web) -> None:
         found = json.loads(web.cluster.kubectl("get", "events", chosen, "-o", "json"))["items"]
         return [(each["reason"], each["message"]) for each in found if each["source"].get("component") == "autonomic-host"]
 
-    assert ("Rescale", "champion of api: 2 replicas (change exposed.told)") in told()
+    wait_until(lambda: ("Rescale", "champion of api: 2 replicas (change exposed.told)") in told())
     assert sorted(reason for reason, _ in told()) == ["Deploy", "Rescale"]
     labels = json.loads(web.cluster.kubectl("get", "deployment", name, "-o", "json"))["metadata"]["labels"]
     for label in ("name", "instance", "version", "component", "part-of", "managed-by"):

@@ -231,6 +231,7 @@ def test_a_step_that_runs_out_of_memory_is_tried_again_and_says_at_which_limit(s
     assert why in run.steps["work"].detail
     assert why in run.detail
     (first, second) = steps.objects("jobs", run_id)
+    wait_until(lambda: all(len(steps.events("Job", job["metadata"]["uid"])) == 2 for job in (first, second)))
     told = {job["metadata"]["name"]: steps.events("Job", job["metadata"]["uid"]) for job in (first, second)}
     assert [(each["type"], each["reason"]) for each in told[f"{run_id}-work-1"]] == [
         ("Normal", "AttemptMade"),

@@ -2,6 +2,8 @@
 
 import hashlib
 import logging
+import queue
+import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +15,7 @@ from autonomic.workflows.platforms.kubernetes.api import EVENTS, Api, Conflict
 Object = Mapping[str, Any]
 COMPONENT = "autonomic-host"
 _LONGEST_MESSAGE = 1000
+_CLOSE_SECONDS = 10.0
 _log = logging.getLogger(__name__)
 
 
@@ -54,20 +57,38 @@ def owner_of(pod: Object) -> Object | None:
 
 
 class Events:
-    """Tells Events of this writer. What cannot be told is logged: it undoes nothing that was done."""
+    """Tells Events of this writer, from a thread of its own: nobody waits for them, and what cannot be told is logged.
+
+    `start` and `close` once each; what was asked for before `close` is still told, where the API server takes it.
+    """
 
     def __init__(self, api: Api, clock: Clock) -> None:
         self._api = api
         self._clock = clock
+        self._wanted: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="events")
+
+    def start(self) -> None:
+        """Begins to tell."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends the thread."""
+        self._wanted.put(None)
+        if self._thread.is_alive():
+            self._thread.join(_CLOSE_SECONDS)
 
     def tell(self, item: Object | None, key: str, reason: str, message: str, *, good: bool = True) -> None:
         """Tells an Event on an object, unless one with this `key` was told on it before; None is passed over."""
-        if item is None:
-            return
-        body = event(item, COMPONENT, key, reason, message, self._clock.now(), good=good)
-        try:
-            self._api.create(EVENTS, body)
-        except Conflict:
-            _log.debug("the event %s was told before", body["metadata"]["name"])
-        except AutonomicError as refused:
-            _log.warning("an event on %s %s could not be told (%s): %s", item["kind"], item["metadata"]["name"], message, refused)
+        if item is not None:
+            self._wanted.put(event(item, COMPONENT, key, reason, message, self._clock.now(), good=good))
+
+    def _run(self) -> None:
+        while (body := self._wanted.get()) is not None:
+            try:
+                self._api.create(EVENTS, body)
+            except Conflict:
+                _log.debug("the event %s was told before", body["metadata"]["name"])
+            except AutonomicError as refused:
+                about = body["involvedObject"]
+                _log.warning("an event on %s %s could not be told (%s): %s", about["kind"], about["name"], body["message"], refused)

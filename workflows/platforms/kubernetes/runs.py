@@ -85,8 +85,13 @@ class _Run:
 
     def go_on_without_gpus(self, pod: dict[str, Any]) -> None:
         """Makes the attempt of a pod for which no GPU could be had again on CPU."""
-        with contextlib.suppress(Lost):
+        try:
             insist(lambda: self._runs.without_gpus(self._request, self.driver, pod), self._runs.stopping)
+        except Lost:
+            # a younger writer has the run
+            return
+        except Permanent as refused:
+            self._runs.refuse(pod, str(refused))
 
 
 class KubernetesRuns:
@@ -226,6 +231,7 @@ class KubernetesRuns:
         """Ends an attempt, whatever it runs on."""
         wanted = next(each for each in request.batch.steps if each.name == step_name)
         with self._moving:
+            self._given_up.pop(manifests.job_name(request.run_id, step_name, attempt), None)
             for on_cpu in (False, True) if wanted.resources.cpu_after is not None else (False,):
                 self.api.delete(JOBS, manifests.job_name(request.run_id, step_name, attempt, on_cpu))
 
@@ -244,12 +250,13 @@ class KubernetesRuns:
         job = manifests.job(self.settings, wanted, attempt, request.package, parts, owner, on_cpu)
         try:
             made = self.api.create(JOBS, job)
-            self._tell_start(request, wanted, attempt, made, on_cpu)
         except Conflict:
             # made before a restart, or by a request whose answer was lost: it may have ended meanwhile
             there = self.api.get(JOBS, job["metadata"]["name"])
             if there is not None:
                 self._hear_again(there)
+        else:
+            self._tell_start(request, wanted, attempt, made, on_cpu)
 
     def _tell_start(self, request: RunRequest, wanted: Step, attempt: Attempt, job: dict[str, Any], on_cpu: bool) -> None:
         run = self.records.state(attempt.run_id)
@@ -280,7 +287,7 @@ class KubernetesRuns:
         wanted = next(each for each in request.batch.steps if each.name == step_name)
         with self._moving:
             there = self.api.get(JOBS, name)
-            if there is None or there["metadata"].get("deletionTimestamp"):
+            if there is None and name not in self._given_up:
                 # it was stopped meanwhile
                 return
             self._given_up[name] = run_id
@@ -288,11 +295,16 @@ class KubernetesRuns:
                 self.api.delete(PODS, meta["name"], uid=meta["uid"], resourceVersion=meta["resourceVersion"])
             except Conflict:
                 # something has happened to it: it has a node now, or its wait is told again
-                del self._given_up[name]
+                self._given_up.pop(name, None)
                 return
             self.api.delete(JOBS, name)
             driver.hear("waiting", step_name, number, {"why": f"no GPU was free for {wanted.resources.cpu_after:g} s; it goes on without"})
             self._create(request, wanted, manifests.attempt_of(pod), on_cpu=True)
+
+    def refuse(self, pod: dict[str, Any], why: str) -> None:
+        """Ends the attempt of a pod for good."""
+        run_id, step_name, attempt = _whose(pod)
+        self._hear(run_id, "ended", step_name, attempt, failed(why, retry=False))
 
     def pod_changed(self, before: dict[str, Any] | None, now: dict[str, Any] | None) -> None:
         """A pod of a step came, changed or went."""

@@ -171,6 +171,7 @@ class KubernetesHost(BaseHost):
         """Puts the front right, settles what was left open, goes on with runs, and begins to watch."""
         if self.settings.service_token:
             self._api.apply(SECRETS, manifests.service_token(self.settings))
+        self._events.start()
         self._front.start()
         watches = (self._pods, self._jobs, self._deployments)
         for watch in watches:
@@ -199,6 +200,7 @@ class KubernetesHost(BaseHost):
         for thread in (self._keeper, self._recovery):
             if thread.is_alive():
                 thread.join(10)
+        self._events.close()
         self._api.close()
 
     @property

@@ -34,9 +34,11 @@ def test_an_event_is_told_once_for_each_key(api: Api, api_server: Any) -> None:
 
     api_server.answer = answer
     events = Events(api, VirtualClock())
+    events.start()
     for key in ("ended", "ended", "made"):
         events.tell(JOB, key, "AttemptFailed", "OOMKilled", good=False)
     events.tell(None, "ended", "AttemptFailed", "nobody")
+    events.close()
     assert [each["metadata"]["name"] == sent[0]["metadata"]["name"] for each in sent] == [True, True, False]
     assert (sent[0]["type"], sent[0]["reason"], sent[0]["message"]) == ("Warning", "AttemptFailed", "OOMKilled")
     assert sent[0]["involvedObject"] == {"apiVersion": "batch/v1", "kind": "Job", "name": "run-1-work-1", "namespace": "here", "uid": "u1"}
@@ -44,10 +46,15 @@ def test_an_event_is_told_once_for_each_key(api: Api, api_server: Any) -> None:
 
 def test_a_missing_right_keeps_an_event_back_and_nothing_else(api: Api, api_server: Any, caplog: pytest.LogCaptureFixture) -> None:
     api_server.trouble = [(403, {}, {"message": "no"})]
-    Events(api, VirtualClock()).tell(JOB, "made", "AttemptMade", "attempt 1")
+    events = Events(api, VirtualClock())
+    events.start()
+    for number in (1, 2):
+        events.tell(JOB, f"made-{number}", "AttemptMade", f"attempt {number}")
+    events.close()
     (record,) = caplog.records
     assert "attempt 1" in record.message
     assert "resource events" in record.message
+    assert len(api_server.asked) == 2
 
 
 def test_what_made_a_pod_is_its_controller() -> None:
