@@ -93,6 +93,11 @@ def secret(web: Web, folder: Path, names: list[str]) -> ssl.SSLContext:
 
 
 def test_a_service_is_exposed_by_each_type_and_hidden_again(kubernetes: Any, web: Web) -> None:
+    web.cluster.kubectl("create", "service", "clusterip", "exposed-api", "--tcp=80:80")
+    refused = web.deploy(expose="ClusterIP")
+    assert refused.status == "refused"
+    assert "somebody else's" in refused.detail
+    web.cluster.kubectl("delete", "service", "exposed-api")
     assert web.deploy(expose="ClusterIP").status == "done"
     found = web.service()
     assert found is not None

@@ -43,14 +43,16 @@ class ExposedRoutes(FrontRoutes):
         self._lock = threading.RLock()
         self._made: dict[str, list[dict[str, Any]]] = {}
 
-    def check(self, service: Service) -> None:
+    def check(self, workflow: str, service: Service) -> None:
         """Whether a service can be given what it declares.
 
         Raises:
-            Refused: nodes would not reach the front, or there is no certificate that can be used; says why.
+            Refused: nodes would not reach the front, somebody else has a Service of this name, or there is no certificate that
+                can be used; says why.
         """
         if service.expose is not None:
             front_address(self._settings)
+            self._check_name(workflow, service)
         if service.tls is not None:
             try:
                 check_certificate(self._settings.folder, self._read(service.tls))
@@ -94,6 +96,16 @@ class ExposedRoutes(FrontRoutes):
                     _log.warning("the certificate of %s/%s stays as it is: %s", workflow, name, wrong)
         if changed:
             self.front.reload()
+
+    def _check_name(self, workflow: str, service: Service) -> None:
+        name = service_name(workflow, service)
+        there = self._api.get(SERVICES, name)
+        own = names.labels(self._settings.installation, workflow=workflow, service=service.name)
+        if there is not None and not own.items() <= there["metadata"].get("labels", {}).items():
+            raise Refused(
+                f"{service.name}: there is a Service {name} in the namespace {self._settings.namespace} that is somebody else's; "
+                "delete it, or name the workflow or the service otherwise"
+            )
 
     def _expose(self, key: str, workflow: str, service: Service) -> None:
         self._store.put_new(key, {"workflow": workflow, "service": service.name})
@@ -157,9 +169,14 @@ def front_address(settings: KubernetesSettings) -> str:
     return address
 
 
+def service_name(workflow: str, service: Service) -> str:
+    """The name of the Service that exposes a service. Pure."""
+    return names.dns_name(f"{workflow}-{service.name}")
+
+
 def exposed(settings: KubernetesSettings, workflow: str, service: Service, port: int, owner: dict[str, Any]) -> list[dict[str, Any]]:
     """The Service of a service, and the EndpointSlice that leads it to the front's `port`. Pure."""
-    name = names.dns_name(f"{workflow}-{service.name}")
+    name = service_name(workflow, service)
     address = front_address(settings)
     told = {"workflow": workflow, "service": service.name}
     own = {

@@ -60,7 +60,7 @@ class KubernetesEffects(HostEffects):
         prepared = super().prepare(change)
         if change.primitive == "deploy" and isinstance(spec := parse_online(change.to.get("spec")).spec, OnlineSpec):
             for service in spec.services:
-                self._routes.check(service)
+                self._routes.check(change.target, service)
         return prepared
 
     def perform(self, change: Change, before: dict[str, Any]) -> dict[str, Any]:
