@@ -40,7 +40,8 @@ class Web:
 
     def champions(self) -> list[dict[str, Any]]:
         chosen = "autonomic.dev/workflow=exposed,autonomic.dev/role=champion"
-        return json.loads(self.cluster.kubectl("get", "pods", "-l", chosen, "-o", "json"))["items"]
+        found = json.loads(self.cluster.kubectl("get", "pods", "-l", chosen, "-o", "json"))["items"]
+        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
     def ready(self) -> int:
         return self.cluster.platform.observe("exposed/api").service.roles["champion"].ready
@@ -103,11 +104,12 @@ def test_a_service_is_exposed_by_each_type_and_hidden_again(kubernetes: Any, web
     assert found is not None
     assert found["spec"]["type"] == "ClusterIP"
     # the way of a pod, by name
-    job = web.cluster.kubectl(
-        *("run", "asks", "--image=autonomic.local/busybox:1", "--image-pull-policy=Never", "--restart=Never", "--attach", "--quiet"),
-        *("--rm", "--command", "--", "/bin/wget", "-qO-", "--post-data={}", "http://exposed-api/v2/models/api/infer"),
+    web.cluster.kubectl(
+        *("run", "asks", "--image=autonomic.local/busybox:1", "--image-pull-policy=Never", "--restart=Never", "--command", "--"),
+        *("/bin/wget", "-qO-", "--post-data={}", "http://exposed-api/v2/models/api/infer"),
     )
-    assert json.loads(job)["role"] == "champion"
+    web.cluster.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/asks", "--timeout=100s")
+    assert json.loads(web.cluster.kubectl("logs", "asks"))["role"] == "champion"
     for kind in ("NodePort", "LoadBalancer"):
         assert web.deploy(expose=kind).status == "done"
         found = web.service()
@@ -134,7 +136,7 @@ def test_with_tls_nothing_else_is_answered_and_a_renewed_certificate_takes_over(
     address = web.cluster.settings.front_address
     plain = web.cluster.platform.urls()["exposed/api"]
     trusting = secret(web, tmp_path, [address])
-    outcome = web.deploy(tls={"secret": "web-tls"}, token=True)
+    outcome = web.deploy(tls={"secret": "web-tls"})
     assert outcome.status == "done", outcome.detail
     url = web.cluster.platform.urls()["exposed/api"]
     assert url.startswith(f"https://{address}:")

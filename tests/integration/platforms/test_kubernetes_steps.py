@@ -12,6 +12,7 @@ from autonomic.seams.plan import Change
 from autonomic.seams.state import FINISHED, RunState
 
 WITHIN_SECONDS = 100
+RETRIED = {"limit": 1, "backoff": "100ms"}
 FAKE = {"key": "kwok.x-k8s.io/node", "value": "fake", "effect": "NoSchedule"}
 
 
@@ -151,10 +152,28 @@ def test_what_a_step_asks_for_stands_in_its_job_as_the_api_server_took_it(steps:
         assert sorted(spec["affinity"]) == ["nodeAffinity", "podAffinity", "podAntiAffinity"]
         # what Kueue does with a Job that it does not admit yet
         steps.cluster.kubectl("patch", "job", job["metadata"]["name"], "--type=merge", "-p", '{"spec": {"suspend": true}}')
-        steps.wait(run_id, lambda run: "waits in the queue team-a" in run.steps["work"].detail)
+        steps.wait(run_id, lambda run: run.steps["work"].detail == "waits in the queue team-a")
+        wait_until(lambda: not steps.objects("pods", run_id))
+        state = steps.wait(run_id, lambda run: run.steps["work"].detail == "waits in the queue team-a")
+        assert (state.status, state.steps["work"].attempt, state.steps["work"].failures) == ("running", 1, ())
         steps.stop(run_id)
     finally:
         steps.cluster.kubectl("delete", "priorityclass", steps.cluster.settings.namespace)
+
+
+def test_a_step_whose_queue_takes_it_back_is_tried_again_and_not_begun_a_second_time(steps: Steps) -> None:
+    tries = steps.cluster.home / "data" / "tries-in-queue"
+    script = f"echo x >> {tries}; test $(wc -l < {tries}) -gt 1 || sleep 100"
+    run_id = steps.start("sh", "-c", script, queue="team-b", retries=RETRIED)
+    steps.wait(run_id, lambda run: run.steps["work"].status == "running")
+    wait_until(tries.exists)
+    steps.cluster.kubectl("patch", "job", f"{run_id}-work-1", "--type=merge", "-p", '{"spec": {"suspend": true}}')
+    run = steps.wait(run_id)
+    assert run.status == "succeeded", run.model_dump_json(indent=1)
+    assert run.steps["work"].attempt == 2
+    (failure,) = run.steps["work"].failures
+    assert "Preempted: it was ended because its Job was suspended (waits in the queue team-b)" in failure
+    assert [job["metadata"]["name"] for job in steps.objects("jobs", run_id)] == [f"{run_id}-work-2"]
 
 
 def test_a_step_keeps_away_from_the_node_that_it_avoids(steps: Steps) -> None:
@@ -216,9 +235,6 @@ def test_a_run_that_waits_for_a_gpu_can_be_stopped_and_outlives_its_writer(steps
     steps.cluster.restart()
     assert steps.wait(run_id).status == "succeeded"
     assert [job["metadata"]["name"] for job in steps.objects("jobs", run_id)] == [f"{run_id}-work-1-cpu"]
-
-
-RETRIED = {"limit": 1, "backoff": "100ms"}
 
 
 def test_a_step_that_runs_out_of_memory_is_tried_again_and_says_at_which_limit(steps: Steps) -> None:

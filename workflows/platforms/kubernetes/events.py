@@ -48,7 +48,7 @@ def event(item: Object, component: str, key: str, reason: str, message: str, now
 
 def owner_of(pod: Object) -> Object | None:
     """The object that made a pod, as far as an Event needs it; None where nobody did. Pure."""
-    meta = pod["metadata"]
+    meta = pod.get("metadata", {})
     for owner in meta.get("ownerReferences", []):
         if owner.get("controller"):
             about = {"name": owner["name"], "uid": owner["uid"], "namespace": meta["namespace"]}

@@ -312,9 +312,16 @@ class KubernetesRuns:
         if not run_id or _job_of(now or before or {}) in self._given_up:
             return
         if now is None:
-            result = failed("its pod was deleted")
-            if before is not None and (pods.step_report(before) or ("",))[0] != "ended":
-                self._tell_end(owner_of(before), run_id, result)
+            told = (pods.step_report(before) or ("",))[0] if before else ""
+            if told == "ended":
+                return
+            taken_back = self._taken_back(before or {})
+            if taken_back and told != "started":
+                # it had not begun, and begins when its Job is let go on
+                self._hear(run_id, "waiting", step_name, attempt, {"why": taken_back})
+                return
+            result = self._without_its_job(before or {}, taken_back) if taken_back else failed("its pod was deleted")
+            self._tell_end(owner_of(before or {}), run_id, result)
             self._hear(run_id, "ended", step_name, attempt, result)
             return
         self._wait_for_gpus(now)
@@ -349,9 +356,20 @@ class KubernetesRuns:
     def _tell_queue(self, before: dict[str, Any] | None, now: dict[str, Any]) -> None:
         if now["spec"].get("suspend") and not (before and before["spec"].get("suspend")):
             run_id, step_name, attempt = _whose(now)
-            queue = now["metadata"].get("labels", {}).get(manifests.QUEUE, "")
-            why = f"waits in the queue {queue}" if queue else "its Job is suspended"
-            self._hear(run_id, "waiting", step_name, attempt, {"why": f"{why}; it starts when spec.suspend is taken back"})
+            self._hear(run_id, "waiting", step_name, attempt, {"why": _suspended(now)})
+
+    def _taken_back(self, pod: dict[str, Any]) -> str:
+        """In words, that the Job of a pod was suspended, as queues do; "" where it was not, or nobody waits for it."""
+        with self._lock:
+            if _whose(pod)[0] not in self._driven:
+                return ""
+        job = insist(lambda: self.api.get(JOBS, _job_of(pod)), self.stopping)
+        return _suspended(job) if job is not None and job["spec"].get("suspend") else ""
+
+    def _without_its_job(self, pod: dict[str, Any], taken_back: str) -> dict[str, Any]:
+        """The failure of an attempt that was taken back after it had begun. Its Job shall not begin it a second time."""
+        insist(lambda: self.api.delete(JOBS, _job_of(pod)), self.stopping)
+        return failed(f"Preempted: it was ended because its Job was suspended ({taken_back})")
 
     def _wait_for_gpus(self, pod: dict[str, Any]) -> None:
         """Sees that a pod that may go on without GPUs does so when it has waited long enough."""
@@ -385,6 +403,8 @@ class KubernetesRuns:
             if data.get("in_log"):
                 found = insist(lambda: self.api.log(pod["metadata"]["name"], _RESULT_LINES), self.stopping)
                 data = step.result_in(found or "") or failed("its result was too long to be told and is not in its log")
+            if data["status"] != "succeeded" and pod["metadata"].get("deletionTimestamp") and (why := self._taken_back(pod)):
+                data = self._without_its_job(pod, why)
             self._tell_end(owner_of(pod), run_id, data)
         self._hear(run_id, kind, step_name, attempt, data)
 
@@ -402,6 +422,11 @@ def _whose(item: dict[str, Any]) -> tuple[str, str, int]:
 
 def _job_of(pod: dict[str, Any]) -> str:
     return pod.get("metadata", {}).get("labels", {}).get("batch.kubernetes.io/job-name", "")
+
+
+def _suspended(job: dict[str, Any]) -> str:
+    queue = job["metadata"].get("labels", {}).get(manifests.QUEUE, "")
+    return f"waits in the queue {queue}" if queue else "its Job is suspended"
 
 
 def _ended(job: dict[str, Any]) -> dict[str, Any] | None:
