@@ -1,7 +1,10 @@
 .PHONY: help setup demo up cluster test unit check schema benchmarks clean
 
+PLATFORM ?= ray
+
 help:
 	@echo "make demo        set up, then show the whole loop on a real MNIST service (about 5 minutes after the set-up)"
+	@echo "                 PLATFORM=kubernetes shows it on a Kubernetes cluster of its own (Linux, root and Go; about 8 minutes)"
 	@echo "make up          set up, then run the system until Ctrl-C"
 	@echo "make cluster     set up, then run a Kubernetes cluster until Ctrl-C (Linux, root and Go; built once, about ten minutes)"
 	@echo "make test        set up, then run every test"
@@ -14,7 +17,7 @@ setup:
 	@scripts/setup
 
 demo: setup
-	@.venv/bin/python -m benchmarks.demo
+	@.venv/bin/python -m benchmarks.demo --platform $(PLATFORM)
 
 up: setup
 	@.venv/bin/autonomic up

@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -141,27 +140,22 @@ class LightCluster:
     platform: "KubernetesPlatform"
 
     def __init__(self, cluster: "Kubernetes", home: Path, **more: Any) -> None:
+        from autonomic.workflows.embedded.kubernetes import machine_python
         from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 
         self.cluster = cluster
         self.home = home
         namespace = f"{home.name}-{secrets.token_hex(4)}"
         self._run_kubectl("create", "namespace", namespace)
-        # pods run the Python of this machine, and see this checkout and the tests' files where they are
+        # pods see this checkout and the tests' files where they are
         root = Path(__file__).parents[1]
-        shared = [*("/usr", "/lib", "/lib64", "/bin"), sys.base_prefix, sys.prefix, str(root), str(home)]
-        folders = {f"host-{number}": path for number, path in enumerate(dict.fromkeys(shared)) if Path(path).is_dir()}
+        pods = machine_python.pod_settings(home, [root])
         given: dict[str, Any] = {
+            **pods,
             "home": home,
             "kubeconfig": str(self._credentials(namespace)),
             "namespace": namespace,
-            "image": "autonomic.local/host:1",
-            "image_pull_policy": "Never",
-            "python": sys.executable,
-            "python_path": (str(root / "src"), str(root / "tests" / "light")),
-            "env": {"OMP_NUM_THREADS": "1", "PATH": f"{sys.prefix}/bin:/usr/local/bin:/usr/bin:/bin:/busybox"},
-            "volumes": tuple({"name": name, "hostPath": {"path": path, "type": "Directory"}} for name, path in folders.items()),
-            "mounts": tuple({"name": name, "mountPath": path, "readOnly": path != str(home)} for name, path in folders.items()),
+            "python_path": (*pods["python_path"], str(root / "tests" / "light")),
             "data_path": str(home / "data"),
             "front_address": cluster.host_address,
             "server": "light_server:serve",
@@ -286,14 +280,25 @@ class Kubernetes(NamedTuple):
     local: "LocalCluster | None"
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Gives the tests that need a cluster the time to build it where it is not built yet."""
+    """Says which tests share a process of a parallel run, and gives the first that need a cluster the time to build it."""
     from autonomic.workflows.embedded.kubernetes import build
 
-    if build.built() is None:
-        for item in items:
-            if "kubernetes" in getattr(item, "fixturenames", ()):
-                item.add_marker(pytest.mark.timeout(_BUILD_SECONDS))
+    unbuilt = build.built() is None
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        on_kubernetes = "kubernetes" in fixtures or "kubernetes" in item.nodeid or "tests/integration/cluster/" in item.nodeid
+        if on_kubernetes:
+            # one cluster for all of them, and those that look at all of the machine's namespaces and mounts beside no other
+            group = "kubernetes"
+        elif {"ray_cluster", "light_host"} & set(fixtures) or "[ray" in item.nodeid:
+            group = "ray"
+        else:
+            group = item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+        if unbuilt and on_kubernetes:
+            item.add_marker(pytest.mark.timeout(_BUILD_SECONDS))
 
 
 @pytest.fixture(scope="session")

@@ -55,10 +55,13 @@ class Api:
         champion = self.service(target).roles.get("champion")
         return champion.ready if champion else 0
 
-    def replica_ports(self, role: str) -> set[int]:
-        """The ports on which the replicas of a role answer."""
+    def replica_ports(self, target: str, role: str) -> set[int]:
+        """The ports on which the replicas of a service's role answer."""
+        workflow, _, service = target.partition("/")
+        wanted = {"workflow": workflow, "service": service, "role": role}
         groups = self._host.get("/v1/sd").raise_for_status().json()
-        return {int(target.rsplit(":", 1)[1]) for group in groups if group["labels"]["role"] == role for target in group["targets"]}
+        found = [group["targets"] for group in groups if wanted.items() <= group["labels"].items()]
+        return {int(address.rsplit(":", 1)[1]) for targets in found for address in targets}
 
     def close(self) -> None:
         """Closes the connections."""

@@ -15,9 +15,9 @@ def write(world: World, path: Path) -> Path:
     """Writes the page and returns its path."""
     report = Report("autonomic: a real MNIST service, kept fast and accurate")
     report.text(
-        "Real images, real Ray, MLflow, Prometheus and HAProxy, one machine. The service has a declared time per request spent asleep, "
-        "as on an accelerator, with the real inference inside and one request in flight a replica: the cores of a small machine cannot "
-        "show the scaling of CPU work. Labels are answered from the data set itself."
+        f"Real images, real {world.platform.name}, MLflow, Prometheus and HAProxy, one machine. The service has a declared time per "
+        "request spent asleep, as on an accelerator, with the real inference inside and one request in flight a replica: the cores of a "
+        "small machine cannot show the scaling of CPU work. Labels are answered from the data set itself."
     )
     report.claims(world.claims)
     report.heading("What happened")

@@ -4,14 +4,13 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from autonomic.agents.settings import Settings
-from autonomic.cli.system import System
 from autonomic.seams.errors import AutonomicError
 from benchmarks.claims import Claim
 from benchmarks.demo.api import Api
+from benchmarks.demo.platforms import DemoPlatform
 from benchmarks.demo.streams import Streams
 from benchmarks.load import Load, Request, accuracy, quantile
 
@@ -43,13 +42,12 @@ class Moment:
 class World:
     """Everything that the scenes of the demo share."""
 
-    system: System
+    platform: DemoPlatform
     settings: Settings
     api: Api
     streams: Streams
     load: Load
     seed: int
-    folder: Path
     started_at: float = field(default_factory=time.time)
     claims: list[Claim] = field(default_factory=list)
     moments: list[Moment] = field(default_factory=list)

@@ -9,9 +9,11 @@ from typing import Any, Protocol
 import pytest
 
 from autonomic.seams.clock import VirtualClock
+from autonomic.seams.ids import RandomIds
 from autonomic.seams.plan import Change, Outcome
 from autonomic.seams.platform import Platform
 from autonomic.seams.state import ServiceState
+from autonomic.workflows.batch.packages import pack
 from autonomic.workflows.platforms.simulated import Batch, SimulatedPlatform
 
 
@@ -93,6 +95,7 @@ class RayCase:
         self.host = host
         self.platform = host.platform
         self.old, self.new = host.model("old"), host.model("new")
+        self.shared = host.settings.home
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 60
@@ -111,6 +114,7 @@ class KubernetesCase:
     def __init__(self, cluster: Any) -> None:
         self.cluster = cluster
         self.old, self.new = cluster.model("old"), cluster.model("new")
+        self.shared = Path(cluster.settings.data_path)
 
     @property
     def platform(self) -> Platform:
@@ -184,3 +188,49 @@ CASES: dict[str, Callable[[pytest.FixtureRequest], Case]] = {
 def deployed(request: pytest.FixtureRequest) -> Deployed:
     """Each platform in turn, with the workflow `web` in service."""
     return Deployed(CASES[request.param](request))
+
+
+class Real:
+    """A real platform, as the agents see it, with the functions of tests/integration/batch, and shorter words.
+
+    Steps and the tests see the folder `shared`.
+    """
+
+    def __init__(self, case: Any) -> None:
+        self.case = case
+        self.package = self.platform.add_package(pack(Path(__file__).parents[1] / "integration" / "batch"))
+        self.shared = case.shared / "contract"
+        self.shared.mkdir(exist_ok=True)
+
+    @property
+    def platform(self) -> Any:
+        """A client of the host's HTTP interface, or what has the same methods in this process."""
+        return self.case.platform
+
+    def document(self, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+        return {"apiVersion": "autonomic.dev/v1alpha1", "kind": "Workflow", "metadata": {"name": name}, "spec": spec}
+
+    def batch(self, name: str, *steps: dict[str, Any], **parameters: Any) -> dict[str, Any]:
+        """The document of a batch workflow whose steps are functions of small_steps.py, or commands."""
+        full = [step if "command" in step else {**step, "run": f"small_steps:{step['run']}"} for step in steps]
+        full = [{"resources": {"cpu": 0.1}, **step} for step in full]
+        return self.document(name, {"type": "batch", "parameters": parameters, "steps": full})
+
+    def apply(self, primitive: str, target: str, **to: Any) -> Outcome:
+        outcome = self.platform.apply(Change(key=RandomIds().new("contract"), primitive=primitive, target=target, to=to), 1)
+        assert outcome.status == "done", outcome.detail
+        return outcome
+
+    def wait(self, look: Callable[[], Any], until: Callable[[Any], bool], within_seconds: float = 90) -> Any:
+        """What `look` gives, once `until` holds for it."""
+        deadline = time.monotonic() + within_seconds
+        while not until(found := look()):
+            assert time.monotonic() < deadline, f"not within {within_seconds:g} s: {found}"
+            time.sleep(0.05)
+        return found
+
+
+@pytest.fixture(scope="module", params=["ray", "kubernetes"])
+def real(request: pytest.FixtureRequest) -> Real:
+    """Each platform that is real, in turn."""
+    return Real(CASES[request.param](request))

@@ -1,16 +1,21 @@
 """What replicas start in tests of the platform: the real server for a real model, and a light one for an empty model.json.
 
-The light one needs no torch: it starts in a blink, and answers every request with its role.
+The light one needs no torch: it starts in a blink, and answers every request with its role. Where it is to log predictions,
+the input of a request is its `x`.
 """
 
 import json
+import secrets
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from autonomic.workflows.serving.config import ServerConfig
+from autonomic.workflows.serving.predictions import Prediction, PredictionLog
 
 
 def serve(config: ServerConfig) -> Any:
@@ -29,6 +34,7 @@ class LightServer:
         self._config = config
         self._draining = False
         self._in_flight = 0
+        self._predictions = PredictionLog(config.predictions) if config.predictions else None
 
     def start(self) -> int:
         if (Path(self._config.model_folder) / "broken").exists():
@@ -49,7 +55,7 @@ class LightServer:
 
             def do_POST(self) -> None:
                 light._in_flight += 1
-                self.rfile.read(int(self.headers.get("content-length", 0)))
+                light._log(self.rfile.read(int(self.headers.get("content-length", 0))))
                 time.sleep(light._config.device_time_seconds)
                 self._reply(200, {"role": light._config.role, "model": light._config.model})
                 light._in_flight -= 1
@@ -68,6 +74,12 @@ class LightServer:
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         return int(self._server.server_address[1])
+
+    def _log(self, body: bytes) -> None:
+        if self._predictions is not None:
+            inputs = {"x": np.array(json.loads(body)["x"], np.float32)}
+            told = (time.time(), "", self._config.role, self._config.model_version, inputs, {}, 0, 0.5)
+            self._predictions.append([Prediction(secrets.token_hex(8), *told)])
 
     def alive(self) -> bool:
         return True

@@ -1,14 +1,13 @@
 """The space of a search in Optuna's words."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from autonomic.seams.errors import Permanent
-
-Space = dict[str, dict[str, list[Any]]]
-"""Parameter -> {choice: [...]}, {uniform: [low, high]}, {loguniform: [low, high]} or {integer: [low, high]}."""
+from autonomic.workflows.batch.search_records import SearchRequest, Space, Trial
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:
@@ -50,6 +49,20 @@ def encode(space: Space, parameters: dict[str, Any]) -> dict[str, Any] | None:
         else:
             point[name] = value
     return point
+
+
+def known_points(request: SearchRequest, trials: Sequence[Trial]) -> tuple[list[dict[str, Any]], list[tuple[dict[str, Any], float]]]:
+    """What a search begins with, anew or after a restart: the points to try first, and those whose value is known.
+
+    A new search tries the workflow's own parameters first, where they lie in the space; one that goes on takes its unfinished
+    trials up.
+    """
+    points = [(trial, encode(request.space, trial.parameters)) for trial in trials]
+    valued = [(point, trial.value) for trial, point in points if point is not None and trial.value is not None]
+    if trials:
+        return [point for trial, point in points if point is not None and not trial.finished], valued
+    default = encode(request.space, request.defaults)
+    return [] if default is None else [default], valued
 
 
 def quiet_optuna() -> None:

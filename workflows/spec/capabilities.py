@@ -8,7 +8,7 @@ from autonomic.workflows.spec.placement import Placement, Volume
 from autonomic.workflows.spec.workflow import OnlineSpec, Resources, Service, Step, StepResources, Workflow
 
 CAPABILITIES: Mapping[str, frozenset[str]] = {
-    "ray": frozenset({"drift", "parts-of-gpus", "searches"}),
+    "ray": frozenset({"parts-of-gpus"}),
     "kubernetes": frozenset({"accelerators", "expose", "placement", "queues", "tls", "volumes"}),
 }
 """By the name of the platform."""
@@ -54,8 +54,6 @@ def _of_service(service: Service, at: Keys) -> Iterator[_Want]:
         yield (*at, "expose"), "expose", "makes no Service; this one answers at the front only", False
     if service.tls is not None:
         yield (*at, "tls"), "tls", "does not terminate TLS; take tls: away and put a proxy of your own before the front", True
-    if service.drift is not None:
-        yield (*at, "drift"), "drift", "runs no drift detectors; take drift: away", True
 
 
 def _of_pods(resources: Resources, placement: Placement, volumes: tuple[Volume, ...], at: Keys) -> Iterator[_Want]:

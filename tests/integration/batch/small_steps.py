@@ -42,6 +42,12 @@ def held(marker: str, until: str) -> None:
     wait_for_file(until, 60)
 
 
+def half_way(until: str, context: Any) -> None:
+    context.progress(0.1, "begun")
+    context.progress(0.5, "half way")
+    wait_for_file(until, 120)
+
+
 def fail_until(marker: str, times: int) -> dict[str, Any]:
     with Path(marker).open("a") as file:
         file.write("x")

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import yaml
 
 from autonomic.agents.auth import Tokens
 from autonomic.agents.settings import Settings
+from autonomic.workflows.apps.mnist import data as mnist
+from autonomic.workflows.platforms.base.client import HostPlatform
 
-HELLO = str(Path(__file__).parents[3] / "examples" / "hello")
+EXAMPLES = Path(__file__).parents[3] / "examples"
 Succeeds = Callable[..., str]
 Eventually = Callable[..., Any]
 
@@ -61,7 +64,7 @@ def home(light: Any, kubernetes: Any, typed: Callable[..., Any]) -> Iterator[Pat
 
 
 def test_the_hello_workflow_runs_on_the_cluster(light: Any, succeeds: Succeeds) -> None:
-    succeeds("apply", HELLO)
+    succeeds("apply", f"{EXAMPLES}/hello")
     printed = succeeds("run", "hello", "--wait", "--param", "words=300")
     assert "most_common" in printed
     assert "writing 300 words" in succeeds("logs", "hello", "write")
@@ -113,6 +116,25 @@ def test_a_host_that_is_killed_comes_back_and_requests_go_on(home: Path, eventua
 
     eventually(back, "the host knows the service as it was")
     assert httpx.post(url, json={}, trust_env=False).status_code == 200
+
+
+def test_the_mnist_example_answers_and_is_watched_for_drift(home: Path, succeeds: Succeeds, eventually: Eventually) -> None:
+    succeeds("apply", f"{EXAMPLES}/mnist/training.yaml")
+    assert "clean_accuracy" in succeeds("run", "mnist-training", "--wait", "--param", "epochs=1")
+    succeeds("apply", f"{EXAMPLES}/mnist/online.yaml")
+    settings = Settings.load(home)
+    images, _ = mnist.read_built_in()
+    pixels = (images[::50] / 255).ravel().tolist()
+    tensor = {"name": "images", "datatype": "FP32", "shape": [len(images[::50]), 28, 28], "data": pixels}
+    url = f"{settings.front_url}/mnist-online/predictor/v2/models/predictor/infer"
+    answer = httpx.post(url, json={"inputs": [tensor]}, trust_env=False, timeout=30).raise_for_status().json()
+    assert len(answer["parameters"]["prediction_ids"].split(",")) == len(images[::50])
+    with closing(HostPlatform(settings.host_url, Tokens.load(settings.tokens_path)["host"])) as host:
+        values = eventually(lambda: host.drift("mnist-online", "predictor")["values"], "the detector speaks", 120)
+        assert values["seen"] == len(images[::50])
+        # usual images are no drift, so nothing is picked
+        assert values["drifted"] == 0
+        assert values["picked"] == 0
 
 
 def _line(entry: Path) -> str:

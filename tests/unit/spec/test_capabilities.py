@@ -42,7 +42,7 @@ LACKS = [
             f"{AT}.queue": False,
         },
     ),
-    (ONLINE, "kubernetes", {"spec.services[0].resources.gpu": True, "spec.services[0].drift": True}),
+    (ONLINE, "kubernetes", {"spec.services[0].resources.gpu": True}),
     (ONLINE, "ray", {"spec.services[0].expose": False, "spec.services[0].tls": True}),
 ]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from autonomic.seams.errors import AutonomicError, Permanent
-from autonomic.workflows.embedded.kubernetes import addons, build, cgroups, control_plane, network, node, pki, registry, tools
+from autonomic.workflows.embedded.kubernetes import addons, build, cgroups, control_plane, limits, network, node, pki, registry, tools
 from autonomic.workflows.embedded.kubernetes.api import Api
 from autonomic.workflows.embedded.kubernetes.control_plane import Part, Paths
 from autonomic.workflows.embedded.processes import start_process, wait_until
@@ -68,6 +68,7 @@ class Supervisor:
         slot: registry.Slot | None = None
         try:
             programs = build.ensure(self._report)
+            limits.check_inotify(self.options.nodes)
             slot = registry.claim(self.home, remove_traces, lambda index: network.in_use(network.Network(index)))
             self._start(slot.index, programs)
             self._serve(slot.index, when_ready)

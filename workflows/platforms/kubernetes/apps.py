@@ -40,13 +40,13 @@ class KubernetesApps:
         for other in others:
             self._api.apply(_RESOURCES[other["kind"]], other)
         self._store.put(f"manifest/{name}", deployment)
-        self._write(deployment, replicas)
+        self.write(deployment, replicas)
 
     def scale(self, name: str, replicas: int) -> None:
         manifest = self._store.get(f"manifest/{name}")
         if manifest is None:
             raise Permanent(f"The application {name} is not there, so it cannot be scaled; deploy the workflow again")
-        self._write(manifest, replicas)
+        self.write(manifest, replicas)
 
     def delete(self, names: Sequence[str]) -> None:
         # what else an application has goes with its record
@@ -57,9 +57,15 @@ class KubernetesApps:
         of_app: dict[str, list[dict[str, Any]]] = {}
         for pod in self._pods.all().values():
             of_app.setdefault(app_of(pod), []).append(pod)
-        return {app_of(each): state_of(each, of_app.get(app_of(each), [])) for each in self._deployments.all().values()}
+        return {app: state_of(each, of_app.get(app, [])) for each in self._deployments.all().values() if (app := app_of(each))}
 
-    def _write(self, deployment: dict[str, Any], replicas: int) -> None:
+    def write(self, deployment: dict[str, Any], replicas: int) -> None:
+        """Makes a Deployment as it is described, with so many replicas.
+
+        Raises:
+            Lost: a younger writer is at work.
+            Retryable: the Deployment changes all the time.
+        """
         name = deployment["metadata"]["name"]
         for _ in range(_ATTEMPTS):
             version = self._ours(name)

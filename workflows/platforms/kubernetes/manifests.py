@@ -23,6 +23,8 @@ EPOCH = f"{names.PREFIX}/epoch"
 """The annotation that says under which epoch an object was written last."""
 APP = f"{names.PREFIX}/app"
 """The label, and where labels are too short the annotation, with the name of the application."""
+DETECTOR = f"{names.PREFIX}/detector"
+"""The annotation that tells one detector of a service from another; the label says which service it watches."""
 RUN, STEP, ATTEMPT = (f"{names.PREFIX}/{name}" for name in ("run", "step", "attempt"))
 CPU_AFTER = f"{names.PREFIX}/cpu-after"
 """The annotation of a step's pod that says after how many seconds without a GPU it is made again without one."""
@@ -185,6 +187,38 @@ def attempt_of(pod: Manifest) -> Attempt:
     """The attempt that a pod of a Job was made for."""
     env = {each["name"]: each.get("value", "") for each in pod["spec"]["containers"][0]["env"]}
     return Attempt.model_validate(json.loads(env["AUTONOMIC_STEP"])["attempt"])
+
+
+def detector_name(workflow: str, service: str) -> str:
+    """The name of the Deployment that looks for the drift of a service."""
+    return names.dns_name(f"drift-{workflow}-{service}")
+
+
+def detector(settings: KubernetesSettings, workflow: str, service: str, request: Manifest, parts: int, owner: Manifest) -> Manifest:
+    """The Deployment of a service's drift detector, whose pod is told `request`. There is never more than one pod of it."""
+    name = detector_name(workflow, service)
+    chosen = names.labels(settings.installation, detector=f"{workflow}--{service}")
+    own = {
+        **names.labels(settings.installation, workflow=workflow, service=service),
+        **chosen,
+        **names.recommended(service, name, "detector", workflow),
+    }
+    container = _container(settings, "detector", "autonomic.workflows.platforms.kubernetes.detector")
+    container["env"] = [*container["env"], {"name": "AUTONOMIC_DETECTOR", "value": json.dumps(request, sort_keys=True)}]
+    pod = {**_pod(settings, container, request["package"], parts, AppSpec(server={})), "terminationGracePeriodSeconds": _STEP_STOP_SECONDS}
+    meta = {"name": name, "namespace": settings.namespace, "labels": {**own, **names.version_label()}, "ownerReferences": [owner]}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {**meta, "annotations": {DETECTOR: request["detector"]}},
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": chosen},
+            "revisionHistoryLimit": 1,
+            "strategy": {"type": "Recreate"},
+            "template": {"metadata": {"labels": own}, "spec": pod},
+        },
+    }
 
 
 def service_token(settings: KubernetesSettings) -> Manifest:

@@ -1,13 +1,16 @@
 """The platform within one process: `seams.platform.Platform` over the writer of an installation."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from autonomic.seams.clock import Clock
+from autonomic.seams.errors import Permanent
 from autonomic.seams.plan import Change, Outcome
 from autonomic.seams.platform import Notice
 from autonomic.seams.state import RunState, State
 from autonomic.workflows.platforms.kubernetes.runtime import KubernetesHost
 from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
+from autonomic.workflows.serving.predictions import Label
 
 
 class KubernetesPlatform:
@@ -75,3 +78,35 @@ class KubernetesPlatform:
     def scrape_targets(self) -> list[dict[str, Any]]:
         """The replicas as Prometheus' http_sd wants them: `{targets, labels}`."""
         return self.host.scrape_targets()
+
+    def drift(self, workflow: str, service: str) -> dict[str, Any] | None:
+        """`{"time": …, "values": {name: number}}` of a service's drift detector; None where there is no such service."""
+        return self.host.drift(workflow, service)
+
+    def points(self, workflow: str, service: str, state: str = "all") -> list[dict[str, Any]]:
+        """The critical points that were picked: `unlabelled`, `labelled` or `all`."""
+        return self.host.points(workflow, service, state) or []
+
+    def add_labels(self, workflow: str, service: str, labels: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Joins true labels `{prediction_id, label, time}` to predictions; late and out of order is allowed."""
+        counts = self.host.labels(workflow, service, [Label(**label) for label in labels])
+        if counts is None:
+            raise Permanent(f"There is no service {workflow}/{service} on this platform")
+        return counts
+
+    # -- searches
+
+    def start_search(self, search: dict[str, Any]) -> dict[str, Any]:
+        """Starts a search over a workflow's parameters, unless one with its id was started before."""
+        return self.host.searches.start(search)
+
+    def search(self, search_id: str) -> dict[str, Any] | None:
+        """A search and its trials."""
+        return self.host.searches.get(search_id)
+
+    def stop_search(self, search_id: str) -> dict[str, Any]:
+        """Ends a search; trials that ended are kept."""
+        stopped = self.host.searches.stop(search_id)
+        if stopped is None:
+            raise Permanent(f"There is no search {search_id} on this platform")
+        return stopped

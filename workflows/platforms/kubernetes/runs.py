@@ -20,6 +20,7 @@ from autonomic.workflows.platforms.kubernetes.api import JOBS, PODS, Api, Confli
 from autonomic.workflows.platforms.kubernetes.events import Events, Object, owner_of
 from autonomic.workflows.platforms.kubernetes.packages import Packages
 from autonomic.workflows.platforms.kubernetes.patience import PatientStore, insist
+from autonomic.workflows.platforms.kubernetes.progress import Progress
 from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.workflows.platforms.kubernetes.store import ConfigMapStore, Lost
 from autonomic.workflows.platforms.kubernetes.watch import Watch
@@ -117,6 +118,7 @@ class KubernetesRuns:
         self.records = TellingRecords(PatientStore(store, self.stopping), tell)
         self._pods = of_pods
         self._events = events
+        self._progress = Progress(settings.data_path)
         self._lock = threading.Lock()
         self._driven: dict[str, _Run] = {}
         # Jobs whose pod waited for a GPU in vain (and of which run), and pods of which it is known when that will be
@@ -166,7 +168,7 @@ class KubernetesRuns:
             # what the run made on the cluster goes with its record
             self.records.forget(old.run_id)
 
-    def stop(self, run_ids: list[str]) -> None:
+    def stop(self, run_ids: list[str], why: str = "stopped on request") -> None:
         """Stops runs; those that have ended stay as they are.
 
         Raises:
@@ -176,7 +178,7 @@ class KubernetesRuns:
             run = self._drive(run_id)
             if run is None:
                 continue
-            run.driver.hear("stop", data={"why": "stopped on request"})
+            run.driver.hear("stop", data={"why": why})
             if not run.ended.wait(_STOP_SECONDS):
                 raise Retryable(f"the run {run_id} did not stop within {_STOP_SECONDS:g} s; it is asked again")
 
@@ -305,6 +307,17 @@ class KubernetesRuns:
         """Ends the attempt of a pod for good."""
         run_id, step_name, attempt = _whose(pod)
         self._hear(run_id, "ended", step_name, attempt, failed(why, retry=False))
+
+    def hear_progress(self) -> None:
+        """Reads how far the running steps are, where pods and this process share a folder."""
+        if not self.settings.data_path:
+            return
+        with self._lock:
+            driven = list(self._driven)
+        states = [run for run_id in driven if (run := self.records.state(run_id)) is not None]
+        running = [(run.id, each.name, each.attempt) for run in states for each in run.steps.values() if each.status == "running"]
+        for (run_id, name, attempt), notes in self._progress.read(running):
+            self._hear(run_id, "notes", name, attempt, {"notes": notes})
 
     def pod_changed(self, before: dict[str, Any] | None, now: dict[str, Any] | None) -> None:
         """A pod of a step came, changed or went."""

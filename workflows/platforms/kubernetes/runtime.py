@@ -9,7 +9,7 @@ from typing import Any
 from autonomic.seams.clock import Clock, SystemClock
 from autonomic.seams.errors import AutonomicError, Permanent, Retryable
 from autonomic.seams.plan import Change
-from autonomic.workflows.platforms.base.effects import HostEffects, Runs
+from autonomic.workflows.platforms.base.effects import HostEffects
 from autonomic.workflows.platforms.base.host import BaseHost, described
 from autonomic.workflows.platforms.base.intents import Intents, Prepared, Refused
 from autonomic.workflows.platforms.base.models import Models
@@ -22,11 +22,13 @@ from autonomic.workflows.platforms.base.store import MemoryStore
 from autonomic.workflows.platforms.kubernetes import manifests, names, pods
 from autonomic.workflows.platforms.kubernetes.api import DEPLOYMENTS, JOBS, PODS, SECRETS, Api
 from autonomic.workflows.platforms.kubernetes.apps import KubernetesApps, app_of, foreign_writer
+from autonomic.workflows.platforms.kubernetes.detectors import KubernetesDetectors
 from autonomic.workflows.platforms.kubernetes.events import Events
 from autonomic.workflows.platforms.kubernetes.exposure import ExposedRoutes
 from autonomic.workflows.platforms.kubernetes.packages import Packages
 from autonomic.workflows.platforms.kubernetes.patience import insist
 from autonomic.workflows.platforms.kubernetes.runs import KubernetesRuns
+from autonomic.workflows.platforms.kubernetes.searches import KubernetesSearches
 from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.workflows.platforms.kubernetes.store import ConfigMapStore
 from autonomic.workflows.platforms.kubernetes.watch import Object, Watch
@@ -34,7 +36,7 @@ from autonomic.workflows.serving.front import Front
 from autonomic.workflows.serving.predictions import Label
 from autonomic.workflows.spec.workflow import OnlineSpec, Service
 
-_FRONT_CHECK_SECONDS = 1.0
+_LOOK_SECONDS = 1.0
 _CERTIFICATE_SECONDS = 300.0
 _SYNC_SECONDS = 15.0
 _KEPT_NOTICES = 500
@@ -46,17 +48,32 @@ TellDone = Callable[[str, str, str, str], None]
 
 
 class KubernetesEffects(HostEffects):
-    """The effects of this platform: what a service asks of the front is looked at before anything is touched."""
+    """The effects of this platform: what its settings or the cluster do not allow is refused before anything is touched."""
 
     def __init__(
-        self, services: Services, runs: Runs, predictions: Callable[[str, str], Path], routes: ExposedRoutes, tell: TellDone
+        self,
+        services: Services,
+        runs: KubernetesRuns,
+        predictions: Callable[[str, str], Path],
+        data_path: str,
+        routes: ExposedRoutes,
+        tell: TellDone,
     ) -> None:
         super().__init__(services, runs, predictions, "kubernetes")
         self._online = services
+        self._data_path = data_path
         self._routes = routes
         self._tell = tell
 
     def prepare(self, change: Change) -> Prepared:
+        if change.primitive == "deploy" and not self._data_path:
+            spec = parse_online(change.to.get("spec")).spec
+            drift = [service.name for service in spec.services if service.drift] if isinstance(spec, OnlineSpec) else []
+            if drift:
+                raise Refused(
+                    f"{', '.join(drift)} asks for a drift detector, which reads the prediction log, and data_path names no folder to keep "
+                    "one in. Name one in the cluster's settings, or take drift: away"
+                )
         prepared = super().prepare(change)
         if change.primitive == "deploy" and isinstance(spec := parse_online(change.to.get("spec")).spec, OnlineSpec):
             for service in spec.services:
@@ -89,22 +106,6 @@ def done_to(change: Change, record: WorkflowRecord | None) -> Iterator[tuple[str
                 yield entry.app, words.get(change.primitive, whole)
 
 
-class NoSearches:
-    """Searches do not run here."""
-
-    def start(self, search: dict[str, Any]) -> dict[str, Any]:
-        """Refuses."""
-        raise Permanent("Searches over parameters run on Ray only; this platform is Kubernetes")
-
-    def get(self, search_id: str) -> dict[str, Any] | None:
-        """There are none."""
-        return None
-
-    def stop(self, search_id: str) -> dict[str, Any] | None:
-        """There are none."""
-        return None
-
-
 class KubernetesHost(BaseHost):
     """The one writer of an installation. `start` and `close` once each; what runs on the cluster goes on without it.
 
@@ -129,9 +130,9 @@ class KubernetesHost(BaseHost):
 
     def _make(self, settings: KubernetesSettings, clock: Clock) -> None:
         self._clock = clock
+        self._renewed = clock.monotonic()
         self._store = ConfigMapStore(self._api, settings.installation)
         self.notices = Notices(self._store, clock, _KEPT_NOTICES)
-        self.searches = NoSearches()
         self._events = Events(self._api, clock)
         self._models = Models(settings.folder / "models", settings.mlflow_url)
         self._packages = Packages(self._api, self._store, settings.installation)
@@ -159,8 +160,10 @@ class KubernetesHost(BaseHost):
             ready,
             mounts_volumes=True,
         )
-        self.runs = KubernetesRuns(settings, self._api, self._store, self._packages, self._pods, self._events, clock, self._tell_patiently)
-        effects = KubernetesEffects(self.services, self.runs, self._shared_predictions, self._routes, self._tell_done)
+        self.runs = KubernetesRuns(settings, self._api, self._store, self._packages, self._pods, self._events, clock, self._run_changed)
+        self.searches = KubernetesSearches(settings, self._store, self.runs, clock)
+        self._detectors = KubernetesDetectors(settings, self._store, apps, self._packages, self._deployments, self.predictions)
+        effects = KubernetesEffects(self.services, self.runs, self._shared_predictions, settings.data_path, self._routes, self._tell_done)
         self.intents = Intents(self._store, effects, clock)
         self._store.epoch = self.intents.epoch
         self._stopping = threading.Event()
@@ -188,12 +191,14 @@ class KubernetesHost(BaseHost):
         self._routes.renew(self._declared())
         self.services.route_all()
         self.runs.resume()
+        self.searches.resume()
         self._keeper.start()
         self._recovery.start()
 
     def close(self) -> None:
         """Ends the threads of this process. The front, the replicas and the steps go on."""
         self._stopping.set()
+        self.searches.close()
         self.runs.close()
         for watch in (self._pods, self._jobs, self._deployments):
             watch.close()
@@ -224,8 +229,11 @@ class KubernetesHost(BaseHost):
         return self.predictions(workflow, service)
 
     def drift(self, workflow: str, service: str) -> dict[str, Any] | None:
-        """No detector has spoken; None where there is no such service."""
-        return None if self.services.record(workflow, service) is None else {"time": 0.0, "values": {}}
+        """What the service's drift detector said last, None where there is no such service."""
+        deployed, record = self.services.workflows().get(workflow), self.services.record(workflow, service)
+        if deployed is None or record is None:
+            return None
+        return self._detectors.values(workflow, record, deployed.package)
 
     def points(self, workflow: str, service: str, state: str) -> list[dict[str, Any]] | None:
         """The points that were picked, None where there is no such service."""
@@ -291,6 +299,10 @@ class KubernetesHost(BaseHost):
     def _tell_done(self, app: str, key: str, reason: str, message: str) -> None:
         self._events.tell(self._api.get(DEPLOYMENTS, names.dns_name(app)), key, reason, message)
 
+    def _run_changed(self, kind: str, target: str, data: dict[str, Any]) -> None:
+        self._tell_patiently(kind, target, data)
+        self.searches.run_changed()
+
     def _tell_patiently(self, kind: str, target: str, data: dict[str, Any]) -> None:
         insist(lambda: self.notices.tell(kind, target, data), self._stopping)
 
@@ -306,16 +318,38 @@ class KubernetesHost(BaseHost):
             _log.warning("settling what was left open: %s", away)
 
     def _keep(self) -> None:
-        renewed = self._clock.monotonic()
-        while not self._stopping.wait(_FRONT_CHECK_SECONDS):
-            try:
-                self._front.ensure()
-                if self._clock.monotonic() - renewed > _CERTIFICATE_SECONDS:
-                    renewed = self._clock.monotonic()
-                    self._routes.renew(self._declared())
-                    self.services.route_all()
-            except (Retryable, Permanent) as error:
-                _log.warning("looking after the front: %s", error)
+        while not self._stopping.wait(_LOOK_SECONDS):
+            for what, look in (
+                ("the front", self._front.ensure),
+                ("the certificates", self._renew_certificates),
+                ("the drift detectors", self._watch_for_drift),
+                ("the progress of steps", self.runs.hear_progress),
+            ):
+                try:
+                    look()
+                except (Retryable, Permanent) as error:
+                    _log.warning("looking after %s: %s", what, error)
+                except Exception:  # noqa: BLE001 - one bad turn must not end the watch over all that runs
+                    _log.exception("looking after %s failed; it is tried again", what)
+
+    def _watch_for_drift(self) -> None:
+        if self.lost or not self.settings.data_path:
+            return
+        self._detectors.keep(
+            {
+                (name, service): (record, workflow.package)
+                for name, workflow in self.services.workflows().items()
+                for service, record in workflow.services.items()
+                if record.spec.drift and record.spec.log
+            }
+        )
+
+    def _renew_certificates(self) -> None:
+        if self.lost or self._clock.monotonic() - self._renewed < _CERTIFICATE_SECONDS:
+            return
+        self._renewed = self._clock.monotonic()
+        self._routes.renew(self._declared())
+        self.services.route_all()
 
     def _declared(self) -> dict[tuple[str, str], Service]:
         deployed = self.services.workflows().items()

@@ -41,6 +41,8 @@ def group_of(key: str) -> str:
         return f"app/{first}"
     if kind in ("request", "state", "tracking", "place"):
         return f"run/{first}"
+    if kind == "search":
+        return f"search/{first}"
     if kind == "notice":
         return f"notices/{int(first) // _NOTICES_TOGETHER:012d}"
     if kind == "epoch":

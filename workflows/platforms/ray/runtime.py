@@ -9,6 +9,7 @@ from autonomic.seams.clock import Clock
 from autonomic.seams.errors import Permanent, Retryable
 from autonomic.workflows.batch.packages import package_folder, put_package
 from autonomic.workflows.platforms.base.apps import Apps
+from autonomic.workflows.platforms.base.drift import watched
 from autonomic.workflows.platforms.base.effects import HostEffects
 from autonomic.workflows.platforms.base.host import BaseHost, described
 from autonomic.workflows.platforms.base.intents import Intents
@@ -99,7 +100,7 @@ class Host(BaseHost):
     def drift(self, workflow: str, service: str) -> dict[str, Any] | None:
         """What the service's drift detector said last, None where there is no such service."""
         record = self.services.record(workflow, service)
-        return None if record is None else self._detectors.values(workflow, service, self.predictions(workflow, service), record.since)
+        return None if record is None else self._detectors.values(workflow, record, self.predictions(workflow, service))
 
     def points(self, workflow: str, service: str, state: str) -> list[dict[str, Any]] | None:
         """The critical points of a service, None where there is no such service."""
@@ -170,7 +171,7 @@ class Host(BaseHost):
 
     def _watch_for_drift(self) -> None:
         wanted = {
-            (name, service): (record.spec.drift, self._models.fetch(record.roles["champion"].model), record.since, self._code(workflow))
+            (name, service): (watched(record), self._models.fetch(record.roles["champion"].model), self._code(workflow))
             for name, workflow in self.services.workflows().items()
             for service, record in workflow.services.items()
             if record.spec.drift and record.spec.log

@@ -158,3 +158,23 @@ def test_what_kubernetes_cannot_give_is_said() -> None:
         manifests.job(SETTINGS, step(resources={"gpu": 0.5}), attempt(), "", 0, OWNER)
     with pytest.raises(Permanent, match="pass its path"):
         manifests.job(SETTINGS, step(), attempt(arguments={"x": "y" * 200_000}), "", 0, OWNER)
+
+
+def test_a_detector_is_one_pod_that_is_told_what_to_watch_and_no_replica() -> None:
+    request = {"detector": "0123", "package": "sha256-1", "champion": "models:/mnist/1"}
+    made = manifests.detector(SETTINGS, "web", "api", request, 1, OWNER)
+    assert made["metadata"]["name"] == manifests.detector_name("web", "api") == "drift-web-api"
+    assert made["metadata"]["ownerReferences"] == [OWNER]
+    assert made["metadata"]["annotations"] == {manifests.DETECTOR: "0123"}
+    assert (made["spec"]["replicas"], made["spec"]["strategy"]) == (1, {"type": "Recreate"})
+    template = made["spec"]["template"]
+    chosen = made["spec"]["selector"]["matchLabels"]
+    assert chosen.items() <= template["metadata"]["labels"].items()
+    # nothing that looks for replicas finds it
+    assert not {"autonomic.dev/app", "autonomic.dev/role"} & set(template["metadata"]["labels"])
+    assert manifests.APP not in template["metadata"].get("annotations", {})
+    container = template["spec"]["containers"][0]
+    env = {each["name"]: each["value"] for each in container["env"]}
+    assert json.loads(env["AUTONOMIC_DETECTOR"]) == request
+    assert "autonomic-package" in [volume["name"] for volume in template["spec"]["volumes"]]
+    assert template["spec"]["automountServiceAccountToken"] is False

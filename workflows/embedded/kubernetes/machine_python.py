@@ -1,0 +1,31 @@
+"""Pods of the local cluster that run the Python of this machine: no image has to be built, and what they import is what is here."""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import autonomic
+
+_PROGRAMS = ("/usr", "/lib", "/lib64", "/bin")
+
+
+def pod_settings(writable: Path, readable: Iterable[Path] = ()) -> dict[str, Any]:
+    """The fields of `KubernetesSettings` that say what pods run: this Python, with what it imports, on the local cluster's image.
+
+    Pods see the folder `writable` (the place for `data_path`) and those of `readable` where they are on this machine.
+    """
+    package = Path(next(iter(autonomic.__path__)))
+    # in a checkout the package's folders are links to those beside src
+    code = {package.parent, (package / "workflows").resolve().parent}
+    shared = [*map(Path, _PROGRAMS), Path(sys.base_prefix), Path(sys.prefix), *sorted(code), *readable, writable]
+    folders = {f"host-{number}": path for number, path in enumerate(dict.fromkeys(shared)) if path.is_dir()}
+    return {
+        "image": "autonomic.local/host:1",
+        "image_pull_policy": "Never",
+        "python": sys.executable,
+        "python_path": (str(package.parent),),
+        "env": {"OMP_NUM_THREADS": "1", "PATH": f"{sys.prefix}/bin:/usr/local/bin:/usr/bin:/bin:/busybox"},
+        "volumes": tuple({"name": name, "hostPath": {"path": str(path), "type": "Directory"}} for name, path in folders.items()),
+        "mounts": tuple({"name": name, "mountPath": str(path), "readOnly": path != writable} for name, path in folders.items()),
+    }

@@ -1,0 +1,84 @@
+"""Drift detection on Kubernetes: a Deployment of one pod per service reads the prediction log and says what it sees."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from autonomic.workflows.platforms.base.drift import told, watched
+from autonomic.workflows.platforms.base.records import ServiceRecord
+from autonomic.workflows.platforms.kubernetes import manifests, names
+from autonomic.workflows.platforms.kubernetes.apps import KubernetesApps
+from autonomic.workflows.platforms.kubernetes.detector import read_words
+from autonomic.workflows.platforms.kubernetes.packages import Packages
+from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
+from autonomic.workflows.platforms.kubernetes.store import ConfigMapStore
+from autonomic.workflows.platforms.kubernetes.watch import Object, Watch
+
+Wanted = Mapping[tuple[str, str], tuple[ServiceRecord, str]]
+"""By (workflow, service): the service, and the digest of its workflow's code ("" where it has none)."""
+
+
+class KubernetesDetectors:
+    """The detectors of one installation. Their Deployments are the record of which there are: none is kept beside them."""
+
+    def __init__(
+        self,
+        settings: KubernetesSettings,
+        store: ConfigMapStore,
+        apps: KubernetesApps,
+        packages: Packages,
+        deployments: Watch,
+        log_of: Callable[[str, str], Path],
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._apps = apps
+        self._packages = packages
+        self._deployments = deployments
+        self._log_of = log_of
+
+    def keep(self, wanted: Wanted) -> None:
+        """Makes the Deployments what they should be: one for each service with `drift:`, with its champion of now.
+
+        Raises:
+            Retryable: the API server does not answer; it is to be called again.
+            Permanent: a right is missing, or the API server refuses it.
+        """
+        there = {name: found for name, found in self._deployments.all().items() if detector_of(found)}
+        for (workflow, service), (record, package) in wanted.items():
+            name = manifests.detector_name(workflow, service)
+            found = there.pop(name, None)
+            if found is None or detector_of(found) != digest_of(record, package) or found["spec"].get("replicas") != 1:
+                self._apps.write(self._manifest(workflow, record, package), 1)
+        self._apps.delete(sorted(there))
+
+    def values(self, workflow: str, record: ServiceRecord, package: str) -> dict[str, Any]:
+        """What the service's detector of now said last; see `drift.told`."""
+        log = self._log_of(workflow, record.spec.name)
+        said = read_words(log) if record.spec.drift and self._settings.data_path else None
+        if said is not None and said["detector"] != digest_of(record, package):
+            said = None
+        return told(said, log, record.since)
+
+    def _manifest(self, workflow: str, record: ServiceRecord, package: str) -> dict[str, Any]:
+        request = {
+            **watched(record),
+            "detector": digest_of(record, package),
+            "predictions": str(self._log_of(workflow, record.spec.name)),
+            "package": package,
+            "registry_url": self._settings.mlflow_url,
+        }
+        parts = self._packages.parts(package) if package else 0
+        owner = self._store.owner(f"workflow/{workflow}")
+        return manifests.detector(self._settings, workflow, record.spec.name, request, parts, owner)
+
+
+def detector_of(deployment: Object) -> str:
+    """The digest of the detector that a Deployment runs, "" where it runs none."""
+    return deployment["metadata"].get("annotations", {}).get(manifests.DETECTOR, "")
+
+
+def digest_of(record: ServiceRecord, package: str) -> str:
+    """What tells one detector of a service from another: how it looks, at which champion, since when, with which code."""
+    return names.digest(json.dumps([watched(record), package], sort_keys=True), 20)
