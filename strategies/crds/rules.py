@@ -69,8 +69,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "Volume": (
         Rule(exactly_one(["claim", "nfs"]), "exactly one of claim and nfs is given"),
         Rule(
-            "!self.mount.split('/').exists(part, part == '..')"
-            " && (!has(self.folder) || !self.folder.split('/').exists(part, part == '..'))",
+            "!self.mount.matches('(^|/)[.][.](/|$)') && (!has(self.folder) || !self.folder.matches('(^|/)[.][.](/|$)'))",
             "a path has no ..",
         ),
     ),
