@@ -4,7 +4,7 @@ PLATFORM ?= ray
 
 help:
 	@echo "make demo        set up, then show the whole loop on a real MNIST service (about 5 minutes after the set-up)"
-	@echo "                 PLATFORM=kubernetes shows it on a Kubernetes cluster of its own (Linux, root and Go; about 8 minutes)"
+	@echo "                 PLATFORM=kubernetes shows it on a Kubernetes cluster of its own (Linux, root and Go; about 7 minutes once it is built)"
 	@echo "make up          set up, then run the system until Ctrl-C"
 	@echo "make cluster     set up, then run a Kubernetes cluster until Ctrl-C (Linux, root and Go; built once, about ten minutes)"
 	@echo "make test        set up, then run every test"

@@ -41,13 +41,15 @@ class Tokens:
         """Reads the tokens, or makes them where there are none yet (mode 0600, written in one step).
 
         Raises:
-            Permanent: the file is not a JSON object with the four tokens, or others may read it.
+            Permanent: the file is not a JSON object with the four tokens, or others may read it. Its group may where the file is
+                not ours: so a pod is shown a Secret.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             _create(path)
-        if path.stat().st_mode & 0o077:
-            raise Permanent(f"{path} may be read by others (mode {path.stat().st_mode & 0o777:o}); give it mode 600 and change the tokens")
+        status = path.stat()
+        if status.st_mode & (0o077 if status.st_uid == os.geteuid() else 0o027):
+            raise Permanent(f"{path} may be read by others (mode {status.st_mode & 0o777:o}); give it mode 600 and change the tokens")
         try:
             values = json.loads(path.read_text())
             return cls({name: str(values[name]) for name in NAMES if len(values[name]) >= 16})._complete(path)

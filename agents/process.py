@@ -26,4 +26,4 @@ def run(agent: str) -> None:
     app = create(settings, tokens)
     gc.freeze()
     gc.enable()
-    serve(app, getattr(settings, f"{agent}_url"))
+    serve(app, getattr(settings, f"{agent}_url"), settings.listen_address)

@@ -9,15 +9,16 @@ from fastapi import FastAPI
 GRACE_SECONDS = 5
 
 
-def serve(app: FastAPI, url: str) -> None:
-    """Listens at `url` (its host and port) until SIGTERM or SIGINT; answers what came in, for at most 5 s, then stops.
+def serve(app: FastAPI, url: str, address: str = "") -> None:
+    """Listens at the port of `url`, on `address` or else on its host, until SIGTERM or SIGINT; answers what came in, for at most
+    5 s, then stops.
 
     A port that is taken ends the process with exit code 1 and a log line.
     """
     parts = urlsplit(url)
     config = uvicorn.Config(
         app,
-        host=parts.hostname or "127.0.0.1",
+        host=address or parts.hostname or "127.0.0.1",
         port=parts.port or 80,
         log_config=None,
         access_log=False,

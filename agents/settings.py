@@ -9,6 +9,7 @@ from autonomic.seams.errors import Permanent
 from autonomic.seams.word import Word
 
 DEFAULT_HOME = ".autonomic"
+JOURNAL_URL = "AUTONOMIC_JOURNAL_URL"
 
 
 def home_from_environment() -> Path:
@@ -23,6 +24,10 @@ class Settings(Word):
     URL in which `{agent}` stands for the agent's name. `plan_runner` names what carries out plans, `platform` where
     workflows run (ray or kubernetes); whichever it is, its host answers at `host_url`. With `custom_resources` the planner puts
     in force the Workflow and Strategy objects of the namespace that HOME/kubernetes.json names.
+
+    A part listens at its own URL, or at the port of it on every interface with the address `listen_address`, where the URL is a name
+    that others know it by (0.0.0.0 in a pod behind a Service). AUTONOMIC_JOURNAL_URL in the environment goes before `journal_url`,
+    so that the password of a database stands in no file.
     """
 
     home: Path
@@ -38,6 +43,7 @@ class Settings(Word):
     plan_runner: str = "journal"
     platform: str = "ray"
     custom_resources: bool = False
+    listen_address: str = ""
 
     @property
     def tokens_path(self) -> Path:
@@ -72,10 +78,11 @@ class Settings(Word):
         home = (home or home_from_environment()).absolute()
         path = home / "settings.json"
         try:
-            return cls.model_validate_json(path.read_text())
+            written = cls.model_validate_json(path.read_text())
         except FileNotFoundError:
             raise Permanent(
                 f"{path} does not exist: nothing was started in this home. Start with `autonomic up`, or name another home with --home"
             ) from None
         except ValidationError as invalid:
             raise Permanent(f"{path} is not valid: {invalid}") from None
+        return written.model_copy(update={"journal_url": os.environ.get(JOURNAL_URL) or written.journal_url})

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -162,6 +163,41 @@ def load(
         _cluster(home).load(archive)
 
 
+@app.command()
+def rights(
+    home: HomeOption = None,
+    namespace: Annotated[str, typer.Option(help="Only service accounts of this namespace.")] = "",
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Compare what service accounts may do by their Roles with what they asked for, by the audit log (`up --audit`).
+
+    A right that was never used is idle; a request that no right allowed is denied.
+
+    Examples:
+
+        autonomic cluster rights --namespace ml
+    """
+    from autonomic.cli.output import show
+    from autonomic.workflows.embedded.kubernetes import rights as compared
+
+    with _told():
+        cluster = _cluster(home)
+        there = ["--all-namespaces", "-o", "json"]
+        roles, bound = (json.loads(cluster.run_kubectl("get", kind, *there))["items"] for kind in ("roles", "rolebindings"))
+        asked = compared.asked(cluster.audited())
+    rows: list[list[Any]] = []
+    for account, given in sorted(compared.bindings(roles, bound).items()):
+        if account.startswith("kube-") or (namespace and not account.startswith(f"{namespace}/")):
+            continue
+        let, denied = asked.get(account, compared.Asked(Counter(), Counter()))
+        for right in sorted(given | denied.keys()):
+            state = "denied" if right in denied else "used" if right in let else "idle"
+            rows.append([account, right.group, right.resource, right.verb, let[right], denied[right], state])
+    columns = ("account", "group", "resource", "verb", "let", "denied", "state")
+    rows_shown = [dict(zip(columns, row, strict=True)) for row in rows]
+    show(rows_shown, output, [name.upper() for name in columns], rows, "No service account has a Role.")
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
 def kubectl(context: typer.Context) -> None:
     """Run the kubectl that was built for the cluster, against the cluster of this home (see AUTONOMIC_HOME).
@@ -173,6 +209,23 @@ def kubectl(context: typer.Context) -> None:
     with _told():
         cluster = _cluster(None)
     os.execve(cluster.kubectl, ["kubectl", *context.args], {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)})
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def helm(context: typer.Context) -> None:
+    """Run Helm against the cluster of this home (see AUTONOMIC_HOME); it is built the first time, which takes some minutes.
+
+    Examples:
+
+        autonomic cluster helm list --all-namespaces
+    """
+    from autonomic.cli.output import working
+    from autonomic.workflows.embedded.kubernetes import helm as program
+
+    with _told(), working("Looking for Helm"):
+        cluster = _cluster(None)
+        built = program.ensure()
+    os.execve(built, ["helm", *context.args], {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)})
 
 
 def _folder(home: Path | None) -> Path:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autonomic.cli.options import FAILED_PLANS, HomeOption, NothingRuns, Output, OutputOption, Platform
+from autonomic.cli.options import FAILED_PLANS, HomeOption, NothingRuns, Output, OutputOption
 from autonomic.seams.errors import Problem, SpecError
 
 if TYPE_CHECKING:
@@ -28,17 +28,15 @@ def register(app: typer.Typer) -> None:
 
 def validate(
     paths: PathsArgument,
-    platform: Annotated[
-        Platform | None, typer.Option(help="Where they will run; default: where the system of this home runs its workflows.")
-    ] = None,
+    platform: Annotated[str | None, typer.Option(help="Where they will run: ray, kubernetes or simulated (default: as what runs).")] = None,
     home: HomeOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Check documents and all that they name, without changing anything.
 
     Every problem of every file is told with its place. Strategies may aim at workflows of these files, and at those
-    in force where a system runs in this home. What the platform cannot do is an error where a workflow would be refused for it, and
-    a warning where it runs without.
+    in force where a system runs in this home. What the platform cannot do is a problem, where it is known, and a warning where a
+    workflow runs without.
 
     Examples:
 
@@ -50,10 +48,13 @@ def validate(
     """
     from autonomic.cli.output import show
     from autonomic.strategies.validation import load_specs
+    from autonomic.workflows.platforms.base.planning import PRIMITIVES
 
-    known, prometheus_url, runs_on = _surroundings(home)
-    specs = load_specs(paths, prometheus_url=prometheus_url, known_workflows=known)
-    _tell_lacks(specs, platform.value if platform else runs_on)
+    if platform is not None and platform not in PRIMITIVES:
+        raise typer.BadParameter(f"{platform!r} is no platform; there are {', '.join(PRIMITIVES)}", param_hint="--platform")
+    known, prometheus_url, running = _surroundings(home)
+    specs = load_specs(paths, prometheus_url=prometheus_url, known_workflows=known, platform=platform or running)
+    _tell_lacks(specs, platform or running)
     data = [
         {"kind": model.kind, "name": model.name, "file": (origin := specs.origins[model.kind, model.name]).file, "line": origin.line}
         for model in (*specs.workflows, *specs.strategies)
@@ -197,8 +198,9 @@ def _send(client: "Client", paths: list[Path], *, prune: bool, dry_run: bool) ->
     from autonomic.workflows.batch.packages import digest_of
 
     known = [] if prune else in_force(client)
-    specs = load_specs(paths, prometheus_url=client.settings.prometheus_url or None, known_workflows=known)
-    _tell_lacks(specs, client.settings.platform)
+    settings = client.settings
+    specs = load_specs(paths, prometheus_url=settings.prometheus_url or None, known_workflows=known, platform=settings.platform)
+    _tell_lacks(specs, settings.platform)
     with working("Packing code"):
         packages = {workflow.name: package_of(workflow, specs.folders[workflow.name]) for workflow in specs.workflows}
     if not dry_run:

@@ -196,11 +196,18 @@ def _workflow_rows(workflow: dict[str, Any]) -> list[tuple[str, str, str]]:
         newest = _run_words(runs[0]) if runs else workflow["detail"] or "never run"
         return [(workflow["name"], "batch", newest)]
     rows: list[tuple[str, str, str]] = []
-    for service in workflow["spec"]["spec"]["services"]:
-        target = f"{workflow['name']}/{service['name']}"
+    spec = workflow["spec"]["spec"]
+    adopt = spec.get("adopt") or {}
+    adopted = [adopt[kind] for kind in ("deployment", "statefulset", "job") if adopt.get(kind)]
+    for name in [*adopted, *(service["name"] for service in spec["services"])]:
+        target = f"{workflow['name']}/{name}"
         state = workflow["services"].get(target, {}).get("service")
         if state is None:
             rows.append((target, "online", workflow["detail"] or "not deployed"))
+            continue
+        if adopted:
+            champion = state["roles"]["champion"]
+            rows.append((target, "online", f"adopted; {champion['ready']}/{champion['wanted']} replicas ready"))
             continue
         roles = [f"{role} {one['ready']}/{one['wanted']} {one['model']}" for role, one in state["roles"].items()]
         weights = " ".join(f"{role}={share}%" for role, share in state["weights"].items() if share)

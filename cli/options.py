@@ -23,13 +23,6 @@ class Output(StrEnum):
     YAML = "yaml"
 
 
-class Platform(StrEnum):
-    """What workflows can run on."""
-
-    ray = "ray"
-    kubernetes = "kubernetes"
-
-
 HomeOption = Annotated[
     Path | None,
     typer.Option("--home", help="Folder that keeps the state; default: AUTONOMIC_HOME, else .autonomic in the current folder."),

@@ -97,6 +97,8 @@ class System:
         urls = [f"http://127.0.0.1:{free_port()}" for _ in range(7)]
         if self._kubernetes is not None:
             urls[6] = self._prepare_kubernetes(self._kubernetes, urls[6])
+            if self._kubernetes.front_address != "0.0.0.0":
+                urls[4] = f"http://{self._kubernetes.front_address}:{_port(urls[4])}"
         self.settings = Settings(
             home=self.home,
             monitor_url=urls[0],

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,8 +13,15 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from autonomic.agents.settings import Settings, home_from_environment
-from autonomic.cli.options import HomeOption, Output, OutputOption, Platform
+from autonomic.cli.options import HomeOption, Output, OutputOption
 from autonomic.seams.errors import Permanent
+
+
+class Platform(StrEnum):
+    """What `up` can run workflows on."""
+
+    ray = "ray"
+    kubernetes = "kubernetes"
 
 
 def register(app: typer.Typer) -> None:

@@ -6,8 +6,9 @@ from pydantic import Field, model_validator
 
 from autonomic.seams.state import Role
 from autonomic.seams.word import Word
+from autonomic.workflows.spec.placement_override import PlacementOverride
 from autonomic.workflows.spec.units import Percent
-from autonomic.workflows.spec.workflow import ModelUri
+from autonomic.workflows.spec.workflow import ModelUri, Size
 
 
 class RunArguments(Word):
@@ -67,6 +68,40 @@ class RescaleArguments(Word):
         if sum(value is not None for value in (self.by, self.to, self.require)) != 1:
             raise ValueError("rescale takes exactly one of by, to, require")
         return self
+
+
+class Factors(Word):
+    """By how much each resource is multiplied."""
+
+    cpu: float | None = Field(None, gt=0)
+    memory: float | None = Field(None, gt=0)
+    gpu: float | None = Field(None, gt=0)
+
+
+class ResizeArguments(Size):
+    """Changes what each replica of a service, or the next attempts of a step, get: amounts, or `times` what they have now.
+
+    What is planned stays within the `min` and `max` of the resources declared.
+    """
+
+    times: Factors | None = None
+
+    @model_validator(mode="after")
+    def _once(self) -> "ResizeArguments":
+        amounts = self.model_dump(exclude={"times"}, exclude_none=True).keys()
+        factors = self.times.model_dump(exclude_none=True).keys() if self.times else set[str]()
+        if not amounts and not factors:
+            raise ValueError("resize needs at least one of cpu, memory, gpu, times")
+        if twice := sorted(amounts & factors):
+            raise ValueError(f"resize got both an amount and a factor for {', '.join(twice)}")
+        return self
+
+
+class RescheduleArguments(PlacementOverride):
+    """Moves the replicas of a service, or the next attempts of steps, to where this lets them run.
+
+    It takes the place of what an earlier `reschedule` said; without arguments only what was declared counts.
+    """
 
 
 class RerouteArguments(Word):
@@ -143,6 +178,8 @@ ARGUMENTS: dict[str, type[Word]] = {
     "promote": PromoteArguments,
     "reroute": RerouteArguments,
     "rescale": RescaleArguments,
+    "reschedule": RescheduleArguments,
+    "resize": ResizeArguments,
     "retrain": RetrainArguments,
     "rollback": RollbackArguments,
     "run": RunArguments,

@@ -27,5 +27,9 @@ class Deploy:
         return Change(key=revert_key(outcome.key), primitive="delete", target=outcome.target, to={})
 
     def describe(self, change: Change) -> str:
-        services = ", ".join(found["name"] for found in change.to["spec"]["spec"]["services"])
+        spec = change.to["spec"]["spec"]
+        if adopt := spec.get("adopt"):
+            kind = next(kind for kind in ("deployment", "statefulset", "job") if adopt.get(kind))
+            return f"adopt the {kind} {adopt[kind]} as {change.target}"
+        services = ", ".join(found["name"] for found in spec["services"])
         return f"deploy {change.target} with the services {services}"

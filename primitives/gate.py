@@ -198,12 +198,15 @@ def gives_way(flight: Flight, proposal: Proposal) -> bool:
 
 
 def cuts_capacity(change: Change, snapshot: Snapshot) -> bool:
-    """Whether fewer replicas would serve after `change`. What cannot be compared counts as a cut."""
+    """Whether fewer or smaller replicas would serve after `change`. What cannot be compared counts as a cut."""
     state = snapshot.states.get(change.target)
     if change.primitive == "delete":
         return state is None or state.kind != "absent"
     if change.primitive == "upgrade":
         return change.to["models"].get("champion") == ""
+    if change.primitive == "resize":
+        now = state.spec.get("resources", {}) if state is not None else {}
+        return any((value or 0) < (now.get(name) or 0) for name, value in change.to["resources"].items())
     if change.primitive != "rescale":
         return False
     if state is None or state.service is None or change.to["role"] not in state.service.roles:

@@ -10,6 +10,8 @@ from autonomic.primitives.notify import Notify
 from autonomic.primitives.promote import Promote
 from autonomic.primitives.reroute import Reroute
 from autonomic.primitives.rescale import Rescale
+from autonomic.primitives.reschedule import Reschedule
+from autonomic.primitives.resize import Resize
 from autonomic.primitives.retrain import Retrain
 from autonomic.primitives.rollback import Rollback
 from autonomic.primitives.run import Run
@@ -25,6 +27,8 @@ PRIMITIVES: dict[str, Primitive[Any]] = {
     "promote": Promote(),
     "reroute": Reroute(),
     "rescale": Rescale(),
+    "reschedule": Reschedule(),
+    "resize": Resize(),
     "retrain": Retrain(),
     "rollback": Rollback(),
     "run": Run(),

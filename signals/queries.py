@@ -2,8 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
+from autonomic.seams.state import Role
 from autonomic.seams.word import Word
 from autonomic.workflows.spec.units import Duration
 
@@ -53,6 +54,43 @@ class DriftQuery(Word):
     drift: str = "drifted"
 
 
+class KubernetesQuery(Word):
+    """`kubernetes`: a number of what the cluster says of the target, where it runs on Kubernetes.
+
+    Counted are `pods` in a `phase` (Pending, Running, ...) or for a `reason` (OOMKilled, Unschedulable, CrashLoopBackOff,
+    Evicted, ...), `jobs` and `nodes` of which a `condition` is true (Complete, Failed; Ready, MemoryPressure, ...), and
+    `events` (the warnings of the last hour) for a `reason`. Of steps only what has not ended counts, and the newest of each.
+    `restarts` are those of containers, `ready_replicas` and `wanted_replicas` those of its Deployments, `cpu` (cores) and
+    `memory` (bytes) what its running pods use. `role` chooses among the replicas of a service, `of` is another target than
+    the strategy's. With `by: node`, one number for each node.
+    """
+
+    metric: Literal["pods", "jobs", "nodes", "events", "restarts", "ready_replicas", "wanted_replicas", "cpu", "memory"]
+    phase: Literal["Pending", "Running", "Succeeded", "Failed", "Unknown"] | None = None
+    reason: str | None = None
+    condition: str | None = None
+    role: Role | None = None
+    of: str | None = None
+    by: Literal["node"] | None = None
+
+    @model_validator(mode="after")
+    def _fitting(self) -> "KubernetesQuery":
+        for name, metrics in KUBERNETES_FILTERS.items():
+            if getattr(self, name) is not None and self.metric not in metrics:
+                raise ValueError(f"{name}: goes with {', '.join(metrics)}, and not with {self.metric}")
+        return self
+
+
+KUBERNETES_FILTERS: dict[str, tuple[str, ...]] = {
+    "phase": ("pods", "restarts"),
+    "reason": ("pods", "restarts", "events"),
+    "condition": ("jobs", "nodes"),
+    "role": ("pods", "restarts", "ready_replicas", "wanted_replicas", "cpu", "memory"),
+    "by": ("pods", "restarts", "nodes", "cpu", "memory"),
+}
+"""Which metrics each of the other keys of a `kubernetes` query goes with."""
+
+
 class PlatformQuery(Word):
     """`platform`: something the platform says of the target."""
 
@@ -82,14 +120,15 @@ QUERIES: dict[str, type[Word]] = {
     "scrape": ScrapeQuery,
     "mlflow": MlflowQuery,
     "drift": DriftQuery,
+    "kubernetes": KubernetesQuery,
     "platform": PlatformQuery,
     "webhook": WebhookQuery,
 }
-"""By the key that names the signal in YAML. `{scrape: {...}}` and `{mlflow: {...}}` hold their fields in a mapping of
-their own; the others give their first field's value directly, with further fields beside it."""
+"""By the key that names the signal in YAML. Those of `NESTED` hold their fields in a mapping of their own; the others give
+their first field's value directly, with further fields beside it."""
 
 
-NESTED = frozenset({"scrape", "mlflow"})
+NESTED = frozenset({"scrape", "mlflow", "kubernetes"})
 """The signals whose fields stand in a mapping of their own."""
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from autonomic.seams.clock import Clock
 from autonomic.seams.signal import Signal
 from autonomic.signals.drift import Drift, DriftSignal
+from autonomic.signals.kubernetes import Cluster, KubernetesSignal
 from autonomic.signals.mlflow import MlflowSignal
 from autonomic.signals.platform import Observe, PlatformSignal
 from autonomic.signals.promql import PromqlSignal
@@ -24,11 +25,13 @@ class Sources:
     fetch: Fetch
     observe: Observe
     drift: Drift
+    cluster: Cluster
     newest: Newest
 
 
 SIGNALS: dict[str, Callable[[Sources], Signal]] = {
     "drift": lambda sources: DriftSignal(sources.drift),
+    "kubernetes": lambda sources: KubernetesSignal(sources.cluster),
     "mlflow": lambda sources: MlflowSignal(sources.mlflow_url),
     "platform": lambda sources: PlatformSignal(sources.observe),
     "promql": lambda sources: PromqlSignal(sources.prometheus_url),

@@ -19,6 +19,7 @@ from autonomic.strategies.conditions import Condition
 from autonomic.strategies.cron import cron_trigger
 from autonomic.strategies.promql import PromqlChecker
 from autonomic.strategies.spec.strategy import ActionSpec, On, Strategy
+from autonomic.workflows.platforms.base.planning import PRIMITIVES
 from autonomic.workflows.spec.checks import Finding
 from autonomic.workflows.spec.documents import Keys
 from autonomic.workflows.spec.faults import listed, nearest
@@ -26,7 +27,7 @@ from autonomic.workflows.spec.functions import FunctionNotFound, find_function
 from autonomic.workflows.spec.references import located_references
 from autonomic.workflows.spec.workflow import BatchSpec, OnlineSpec, Service, Workflow
 
-Wanted = Literal["batch", "online", "service", "any"]
+Wanted = Literal["batch", "online", "service", "part", "placed", "any"]
 TARGETS: dict[str, Wanted] = {
     "call": "any",
     "delete": "online",
@@ -35,6 +36,8 @@ TARGETS: dict[str, Wanted] = {
     "promote": "service",
     "reroute": "service",
     "rescale": "service",
+    "reschedule": "placed",
+    "resize": "part",
     "retrain": "batch",
     "rollback": "service",
     "run": "batch",
@@ -47,20 +50,29 @@ _WORDS: dict[Wanted, str] = {
     "batch": "a batch workflow",
     "online": "an online workflow (without a service)",
     "service": "a service of an online workflow, written workflow/service",
+    "part": "a service or a step, written workflow/service or workflow/step",
+    "placed": "a batch workflow, or a service or a step, written workflow/service or workflow/step",
     "any": "anything",
 }
+_PARTS: frozenset[Wanted] = frozenset({"service", "part", "placed"})
 SERVICE_SIGNALS = frozenset({"scrape", "drift"})
-REFERENCES = "${by.LABEL} and ${readings.NAME}"
+REFERENCES = "${by.LABEL}, ${reading.NAME} and ${event.data.NAME}"
 
 
-def check_strategy(strategy: Strategy, workflows: Mapping[str, Workflow], promql: PromqlChecker, *, code: bool = True) -> list[Finding]:
-    """Everything wrong with one strategy beside the `workflows` that there are. `code`: also look for `decide:` on sys.path."""
+def check_strategy(
+    strategy: Strategy, workflows: Mapping[str, Workflow], promql: PromqlChecker, *, code: bool = True, platform: str | None = None
+) -> list[Finding]:
+    """Everything wrong with one strategy beside the `workflows` that there are, on a `platform` where one is named.
+
+    `code`: also look for `decide:` on sys.path.
+    """
     return [
         *_check_target(strategy.spec.target, ("spec", "target"), workflows),
         *_check_on(strategy.spec.on, ("spec", "on")),
         *_check_readings(strategy, workflows, promql),
         *_check_conditions(strategy),
         *_check_actions(strategy, workflows),
+        *_check_capabilities(strategy, platform),
         *(_check_decide(strategy) if code else ()),
     ]
 
@@ -83,7 +95,7 @@ def _check_target(text: str, at: Keys, workflows: Mapping[str, Workflow]) -> Ite
 
 def _parts(workflow: Workflow) -> tuple[str, ...]:
     spec = workflow.spec
-    return tuple(part.name for part in (spec.steps if isinstance(spec, BatchSpec) else spec.services))
+    return tuple(step.name for step in spec.steps) if isinstance(spec, BatchSpec) else spec.parts
 
 
 def _service(text: str, workflows: Mapping[str, Workflow]) -> Service | None:
@@ -95,11 +107,18 @@ def _service(text: str, workflows: Mapping[str, Workflow]) -> Service | None:
     return next((service for service in workflow.spec.services if service.name == step), None)
 
 
+def _is_adopted(text: str, workflows: Mapping[str, Workflow]) -> bool:
+    workflow = workflows.get(text.partition("/")[0])
+    return workflow is not None and isinstance(workflow.spec, OnlineSpec) and workflow.spec.adopt is not None
+
+
 def _is(wanted: Wanted, text: str, workflows: Mapping[str, Workflow]) -> bool:
     name, slash, _ = text.partition("/")
     workflow = workflows.get(name)
     if workflow is None or wanted == "any":
         return True  # an unknown workflow is reported where it is named
+    if wanted in ("part", "placed"):
+        return bool(slash) or (wanted == "placed" and workflow.spec.type == "batch")
     if wanted == "service":
         return isinstance(workflow.spec, OnlineSpec) and bool(slash)
     return not slash and workflow.spec.type == wanted
@@ -149,6 +168,8 @@ def _check_readings(strategy: Strategy, workflows: Mapping[str, Workflow], promq
             )
         if reading.signal == "drift" and (service := _service(strategy.spec.target, workflows)) and service.drift is None:
             yield (*at, "drift"), f"the service {strategy.spec.target!r} has no drift: detector"
+        if reading.signal == "kubernetes" and reading.query.get("of") is not None:
+            yield from _check_target(reading.query["of"], (*at, "kubernetes", "of"), workflows)
         if reading.signal == "mlflow":
             yield from _check_mlflow(reading.query, (*at, "mlflow"))
 
@@ -190,7 +211,7 @@ def _check_conditions(strategy: Strategy) -> Iterator[Finding]:
 def _check_actions(strategy: Strategy, workflows: Mapping[str, Workflow]) -> Iterator[Finding]:
     spec = strategy.spec
     labels = {reading.query["by"] for reading in spec.readings.values() if isinstance(reading.query.get("by"), str)}
-    names = {"by": labels, "readings": set(spec.readings)}
+    names = {"by": labels, "reading": set(spec.readings)}
     for number, action in enumerate(spec.do):
         at: Keys = ("spec", "do", number)
         target = action.target if action.target is not None else spec.target
@@ -202,11 +223,23 @@ def _check_actions(strategy: Strategy, workflows: Mapping[str, Workflow]) -> Ite
         if spec.guard.autonomy == "auto" and action.primitive in NEVER_AUTO:
             why = f"{action.primitive} cannot be undone, so it is never auto; write suggest or approve"
             yield ("spec", "guard", "autonomy"), f"{why} (irreversible are {listed(sorted(IRREVERSIBLE))})"
+        if wanted in _PARTS and action.primitive != "rescale" and _is_adopted(target, workflows):
+            yield (*at, action.primitive), f"{target!r} is adopted: it can be rescaled, and not be told to {action.primitive}"
         yield from _check_arguments(action, target, (*at, action.primitive), spec.readings, workflows)
         for path, reference in located_references(action.args, (*at, action.primitive)):
-            if len(reference) != 2 or reference[1] not in names.get(reference[0], ()):
+            of_event = len(reference) > 2 and reference[:2] == ("event", "data")
+            if not of_event and (len(reference) != 2 or reference[1] not in names.get(reference[0], ())):
                 known = [f"{root}.{name}" for root, several in names.items() for name in sorted(several)]
                 yield path, f"unknown reference ${{{'.'.join(reference)}}}; allowed are {REFERENCES} (here: {listed(known)})"
+
+
+def _check_capabilities(strategy: Strategy, platform: str | None) -> Iterator[Finding]:
+    able = PRIMITIVES.get(platform or "")
+    everything = frozenset[str]().union(*PRIMITIVES.values())
+    for number, action in enumerate(strategy.spec.do):
+        if able is not None and action.primitive in everything - able:
+            some = listed(sorted(name for name, known in PRIMITIVES.items() if action.primitive in known))
+            yield ("spec", "do", number, action.primitive), f"the platform {platform} has no {action.primitive} (it is there on {some})"
 
 
 def _check_arguments(

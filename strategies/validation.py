@@ -1,7 +1,7 @@
 """Reading and cross-checking everything that a user wrote, before anything runs."""
 
 import importlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +13,7 @@ from autonomic.strategies.spec.documents import parse
 from autonomic.strategies.spec.strategy import Strategy
 from autonomic.workflows.spec.checks import Finding, check_workflow
 from autonomic.workflows.spec.documents import Document, load_documents
-from autonomic.workflows.spec.workflow import Workflow
+from autonomic.workflows.spec.workflow import OnlineSpec, Workflow
 
 Key = tuple[str, str]
 """(kind, name) of a document."""
@@ -29,22 +29,30 @@ class Specs:
     folders: Mapping[str, Path] = field(default_factory=dict[str, Path])
 
 
-def load_specs(paths: Iterable[str | Path], *, prometheus_url: str | None = None, known_workflows: Sequence[Workflow] = ()) -> Specs:
+def load_specs(
+    paths: Iterable[str | Path], *, prometheus_url: str | None = None, known_workflows: Sequence[Workflow] = (), platform: str | None = None
+) -> Specs:
     """All documents of the files and folders given, parsed and cross-checked.
 
     Args:
         paths: files, or folders whose *.yaml and *.yml files are meant.
         prometheus_url: is asked about PromQL that the parser library does not know.
         known_workflows: what strategies may aim at besides the workflows read here, such as those applied before.
+        platform: where the workflows will run (ray, kubernetes, simulated): what it cannot do is refused. None: not judged.
 
     Raises:
         SpecError: with every problem of every file.
     """
-    return check_documents(load_documents(paths), prometheus_url=prometheus_url, known_workflows=known_workflows)
+    return check_documents(load_documents(paths), prometheus_url=prometheus_url, known_workflows=known_workflows, platform=platform)
 
 
 def check_documents(
-    documents: Iterable[Document], *, prometheus_url: str | None = None, known_workflows: Sequence[Workflow] = (), code: bool = True
+    documents: Iterable[Document],
+    *,
+    prometheus_url: str | None = None,
+    known_workflows: Sequence[Workflow] = (),
+    code: bool = True,
+    platform: str | None = None,
 ) -> Specs:
     """Like `load_specs` for documents already read. `code=False` does not look for user code: it may lie elsewhere."""
     problems: list[Problem] = []
@@ -68,17 +76,22 @@ def check_documents(
     importlib.invalidate_caches()
     for workflow in workflows:
         findings = check_workflow(workflow, folders[workflow.name], code=code)
-        _place(findings, origins["Workflow", workflow.name], problems)
+        _place([*findings, *_check_platform(workflow, platform)], origins["Workflow", workflow.name], problems)
     targets = {workflow.name: workflow for workflow in (*known_workflows, *workflows)}
     promql = PromqlChecker(prometheus_url)
     for strategy in strategies:
         aims = {strategy.spec.target, *(action.target for action in strategy.spec.do if action.target)}
         if not any(aim.partition("/")[0] in broken for aim in aims):
-            findings = check_strategy(strategy, targets, promql, code=code)
+            findings = check_strategy(strategy, targets, promql, code=code, platform=platform)
             _place(findings, origins["Strategy", strategy.name], problems)
     if problems:
         raise SpecError(sorted(problems, key=lambda problem: (problem.file, problem.line, problem.column)))
     return Specs(tuple(workflows), tuple(strategies), origins, folders)
+
+
+def _check_platform(workflow: Workflow, platform: str | None) -> Iterator[Finding]:
+    if platform not in (None, "kubernetes") and isinstance(workflow.spec, OnlineSpec) and workflow.spec.adopt is not None:
+        yield ("spec", "adopt"), f"the platform {platform} adopts nothing; workloads are adopted on kubernetes"
 
 
 def _name_of(document: Document) -> set[str]:

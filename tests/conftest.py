@@ -282,10 +282,10 @@ class Kubernetes(NamedTuple):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Says which tests share a process of a parallel run, and gives the first that need a cluster the time to build it."""
-    from autonomic.workflows.embedded.kubernetes import build
+    """Says which tests share a process of a parallel run, and gives the first that need a cluster or Helm the time to build it."""
+    from autonomic.workflows.embedded.kubernetes import build, helm
 
-    unbuilt = build.built() is None
+    unbuilt, no_helm = build.built() is None, helm.built() is None
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
         on_kubernetes = "kubernetes" in fixtures or "kubernetes" in item.nodeid or "tests/integration/cluster/" in item.nodeid
@@ -297,7 +297,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         else:
             group = item.nodeid.partition("::")[0]
         item.add_marker(pytest.mark.xdist_group(group))
-        if unbuilt and on_kubernetes:
+        if (unbuilt and on_kubernetes) or (no_helm and "helm" in fixtures):
             item.add_marker(pytest.mark.timeout(_BUILD_SECONDS))
 
 
@@ -324,8 +324,9 @@ def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubernetes]
         if os.environ.get("CI") == "true":
             pytest.fail(said)
         pytest.skip(said)
-    # a fake node takes pods that tolerate it, such as those that ask for GPUs
-    cluster = LocalCluster.start(tmp_path_factory.mktemp("kubernetes"), supervisor.Options(fake_nodes=1), tied=True)
+    # a fake node takes pods that tolerate it, such as those that ask for GPUs; what is asked of it is compared with the rights
+    # that we say are enough: tests/rights
+    cluster = LocalCluster.start(tmp_path_factory.mktemp("kubernetes"), supervisor.Options(fake_nodes=1, audit=True), tied=True)
     yield Kubernetes(cluster.kubeconfig, cluster.host_address, cluster)
     cluster.stop()
 

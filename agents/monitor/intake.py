@@ -14,6 +14,7 @@ from autonomic.agents.problems import ProblemError
 from autonomic.seams.clock import Clock
 from autonomic.seams.event import SPECS_APPLIED, CloudEvent
 from autonomic.seams.journal import Record
+from autonomic.signals.kubernetes import concerns
 from autonomic.strategies.spec.strategy import Strategy
 from autonomic.workflows.spec.workflow import Workflow
 
@@ -99,6 +100,8 @@ class Intake:
                 continue
             newest[event.type] = (event.data, now)
             for watched, trigger in listening[event.type]:
+                if not concerns(event.type, event.subject or "", watched.strategy.spec.target):
+                    continue
                 key = f"{DUE}{now:017.6f}-{place:05d}-{watched.name}-{trigger.name}"
                 work = Work(trigger.name, _data(event), key)
                 asked.append((watched, work))

@@ -12,7 +12,7 @@ from autonomic.agents.monitor import labels
 from autonomic.agents.monitor.intake import OUTSIDE, Intake
 from autonomic.agents.monitor.loop import EVENT, PLANNER, MonitorLoop
 from autonomic.agents.monitor.metrics import MonitorMetrics, OutboxCollector
-from autonomic.agents.monitor.news import MlflowNews
+from autonomic.agents.monitor.news import News, NewsSource
 from autonomic.agents.monitor.reader import Reader
 from autonomic.agents.monitor.watched import Watched, Work
 from autonomic.agents.settings import Settings
@@ -21,11 +21,14 @@ from autonomic.seams.errors import Permanent, Retryable
 from autonomic.seams.ids import RandomIds
 from autonomic.seams.reading import Reading, missing
 from autonomic.seams.state import State
+from autonomic.signals.kubernetes import SOURCES as KUBERNETES_SOURCES
+from autonomic.signals.kubernetes import KubernetesEvents
 from autonomic.signals.scrape import http_fetch
 from autonomic.signals.table import SIGNALS, Sources
 from autonomic.strategies.readings import fill, group, label_of
 
 HOST_SECONDS = 5.0
+MLFLOW_TYPES = ("dev.autonomic.mlflow.run.finished", "dev.autonomic.model.version.created")
 KEEP_SECONDS = 7 * 86400.0
 FIRE_SECONDS = 30.0
 READY_SECONDS = 60.0
@@ -41,7 +44,7 @@ class MonitorService:
         self.ids = RandomIds()
         self.metrics = MonitorMetrics(registry)
         self.journal = SqlJournal(settings.journal("monitor"))
-        registry.register(OutboxCollector(self.journal.outbox_sizes))
+        registry.register(OutboxCollector(lambda: {PLANNER: 0, labels.HOST: 0, **self.journal.outbox_sizes()}))
         self._host_token = tokens["host"]
         self._platform: Any = None
         sources = Sources(
@@ -52,12 +55,13 @@ class MonitorService:
             fetch=http_fetch(self._host_token, settings.host_url),
             observe=self._observe,
             drift=lambda workflow, service: self._host().drift(workflow, service),
+            cluster=lambda target, parts: self._host().cluster(target, parts),
             newest=lambda event_type: self.intake.newest(event_type),
         )
         self.reader = Reader({name: make(sources) for name, make in SIGNALS.items()})
         self.loop = MonitorLoop(self.clock, self.ids, self.journal, self.reader, self.metrics)
         self.intake = Intake(self.journal, self.loop, self.clock, self.metrics)
-        self.news = MlflowNews(settings.mlflow_url, self.journal, self.loop, self.intake)
+        self.news = [News(source, self.journal, self.loop, self.intake) for source in self._news_sources()]
         self.bus = HttpBus(
             self.journal,
             self.clock,
@@ -71,12 +75,14 @@ class MonitorService:
         self.bus.start()
         self.intake.restore()
         self.loop.start()
-        self.news.start()
+        for news in self.news:
+            news.start()
         self.clock.call_at(self.clock.now() + 60, self._prune)
 
     def stop(self) -> None:
         """Ends what is under way; what is not delivered goes out after the next start."""
-        self.news.stop()
+        for news in self.news:
+            news.stop()
         self.loop.stop()
         self.bus.stop()
         self.reader.close()
@@ -136,6 +142,21 @@ class MonitorService:
         """The critical points of a service, asked from the host."""
         workflow, service = target.split("/")
         return self._host().points(workflow, service, state)
+
+    def _news_sources(self) -> list[NewsSource]:
+        found: list[NewsSource] = []
+        if self.settings.mlflow_url:
+            found.append(NewsSource("mlflow", MLFLOW_TYPES, self._mlflow_events))
+        if self.settings.host_url:
+            for name, types in KUBERNETES_SOURCES.items():
+                events = KubernetesEvents(name, lambda source: self._host().news(source))
+                found.append(NewsSource(f"kubernetes-{name}", types, lambda events=events: events))
+        return found
+
+    def _mlflow_events(self) -> Any:
+        from autonomic.signals.mlflow import MlflowEvents
+
+        return MlflowEvents(self.settings.mlflow_url)
 
     def _observe(self, target: str) -> State:
         return self._host().observe(target)

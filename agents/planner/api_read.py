@@ -119,8 +119,8 @@ def _workflows(planner: Planner) -> APIRouter:
         if observe:
             try:
                 answer["state"] = planner.platform.observe(name).model_dump(mode="json")
-                for service in getattr(workflow.spec, "services", ()):
-                    target = f"{name}/{service.name}"
+                for part in getattr(workflow.spec, "parts", ()):
+                    target = f"{name}/{part}"
                     answer["services"][target] = planner.platform.observe(target).model_dump(mode="json")
             except AutonomicError as away:
                 answer["detail"] = str(away)

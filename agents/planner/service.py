@@ -64,6 +64,7 @@ class Planner:
         self.ids = RandomIds()
         self.journal = SqlJournal(settings.journal("planner"))
         self.platform = HostPlatform(settings.host_url, tokens["host"])
+        self.platform_kind = settings.platform
         self._plans = PlanStore(self.journal)
         self._inbox = Inbox(self.journal, self.clock)
         self._bus = HttpBus(self.journal, self.clock, {"monitor": settings.monitor_url, "tuner": settings.tuner_url}, tokens["act"])

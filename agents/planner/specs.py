@@ -40,8 +40,10 @@ def load(journal: Journal) -> Specs:
     return Specs(workflows=workflows, strategies=strategies, packages=packages)
 
 
-def parse(documents: Sequence[Mapping[str, Any]], now: Specs, prune: bool = False) -> list[Workflow | Strategy]:
-    """The models of documents, checked together with those that stay in force beside them.
+def parse(
+    documents: Sequence[Mapping[str, Any]], now: Specs, prune: bool = False, platform: str | None = None
+) -> list[Workflow | Strategy]:
+    """The models of documents, checked together with those that stay in force beside them, for the `platform` where one is named.
 
     Raises:
         SpecError: with every problem of every document.
@@ -56,7 +58,7 @@ def parse(documents: Sequence[Mapping[str, Any]], now: Specs, prune: bool = Fals
     )
     beside = [Document(file=f"{model.kind}/{model.name} in force", data=dump(model)) for model in staying]
     # user code travels in packages: whether it imports was judged where it lies
-    checked = check_documents([*given, *beside], code=False)
+    checked = check_documents([*given, *beside], code=False, platform=platform)
     return [model for model in (*checked.workflows, *checked.strategies) if (model.kind, model.name) in names]
 
 

@@ -21,13 +21,14 @@ def death(world: World) -> None:
     )
     wait_for(lambda: world.ready() > 0, "the champion's return", BACK_WITHIN_SECONDS)
     world.load.stage = ""
-    requests = world.requests_between(begin, time.time())
-    lost = sum(not request.ok for request in requests)
+    end = time.time()
+    requests = world.requests_between(begin, end)
+    lost, words = world.lost_between(begin, end)
     by_backup = sum(request.ok and request.role == "backup" for request in requests)
     world.claim("death", "traffic goes to the backup", f"{by_backup} of {len(requests)} requests answered by it", by_backup > 0)
     world.claim("death", "traffic goes back to the champion", f"{champion.scheduled_at - begin:.1f} s after the kill of {killed}", True)
     claimed = "lost: at most the requests in flight when the replicas died"
-    world.claim("death", claimed, f"{lost} lost of {len(requests)}", killed > 0 and lost <= killed)
+    world.claim("death", claimed, f"{words} of {len(requests)}", killed > 0 and lost <= killed)
 
 
 def _first_answer(world: World, since: float, role: str) -> Request | None:

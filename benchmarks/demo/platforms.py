@@ -11,13 +11,12 @@ import psutil
 
 from autonomic.agents.settings import Settings
 from autonomic.cli.system import System
-from autonomic.workflows.embedded.kubernetes import build, machine_python
+from autonomic.workflows.embedded.kubernetes import build, helm
 from autonomic.workflows.embedded.kubernetes.cluster import LocalCluster
-from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 from benchmarks.demo.api import Api
+from benchmarks.demo.release import NAMESPACE, Release
 
 Report = Callable[[str, str], None]
-_NAMESPACE = "demo"
 _CPUS = 4
 
 
@@ -75,7 +74,7 @@ class OnRay:
 
 
 class OnKubernetes:
-    """A local cluster of two nodes, whose pods run this machine's Python, and the agents beside it, as `autonomic up` starts them."""
+    """A local cluster of two nodes, whose pods run this machine's Python; the agents and the host run in pods of it too."""
 
     name = "Kubernetes"
     limit_seconds = 600.0
@@ -85,44 +84,33 @@ class OnKubernetes:
         self._report = report
         self._readable = readable
         self._cluster: LocalCluster | None = None
-        self._system: System | None = None
+        self._release: Release | None = None
 
     def prepare(self) -> None:
         build.ensure(self._report)
+        helm.ensure(self._report)
 
     def start(self) -> Settings:
-        self._cluster = cluster = LocalCluster.start(self._home / "cluster", report=self._report, tied=True)
-        self._report("cluster", f"{len(cluster.nodes)} nodes")
-        cluster.run_kubectl("create", "namespace", _NAMESPACE)
-        data = self._home / "data"
-        data.mkdir()
-        settings = KubernetesSettings(
-            home=self._home,
-            kubeconfig=str(cluster.kubeconfig),
-            namespace=_NAMESPACE,
-            host_address=cluster.host_address,
-            data_path=str(data),
-            **machine_python.pod_settings(data, self._readable),
-        )
-        self._system = System(self._home, report=self._report, kubernetes=settings)
-        return self._system.start()
+        self._cluster = LocalCluster.start(self._home / "cluster", report=self._report, tied=True)
+        self._release = Release(self._home, self._cluster, self._report, self._readable)
+        return self._release.install()
 
     def kill_champion(self, api: Api, target: str) -> int:
         assert self._cluster is not None
         workflow, _, service = target.partition("/")
         chosen = f"autonomic.dev/workflow={workflow},autonomic.dev/service={service},autonomic.dev/role=champion"
-        found = self._cluster.run_kubectl("--namespace", _NAMESPACE, "get", "pods", "-l", chosen, "-o", "json")
+        found = self._cluster.run_kubectl("--namespace", NAMESPACE, "get", "pods", "-l", chosen, "-o", "json")
         pods = {item["metadata"]["uid"]: item["metadata"]["name"] for item in json.loads(found)["items"]}
         for pid in psutil.pids():
             if any(uid in _cgroups(pid) for uid in pods):
                 os.kill(pid, signal.SIGKILL)
         # and nothing of them is left to start again: whatever comes back is made, placed and loaded anew
-        self._cluster.run_kubectl("--namespace", _NAMESPACE, "delete", "pods", "--force", "--grace-period=0", *pods.values())
+        self._cluster.run_kubectl("--namespace", NAMESPACE, "delete", "pods", "--force", "--grace-period=0", *pods.values())
         return len(pods)
 
     def stop(self) -> None:
-        if self._system is not None:
-            self._system.stop()
+        if self._release is not None:
+            self._release.stop()
         if self._cluster is not None:
             self._cluster.stop()
 

@@ -54,8 +54,8 @@ def _rise(world: World) -> None:
     world.claim("surge", "replicas are added", f"1 to {replicas}", replicas > 1)
     measured = f"{after * 1000:.0f} ms over {len(settled)} requests"
     world.claim("surge", f"p99 of the last {SETTLED_SECONDS:.0f} s of the surge is under {bound}", measured, after <= P99_BOUND_SECONDS)
-    lost = [request for request in world.requests_between(begin, end) if not request.ok]
-    world.claim("surge", "no request is lost", f"{len(lost)} lost", not lost)
+    lost, words = world.lost_between(begin, end)
+    world.claim("surge", "no request is lost", words, not lost)
 
 
 def _verified(world: World, since: float) -> None:

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -81,6 +82,12 @@ class World:
     def requests_between(self, begin: float, end: float) -> list[Request]:
         """The requests that arrived in a span."""
         return [request for request in list(self.load.requests) if begin <= request.scheduled_at < end]
+
+    def lost_between(self, begin: float, end: float) -> tuple[int, str]:
+        """How many requests of a span were lost, and as words how: `3 lost (503: 2, no answer: 1)`."""
+        lost = Counter(request.status for request in self.requests_between(begin, end) if not request.ok)
+        how = ", ".join(f"{status or 'no answer'}: {count}" for status, count in sorted(lost.items()))
+        return lost.total(), f"{lost.total()} lost" + (f" ({how})" if how else "")
 
     def recent(self, seconds: float) -> list[Request]:
         """The requests whose answers came in the last seconds."""

@@ -118,7 +118,10 @@ def _workflow_spec(definitions: dict[str, Schema]) -> Schema:
         needed = [name for name in branch["required"] if name != "type"]
         wrong = " && ".join([*(f"has(self.{name})" for name in needed), *(f"!has(self.{name})" for name in others)])
         text = f"an {word}" if word[0] in "aeiou" else f"a {word}"
-        checks.append(Rule(f"self.type != '{word}' || {wrong}", f"{text} workflow has {', '.join(needed)} and no {', '.join(others)}"))
+        told = f"{', '.join(needed)} and no {', '.join(others)}" if needed else f"no {', '.join(others)}"
+        checks.append(Rule(f"self.type != '{word}' || {wrong}", f"{text} workflow has {told}"))
+        for own_rule in branch.get("x-kubernetes-validations", ()):
+            checks.append(Rule(f"self.type != '{word}' || ({own_rule['rule']})", own_rule["message"]))
         properties |= own
     properties["type"] = {"type": "string", "enum": list(_BRANCHES)}
     validations: list[Any] = [{"rule": check.rule, "message": check.message} for check in checks]

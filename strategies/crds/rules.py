@@ -7,6 +7,7 @@ A rule speaks of `self`, the value of its model. Property names that are reserve
 from typing import NamedTuple
 
 from autonomic.primitives.arguments import NEVER_AUTO
+from autonomic.signals.queries import KUBERNETES_FILTERS
 from autonomic.strategies.checks import SERVICE_SIGNALS, TARGETS
 from autonomic.workflows.spec.workflow import Replicas
 
@@ -85,6 +86,13 @@ RULES: dict[str, tuple[Rule, ...]] = {
             f"replicas.min is greater than replicas.max (without a word: {_MIN} and {_MAX})",
         ),
     ),
+    "Adopt": (Rule(exactly_one(["deployment", "statefulset", "job"]), "adopt takes exactly one of deployment, statefulset, job"),),
+    "OnlineSpec": (
+        Rule(
+            "(has(self.services) && self.services.size() > 0) != has(self.adopt)",
+            "an online workflow has either services: (at least one) or adopt:, not both and not none",
+        ),
+    ),
     "Service": (
         Rule(
             "!has(self.traffic) || !has(self.traffic.canary) || has(self.canary) || !self.traffic.canary.matches('[1-9]')",
@@ -105,6 +113,10 @@ RULES: dict[str, tuple[Rule, ...]] = {
             "!has(self.model) || !has(self.experiment) && (!has(self.filter) || self.filter == '')",
             "a query is over a model's version (model:) or over runs (experiment:, filter:), not both",
         ),
+    ),
+    "KubernetesQuery": tuple(
+        Rule(f"!has(self.{name}) || self.metric in {list(metrics)}", f"{name}: goes with {', '.join(metrics)} only")
+        for name, metrics in KUBERNETES_FILTERS.items()
     ),
     "RescaleArguments": (Rule(exactly_one(["by", "to", "require"]), "rescale takes exactly one of by, to, require"),),
     "UpgradeArguments": (
@@ -137,6 +149,10 @@ RULES: dict[str, tuple[Rule, ...]] = {
         Rule(
             f"!has(self.do) || self.do.all(a, !({_given(_primitives('service'))}) || {_AIM}.contains('/'))",
             f"{', '.join(_primitives('service'))} act on a service of an online workflow, written workflow/service",
+        ),
+        Rule(
+            f"!has(self.do) || self.do.all(a, !({_given(_primitives('part'))}) || {_AIM}.contains('/'))",
+            f"{', '.join(_primitives('part'))} acts on a service or a step, written workflow/service or workflow/step",
         ),
         Rule(
             f"!has(self.do) || self.do.all(a, !({_given([*_primitives('batch'), *_primitives('online')])}) || !{_AIM}.contains('/'))",
@@ -190,6 +206,7 @@ LIMITS: dict[tuple[str, str], int] = {
     ("StrategySpec", "constraint"): 4096,
     ("Verify", "that"): 4096,
     ("PromqlQuery", "promql"): 16384,
+    ("KubernetesQuery", "of"): 120,
     ("RetrainArguments", "points"): 120,
     ("ActionSpec", "target"): 120,
 }

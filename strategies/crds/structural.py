@@ -125,6 +125,9 @@ class _Writer:
         nullable = {"nullable": True} if len(given) < len(options) and at[0] == at[1] else {}
         if len(given) == 1:
             return {**self._value(given[0], at, inside), **nullable}
+        if any(option.get("type") == "array" for option in given):
+            # one or a list of them: a structural schema has one type, so that only the agents judge it
+            return {"x-kubernetes-preserve-unknown-fields": True}
         word = next(str(option["const"]) for option in given if "const" in option)
         mapping = self._value(next(option for option in given if "$ref" in option), at, inside)
         # without a type, each of these speaks only of the values that it fits: the pattern of texts, the others of mappings

@@ -69,7 +69,9 @@ def test_a_writer_killed_12_times_inside_apply_loses_and_doubles_no_change(light
     light_cluster.platform.close()
     settings, log = tmp_path / "settings.json", tmp_path / "writer.log"
     settings.write_text(light_cluster.settings.model_dump_json())
-    service = {"name": "api", "model": light_cluster.model("kills"), "replicas": {"min": 1, "max": 3}, "log": False}
+    resources = {"cpu": 0.01, "max": {"cpu": 0.02}}
+    replicas_allowed = {"min": 1, "max": 3}
+    service = {"name": "api", "model": light_cluster.model("kills"), "replicas": replicas_allowed, "resources": resources, "log": False}
     web = document("kills", {"type": "online", "services": [service]})
     started = light_cluster.home / "data" / "kills-started"
     started.mkdir()
@@ -92,13 +94,18 @@ def test_a_writer_killed_12_times_inside_apply_loses_and_doubles_no_change(light
 
         changes: list[Change] = []
         outcomes: dict[str, Outcome] = {}
-        fence, replicas, moved, struck, cut = 2, 1, 0, 0, 0
+        fence, replicas, millis, moved, struck, cut = 2, 1, 10, 0, 0, 0
         for number in range(KILLS):
             key = f"kills.{number}"
             if number % 2:
                 run_id = f"run-kills-{number}"
                 to = {"run_id": run_id, "workflow": "kills-job", "spec": job, "parameters": {"name": run_id}, "package": "", "cause": ""}
                 change = Change(key=key, primitive="run", target="kills-job", to=to)
+            elif number % 4:
+                millis = 30 - millis
+                to = {"resources": {"cpu": millis / 1000, "memory": None, "gpu": 0.0}}
+                change = Change(key=key, primitive="resize", target="kills/api", to=to, expect=2 + 1 + moved)
+                moved += 1
             else:
                 replicas = draw.choice([count for count in (1, 2, 3) if count != replicas])
                 to = {"role": "champion", "replicas": replicas}
@@ -128,6 +135,29 @@ def test_a_writer_killed_12_times_inside_apply_loses_and_doubles_no_change(light
                 assert refused is not None
                 assert refused.status == "refused"
                 fence += 1
+
+        # in the middle of a surge: a new pod is there, and the change has no outcome
+        chosen = ("get", "pods", "-l", "autonomic.dev/workflow=kills", "-o")
+        node, *_ = light_cluster.kubectl(*chosen, "jsonpath={.items[*].spec.nodeName}").split()
+        there = set(light_cluster.kubectl(*chosen, "name").split())
+        move = Change(key="kills.move", primitive="reschedule", target="kills/api", to={"placement": {"avoid": [{"node": node}]}})
+        writer.send(move, fence)
+        deadline = time.monotonic() + 60
+        while not set(light_cluster.kubectl(*chosen, "name").split()) - there:
+            assert time.monotonic() < deadline, "no new pod came"
+            time.sleep(0.05)
+        writer.kill()
+        assert writer.read() is None
+        writer.close()
+        writer = Writer(settings, log)
+        outcome = writer.apply(move, fence)
+        assert outcome is not None
+        assert outcome.status == "done", outcome.detail
+        moved += 1
+        pods = json.loads(light_cluster.kubectl(*chosen, "json"))["items"]
+        staying = [pod["spec"]["nodeName"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+        assert len(staying) == replicas
+        assert node not in staying
     finally:
         writer.close()
 
@@ -142,6 +172,12 @@ def test_a_writer_killed_12_times_inside_apply_loses_and_doubles_no_change(light
     # the cluster has exactly the Deployment that was made, with the last number of replicas
     found = light_cluster.kubectl("get", "deployments", "-l", "autonomic.dev/workflow=kills", "-o", "jsonpath={.items[*].spec.replicas}")
     assert found == str(replicas)
+    # and its pods are of the last size, as it says itself; one ReplicaSet was started for the surge, and none for a size
+    chosen = ("-l", "autonomic.dev/workflow=kills", "-o")
+    size = "containers[0].resources.requests.cpu"
+    assert light_cluster.kubectl("get", "deployments", *chosen, f"jsonpath={{.items[*].spec.template.spec.{size}}}") == f"{millis}m"
+    assert set(light_cluster.kubectl("get", "pods", *chosen, f"jsonpath={{.items[*].spec.{size}}}").split()) >= {f"{millis}m"}
+    assert len(light_cluster.kubectl("get", "replicasets", *chosen, "name").split()) == 2
 
     # each run was started once, and its step ran once
     runs = {change.to["run_id"] for change in changes if change.primitive == "run"}
@@ -153,7 +189,7 @@ def test_a_writer_killed_12_times_inside_apply_loses_and_doubles_no_change(light
     assert {file.name: len(file.read_text().splitlines()) for file in started.iterdir()} == dict.fromkeys(runs, 1)
 
     # the kills did hit: most of the calls were cut off, and some of those after the intent was written
-    print(f"{KILLS} kills cut {cut} calls off, {struck} of them after their intent; {moved} rescales, {len(runs)} runs")
+    print(f"{KILLS} kills cut {cut} calls off, {struck} of them after their intent; {moved} changes of the service, {len(runs)} runs")
     print(f"a rescale took {1000 * apply_seconds:.0f} ms")
     assert cut >= KILLS // 3
     assert struck > 0

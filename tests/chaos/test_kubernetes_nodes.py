@@ -1,4 +1,4 @@
-"""A node of a real cluster loses power: its step is made again on another one, and its replicas are replaced under load."""
+"""Nodes of a real cluster lose power or are cut off: steps are made again on others, and replicas are replaced under load."""
 
 import threading
 import time
@@ -89,3 +89,30 @@ def test_a_node_that_loses_power_costs_an_attempt_and_few_requests(kubernetes: A
     print(f"{node} lost power: {lost} of {answers.total()} requests lost ({dict(answers)}), the step ended {took:.0f} s later")
     assert lost <= 10
     assert platform.apply(Change(key="nodes.delete", primitive="delete", target="spread", to={}), 1).status == "done"
+
+
+@pytest.mark.timeout(280)
+def test_a_node_that_is_cut_off_and_comes_back_costs_an_attempt_and_leaves_nothing_of_it(
+    kubernetes: Any, light_cluster: Any, healed: list[str]
+) -> None:
+    platform = light_cluster.platform
+    tries = light_cluster.home / "data" / "cut-off"
+    # the first try goes on behind the cut, until its node is there again and hears that it is not wanted any more
+    script = f"echo x >> {tries}; test $(wc -l < {tries}) -gt 1 || sleep 600"
+    step = {"name": "work", "command": ["sh", "-c", script], "resources": {"cpu": 0.1}, "retries": {"limit": 1, "backoff": "100ms"}}
+    job = document("cut-off", {"type": "batch", "steps": [step]})
+    to = {"run_id": "run-cut-off", "workflow": "cut-off", "spec": job, "parameters": {}, "package": "", "cause": ""}
+    assert platform.apply(Change(key="cut.run", primitive="run", target="cut-off", to=to), 1).status == "done"
+    wait_until(lambda: platform.run("run-cut-off").steps["work"].status == "running" and tries.exists(), 60)
+    place = platform.host.runs.records.place("run-cut-off", "work")
+    healed.append(place["node"])
+    kubernetes.local.partition(place["node"])
+    wait_until(lambda: platform.run("run-cut-off").status == "succeeded", 120)
+    assert platform.run("run-cut-off").steps["work"].attempt == 2
+    told = [fact for fact in platform.host.news("workloads")["facts"] if fact["data"].get("pod") == place["pod"]]
+    assert [fact["type"] for fact in told] == ["dev.autonomic.kubernetes.pod.node_lost"]
+    kubernetes.local.heal(place["node"])
+    wait_until(lambda: place["pod"] not in light_cluster.kubectl("get", "pods", "-o", "name"), 90)
+    run = platform.run("run-cut-off")
+    assert (run.status, run.steps["work"].attempt) == ("succeeded", 2)
+    assert tries.read_text() == "x\nx\n"

@@ -147,7 +147,8 @@ class Deployed:
     def online(self, name: str, **service: Any) -> dict[str, Any]:
         """The document of an online workflow with the service `api`: a champion, a canary and a backup."""
         models = {"model": self.case.old, "canary": self.case.old, "backup": self.case.old}
-        api = {"name": "api", **models, "replicas": {"min": 1, "max": 3}, "log": False, **service}
+        resources = {"cpu": 0.01, "memory": "128Mi", "max": {"cpu": 0.05, "memory": "256Mi"}}
+        api = {"name": "api", **models, "replicas": {"min": 1, "max": 3}, "resources": resources, "log": False, **service}
         return self._document(name, {"type": "online", "services": [api]})
 
     def batch(self, name: str = "job") -> dict[str, Any]:
@@ -170,6 +171,11 @@ class Deployed:
 
     def revision(self, target: str = "web/api") -> int:
         return self.platform.observe(target).revision
+
+    def size(self) -> dict[str, Any]:
+        """What each replica of the service gets."""
+        resources = self.platform.observe("web/api").spec["resources"]
+        return {name: resources[name] for name in ("cpu", "memory", "gpu")}
 
     def service(self) -> ServiceState:
         service = self.platform.observe("web/api").service

@@ -43,9 +43,10 @@ CHANGES = [
     ("upgrade", lambda case: {"models": {"canary": case.new}}, lambda service: service.roles["canary"].model),
     ("upgrade", lambda case: {"models": {"backup": ""}}, lambda service: sorted(service.roles)),
 ]
+NAMES = ["rescale", "rescale-to-none", "reroute", "upgrade", "remove-role"]
 
 
-@pytest.mark.parametrize(("primitive", "wanted", "seen"), CHANGES, ids=["rescale", "rescale-to-none", "reroute", "upgrade", "remove-role"])
+@pytest.mark.parametrize(("primitive", "wanted", "seen"), CHANGES, ids=NAMES)
 def test_a_change_is_done_once_and_its_before_takes_it_back(deployed: Any, primitive: str, wanted: Any, seen: Any) -> None:
     to, original, revision = wanted(deployed.case), seen(deployed.service()), deployed.revision()
     change = deployed.change(primitive, "web/api", to, expect=revision)
@@ -76,6 +77,70 @@ def test_more_replicas_become_ready(deployed: Any) -> None:
     deployed.case.wait_until(lambda: deployed.service().roles["champion"].ready == 2)
     deployed.apply("rescale", "web/api", {"role": "champion", "replicas": 1})
     deployed.case.wait_until(lambda: deployed.service().roles["champion"].ready == 1)
+
+
+def test_a_service_is_resized_once_and_its_before_takes_it_back(deployed: Any) -> None:
+    skip_without(deployed, "resize")
+    size, revision = deployed.size(), deployed.revision()
+    wanted = {"cpu": 0.02, "memory": 160 * 2**20, "gpu": 0.0}
+    assert size == {"cpu": 0.01, "memory": 128 * 2**20, "gpu": 0.0}
+    change = deployed.change("resize", "web/api", {"resources": wanted}, expect=revision)
+    outcome = deployed.platform.apply(change, 1)
+    assert outcome.status == "done", outcome.detail
+    assert (outcome.before, outcome.after) == ({"resources": size}, {"resources": wanted})
+    assert deployed.size() == wanted
+    assert deployed.platform.apply(change, 1) == outcome
+    assert deployed.apply("resize", "web/api", {"resources": wanted}).status == "unchanged"
+    # what is declared again keeps the size, as it keeps the number of replicas
+    assert deployed.apply("deploy", "web", {"spec": deployed.spec, "package": ""}).status == "unchanged"
+    assert deployed.revision() == revision + 1
+    assert deployed.apply("resize", "web/api", outcome.before).status == "done"
+    assert deployed.size() == size
+
+
+def test_a_service_is_rescheduled_once_and_its_before_takes_it_back(deployed: Any) -> None:
+    skip_without(deployed, "reschedule")
+    revision = deployed.revision()
+    wanted = {"placement": {"avoid": [{"workflow": "nobody"}]}}
+    change = deployed.change("reschedule", "web/api", wanted, expect=revision)
+    outcome = deployed.platform.apply(change, 1)
+    assert outcome.status == "done", outcome.detail
+    assert (outcome.before, outcome.after) == ({"placement": {}}, wanted)
+    assert deployed.platform.apply(change, 1) == outcome
+    assert deployed.apply("reschedule", "web/api", wanted).status == "unchanged"
+    assert deployed.revision() == revision + 1
+    assert deployed.apply("reschedule", "web/api", outcome.before).status == "done"
+    assert deployed.apply("reschedule", "web/api", {"placement": {}}).status == "unchanged"
+
+
+SHAPES = [
+    ("resize", "web/api", {"resources": {"cpu": 64}}, "0.01 to 0.05 are allowed"),
+    ("resize", "web/api", {"resources": {"memory": 2**20}}, "resources.min"),
+    ("resize", "web/api", {"resources": {"gpu": 1}}, "of gpu"),
+    ("resize", "web/api", {"resources": {"cpu": "many"}}, "many"),
+    ("resize", "web/nothing", {"resources": {"cpu": 0.02}}, "web/nothing"),
+    ("resize", "nothing/api", {"resources": {"cpu": 0.02}}, "nothing/api"),
+    ("reschedule", "web/api", {"placement": {"avoid": [{}]}}, "avoid"),
+    ("reschedule", "web/api", {"placement": {"spread": "continent"}}, "continent"),
+    ("reschedule", "nothing", {"placement": {}}, "nothing"),
+]
+
+
+@pytest.mark.parametrize(("primitive", "target", "to", "why"), SHAPES)
+def test_a_size_or_a_place_that_cannot_be_is_refused_in_words(deployed: Any, primitive: str, target: str, to: Any, why: str) -> None:
+    before = deployed.platform.observe("web/api")
+    change = deployed.change(primitive, target, to)
+    outcome = deployed.platform.apply(change, 1)
+    assert outcome.status == "refused"
+    able = primitive in deployed.platform.capabilities()
+    assert (why if able else f"does not know the primitive {primitive!r}") in outcome.detail
+    assert deployed.platform.observe("web/api") == before
+    assert deployed.platform.lookup(change.key) is None
+
+
+def skip_without(deployed: Any, primitive: str) -> None:
+    if primitive not in deployed.platform.capabilities():
+        pytest.skip(f"this platform has no {primitive}; that it refuses it is tested below")
 
 
 REFUSED = [

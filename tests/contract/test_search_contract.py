@@ -89,14 +89,6 @@ def test_stopping_a_search_stops_its_trials(real: Any, ask: Ask) -> None:
     assert {run.status for run in runs} == {"stopped"}
 
 
-def test_a_search_whose_trials_give_no_metric_fails_and_says_why(real: Any, ask: Ask) -> None:
-    real.platform.start_search(ask("search-nothing", metric="accuracy", trials=1))
-    state = ended(real, "search-nothing")
-    assert state["status"] == "failed"
-    assert "the last steps gave no number 'accuracy'; they gave score" in state["detail"]
-    assert state["best"] is None
-
-
 BAD = [
     ({"space": {"x": {"normal": [0, 1]}}}, "normal is not one of choice, uniform, loguniform, integer"),
     ({"space": {}}, "at least one parameter"),

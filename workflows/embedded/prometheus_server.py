@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -35,9 +36,16 @@ class PrometheusServer:
 
     @classmethod
     def start(
-        cls, home: Path, scrape_configs: list[dict[str, object]], port: int | None = None, interval: str = "1s"
+        cls,
+        home: Path,
+        scrape_configs: list[dict[str, object]],
+        port: int | None = None,
+        interval: str = "1s",
+        *,
+        address: str = "127.0.0.1",
+        rules: Sequence[Path] = (),
     ) -> "PrometheusServer":
-        """Starts Prometheus with `scrape_configs`, its data in `home`.
+        """Starts Prometheus with `scrape_configs` and files of `rules`, its data in `home`; it listens on `address`.
 
         Raises:
             Permanent: there is no binary, or it did not come up; the message quotes its log.
@@ -45,16 +53,16 @@ class PrometheusServer:
         home.mkdir(parents=True, exist_ok=True)
         port = port or free_port()
         config = home / "prometheus.yml"
-        write_config(config, scrape_configs, interval)
+        write_config(config, scrape_configs, interval, rules)
         log = home / "prometheus.log"
         process = start_process(
             [
                 *(str(find_prometheus()), f"--config.file={config}", f"--storage.tsdb.path={home / 'data'}"),
-                *(f"--web.listen-address=127.0.0.1:{port}", "--storage.tsdb.retention.time=2d", "--web.enable-lifecycle"),
+                *(f"--web.listen-address={address}:{port}", "--storage.tsdb.retention.time=2d", "--web.enable-lifecycle"),
             ],
             log,
         )
-        server = cls(f"http://127.0.0.1:{port}", process, config)
+        server = cls(f"http://{address}:{port}", process, config)
         try:
             wait_until(lambda: answers(f"{server.url}/-/ready"), "Prometheus", 120, log, process)
         except BaseException:
@@ -67,9 +75,12 @@ class PrometheusServer:
         stop_process(self.process)
 
 
-def write_config(path: Path, scrape_configs: list[dict[str, object]], interval: str) -> None:
+def write_config(path: Path, scrape_configs: list[dict[str, object]], interval: str, rules: Sequence[Path] = ()) -> None:
     """Writes a configuration that holds tokens, readable by its owner only."""
     path.touch(mode=0o600)
-    path.write_text(
-        yaml.safe_dump({"global": {"scrape_interval": interval, "evaluation_interval": interval}, "scrape_configs": scrape_configs})
-    )
+    written = {
+        "global": {"scrape_interval": interval, "evaluation_interval": interval},
+        "scrape_configs": scrape_configs,
+        "rule_files": [str(file) for file in rules],
+    }
+    path.write_text(yaml.safe_dump(written))

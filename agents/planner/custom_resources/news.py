@@ -87,7 +87,7 @@ class News:
                 self._facts[name] = Facts(runs.get(name, "idle"), Ready("True", "InForce", "it runs when it is asked to"))
                 continue
             try:
-                states = {one.name: self._planner.platform.observe(f"{name}/{one.name}") for one in document.spec.services}
+                states = {part: self._planner.platform.observe(f"{name}/{part}") for part in document.spec.parts}
             except AutonomicError as away:
                 self._facts[name] = Facts("unknown", Ready("Unknown", "PlatformAway", str(away)))
                 continue

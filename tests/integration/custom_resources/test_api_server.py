@@ -13,7 +13,9 @@ from autonomic.strategies.validation import check_documents
 from autonomic.workflows.spec.documents import Document, load_documents
 
 ROOT = Path(__file__).parents[3]
-SHIPPED = [path for folder in ("examples", "strategies/library") for path in sorted((ROOT / folder).rglob("*.yaml"))]
+SHIPPED = [
+    path for folder in ("examples", "strategies/library", "strategies/kubernetes") for path in sorted((ROOT / folder).rglob("*.yaml"))
+]
 AGENTS = "left to the agents"
 
 BATCH: dict[str, Any] = {
@@ -95,7 +97,7 @@ STRATEGY: dict[str, Any] = {
             {"rescale": {"require": {"reading": "load", "per_replica": 20}}},
             {"rollback": None},
             {"run": {"parameters": {"epochs": 3}}, "target": "training"},
-            {"notify": {"message": "p99 is ${readings.p99}"}},
+            {"notify": {"message": "p99 is ${reading.p99}"}},
             {"tune": {"metric": "a", "space": {"epochs": {"integer": [1, 4]}}}, "target": "training"},
         ],
         "verify": {"that": "p99 < 1", "within": "1m", "else": "keep"},
@@ -148,8 +150,10 @@ BAD: list[tuple[str, str, Any, str]] = [
     ("strategy", "spec.readings.load.scrape.quantile", 1, "should be less than 1"),
     ("strategy", "spec.do.0.rescale.require.per_replica", 0, "should be greater than 0"),
     # rules
-    ("batch", "spec.services", [{"name": "a", "model": "file:///m"}], "a batch workflow has steps and no services"),
-    ("online", "spec.parameters", {}, "an online workflow has services and no env, parameters, steps"),
+    ("batch", "spec.services", [{"name": "a", "model": "file:///m"}], "a batch workflow has steps and no adopt, services"),
+    ("online", "spec.services", [], "either services: (at least one) or adopt:"),
+    ("online", "spec.adopt", {"deployment": "web"}, "either services: (at least one) or adopt:"),
+    ("online", "spec.parameters", {}, "an online workflow has no env, parameters, steps"),
     ("batch", "spec.steps.1.name", "load", "Duplicate value"),
     ("online", "spec.services.1.name", "api", "Duplicate value"),
     ("batch", "spec.steps.0.run", "mine:load", "either run: (a Python function) or command:"),
@@ -188,6 +192,9 @@ BAD: list[tuple[str, str, Any, str]] = [
     ("strategy", "spec.do.0", {"rescale": {"by": 1, "to": 2}}, "exactly one of by, to, require"),
     ("strategy", "spec.do.0", {"upgrade": {}}, "at least one of champion, canary, backup"),
     ("strategy", "spec.do.0", {"promote": {}, "target": "online"}, "act on a service of an online workflow"),
+    ("strategy", "spec.do.0", {"resize": {"cpu": 1}, "target": "online"}, "acts on a service or a step"),
+    ("strategy", "spec.do.0", {"resize": {}}, AGENTS),
+    ("strategy", "spec.do.0", {"reschedule": {"avoid": {}}}, AGENTS),
     ("strategy", "spec.do.2.target", "training/train", "act on a whole workflow"),
     ("strategy", "spec.do.2", {"delete": {}, "target": "online"}, "delete cannot be undone"),
     ("strategy", "spec.do.2", {"delete": None, "target": "online"}, AGENTS),
@@ -216,7 +223,7 @@ BAD: list[tuple[str, str, Any, str]] = [
     ("strategy", "spec.do.0.rescale.require.reading", "lod", AGENTS),
     ("strategy", "spec.do.2.run.parameters", {"epoch": 3}, AGENTS),
     ("strategy", "spec.do.2.target", "online", AGENTS),
-    ("strategy", "spec.do.3.notify.message", "p99 is ${readings.p98}", AGENTS),
+    ("strategy", "spec.do.3.notify.message", "p99 is ${reading.p98}", AGENTS),
     ("strategy", "spec.do.0", {"promote": {}, "target": "online/other"}, AGENTS),
 ]
 

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from autonomic.agents.auth import Tokens
+from autonomic.agents.journal import SqlJournal
 from autonomic.agents.settings import Settings
 from autonomic.workflows.embedded.processes import free_port
 
@@ -135,6 +136,14 @@ class Monitor:
         headers = {"Authorization": f"Bearer {self.tokens[token]}", **options.pop("headers", {})}
         return self.client.request(method, path, headers=headers, **options)
 
+    def has_cursor(self, name: str) -> bool:
+        """Whether its journal keeps a cursor of this name."""
+        journal = SqlJournal(self.settings.journal("monitor"))
+        try:
+            return journal.state(name)[0] is not None
+        finally:
+            journal.close()
+
     def apply(self, *strategies: dict[str, Any]) -> None:
         data = {"strategies": list(strategies), "workflows": [WEB]}
         event = {
@@ -195,12 +204,27 @@ def host() -> Iterator[Peer]:
 
 
 @pytest.fixture
-def monitor(tmp_path: Path, planner: Peer, host: Peer) -> Iterator[Monitor]:
-    url = f"http://127.0.0.1:{free_port()}"
-    settings = Settings(home=tmp_path, monitor_url=url, planner_url=planner.url, tuner_url="", host_url=host.url)
-    settings.save()
-    monitor = Monitor(settings)
-    monitor.start()
-    yield monitor
-    monitor.kill()
-    monitor.client.close()
+def monitor_of(tmp_path: Path, planner: Peer) -> Iterator[Callable[..., Monitor]]:
+    """Starts the monitor beside a host at this address, which may want a token of its own."""
+    made: list[Monitor] = []
+
+    def make(host_url: str, host_token: str = "") -> Monitor:
+        url = f"http://127.0.0.1:{free_port()}"
+        settings = Settings(home=tmp_path, monitor_url=url, planner_url=planner.url, tuner_url="", host_url=host_url)
+        settings.save()
+        if host_token:
+            tokens = Tokens.load(settings.tokens_path)
+            settings.tokens_path.write_text(json.dumps({**tokens.values, "host": host_token}))
+        made.append(Monitor(settings))
+        made[0].start()
+        return made[0]
+
+    yield make
+    for monitor in made:
+        monitor.kill()
+        monitor.client.close()
+
+
+@pytest.fixture
+def monitor(monitor_of: Callable[..., Monitor], host: Peer) -> Monitor:
+    return monitor_of(host.url)

@@ -153,9 +153,6 @@ def test_what_kubernetes_cannot_give_is_said_and_taken_back(world: World) -> Non
     outcome = world.deploy("broken", model=world.cluster.model("one"), resources={"gpu": 0.5})
     assert outcome.status == "refused"
     assert "gives whole GPUs only" in outcome.detail
-    refused = world.deploy("broken", model=world.cluster.model("one"), drift={"detector": "light_detector:LevelDetector"}, log=True)
-    assert refused.status == "refused"
-    assert "drift detector" in refused.detail
     assert world.platform.observe("broken").kind == "absent"
 
 
@@ -172,6 +169,11 @@ def test_without_a_shared_folder_no_step_is_sent_to_a_prediction_log(world: Worl
         assert outcome.status == "refused"
         assert "data_path" in outcome.detail
         assert world.platform.run("run-again") is None
+        # nor is there one for a drift detector to read
+        refused = world.deploy("broken", model=world.cluster.model("one"), drift={"detector": "light_detector:LevelDetector"}, log=True)
+        assert refused.status == "refused"
+        assert "drift detector" in refused.detail
+        assert world.platform.observe("broken").kind == "absent"
     finally:
         world.cluster.settings = settings
         world.cluster.restart()

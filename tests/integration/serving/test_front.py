@@ -64,6 +64,12 @@ def wait_for(condition: Callable[[], bool], within_seconds: float = 30.0) -> Non
         time.sleep(0.02)
 
 
+def test_callers_are_told_of_it_by_the_name_that_they_know_it_by(tmp_path: Path) -> None:
+    assert Front(tmp_path / "own", 8080).url("w", "s") == "http://127.0.0.1:8080/w/s"
+    known = Front(tmp_path / "known", 8080, address="0.0.0.0", public_url="http://front.ml.svc:8080")
+    assert known.url("w", "s") == "http://front.ml.svc:8080/w/s"
+
+
 @pytest.mark.parametrize("binary", [True, False])
 def test_a_stock_client_is_answered_through_the_front(front: Front, serve: Callable[..., int], binary: bool) -> None:
     front.set_service(service(), [replica("x", serve())])

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -38,6 +39,27 @@ spec:
   do: [{{rescale: {{to: 2}}}}]
   verify: {{that: ready == 2, within: 60s, else: keep}}
   guard: {{autonomy: auto}}
+"""
+
+
+LIBRARY = Path(__file__).parents[3] / "strategies" / "kubernetes"
+BATCH = """
+apiVersion: autonomic.dev/v1alpha1
+kind: Workflow
+metadata: {{name: hungry}}
+spec:
+  type: batch
+  steps:
+    - name: eat
+      command: [{python}, -c, "x = bytearray(150 * 2**20)"]
+      resources: {{cpu: 0.1, memory: 128Mi, max: {{memory: 256Mi}}}}
+      retries: {{limit: 3, backoff: 6s}}
+---
+apiVersion: autonomic.dev/v1alpha1
+kind: Workflow
+metadata: {{name: homeless}}
+spec: {{type: batch, steps: [{{name: wait, command: ["true"], resources: {{cpu: 900}}}}]}}
+---
 """
 
 
@@ -93,6 +115,32 @@ def test_a_strategy_scales_a_service_on_the_cluster(
     decisions = json.loads(succeeds("decisions", "--strategy", "never-alone", "--output", "json"))
     assert decisions
     assert "rescale" in succeeds("explain", decisions[0]["id"])
+
+
+def test_the_shipped_strategies_double_the_memory_of_a_step_and_explain_a_pending_pod(
+    light: Any, succeeds: Succeeds, eventually: Eventually, tmp_path: Path
+) -> None:
+    doubles = (LIBRARY / "double-memory.yaml").read_text().replace("mnist-training/train", "hungry/eat")
+    explains = (LIBRARY / "explain-pending.yaml").read_text().partition("---")[0].replace("mnist-training", "homeless")
+    (tmp_path / "batch.yaml").write_text(BATCH.format(python=sys.executable) + doubles + "---\n" + explains)
+    succeeds("apply", str(tmp_path))
+    succeeds("run", "homeless")
+    succeeds("run", "hungry", "--wait")
+    jobs = json.loads(light.kubectl("get", "jobs", "-l", "autonomic.dev/workflow=hungry", "-o", "json"))["items"]
+    made = sorted(jobs, key=lambda job: job["metadata"]["name"])
+    limits = [job["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"] for job in made]
+    # an attempt that ended before anybody listened is made again as it was
+    assert limits[0] == "134217728"
+    assert limits[-1] == "268435456"
+    assert set(limits) == {limits[0], limits[-1]}
+    assert json.loads(succeeds("decisions", "--strategy", "double-memory", "--output", "json"))
+
+    def explained() -> str:
+        found = json.loads(succeeds("decisions", "--strategy", "explain-pending-training", "--output", "json"))
+        return succeeds("explain", found[0]["id"]) if found else ""
+
+    eventually(lambda: "Insufficient cpu" in explained(), "the scheduler's words are told")
+    assert len(json.loads(succeeds("decisions", "--strategy", "explain-pending-training", "--output", "json"))) == 1
 
 
 def test_a_host_that_is_killed_comes_back_and_requests_go_on(home: Path, eventually: Eventually) -> None:

@@ -2,6 +2,7 @@ import asyncio
 import io
 import json
 import logging
+import os
 import stat
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -173,6 +174,26 @@ def test_tokens_are_made_once_for_their_owner_only(tmp_path: Path) -> None:
     path.chmod(0o644)
     with pytest.raises(Permanent, match="mode 644"):
         Tokens.load(path)
+
+
+def test_tokens_of_a_secret_may_be_read_by_the_group_that_a_pod_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "tokens.json"
+    Tokens.load(path)
+    path.chmod(0o440)
+    with pytest.raises(Permanent, match="mode 440"):
+        Tokens.load(path)
+    monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
+    assert Tokens.load(path)["read"]
+    path.chmod(0o444)
+    with pytest.raises(Permanent, match="mode 444"):
+        Tokens.load(path)
+
+
+def test_the_journals_url_in_the_environment_goes_before_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Settings(home=tmp_path, monitor_url="", planner_url="", tuner_url="", journal_url="sqlite:///x").save()
+    assert Settings.load(tmp_path).journal("planner") == "sqlite:///x"
+    monkeypatch.setenv("AUTONOMIC_JOURNAL_URL", "postgresql+psycopg://u:p@db/autonomic_{agent}")
+    assert Settings.load(tmp_path).journal("planner") == "postgresql+psycopg://u:p@db/autonomic_planner"
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"read": "x", "act": "x", "admin": "x", "host": "x"}', '{"read": 1}'])

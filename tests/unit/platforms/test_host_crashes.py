@@ -341,3 +341,22 @@ def test_a_retraining_gets_the_prediction_log_of_the_service_it_names() -> None:
     assert refused.status == "refused"
     assert "web/strange" in refused.detail
     assert world.runs == {}
+
+
+def test_an_application_that_somebody_deletes_while_it_starts_fails_the_deploy_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    # no replica ever announces itself
+    monkeypatch.setattr(WorldApps, "_announce", lambda *_: None)
+    deploy = change("plan-0.0", "deploy", {"spec": online(), "package": ""}, "web")
+    for deleted_after, words, least, most in (
+        (20.0, "was deleted by somebody else", 20, 30),
+        (None, "0 of 1 replicas were ready", 60, 600),
+    ):
+        world = World()
+        host = Host(world)
+        began = world.clock.now()
+        if deleted_after is not None:
+            world.clock.call_at(began + deleted_after, world.apps.clear)
+        outcome = host.intents.apply(deploy, 5)
+        assert (outcome.status, words in outcome.detail) == ("failed", True), outcome.detail
+        assert least <= world.clock.now() - began <= most
+        assert (host.services.workflows(), world.apps) == ({}, {})

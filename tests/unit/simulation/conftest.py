@@ -44,7 +44,8 @@ def simulate() -> Callable[..., Simulation]:
 
     def make(*strategies: Strategy, replicas: int = 1, load: Load | None = None, **options: Any) -> Simulation:
         models = {"model": "models:/mnist@champion", "backup": "models:/mnist@backup"}
-        service = {"name": "predictor", **models, "replicas": {"min": replicas, "max": 4}}
+        resources = {"cpu": 1, "max": {"cpu": 4}}
+        service = {"name": "predictor", **models, "replicas": {"min": replicas, "max": 4}, "resources": resources}
         online = {**API, "kind": "Workflow", "metadata": {"name": "online"}, "spec": {"type": "online", "services": [service]}}
         steps = [{"name": "train", "command": ["true"]}]
         parameters = {"base_model": "", "points": ""}

@@ -29,6 +29,8 @@ CASES: dict[str, tuple[str, Mapping[str, Any], str]] = {
     "promote": (TARGET, {}, ""),
     "reroute": (TARGET, {"backup": "20%"}, ""),
     "rescale": (TARGET, {"to": 3}, ""),
+    "reschedule": (TARGET, {"avoid": {"node": "node1"}}, ""),
+    "resize": (TARGET, {"times": {"cpu": 2}}, ""),
     "retrain": ("training", {"from": "models:/mnist@champion", "points": TARGET}, ""),
     "rollback": (TARGET, {}, ""),
     "run": ("training", {"parameters": {"points": "file:///p.db"}}, ""),
@@ -40,8 +42,10 @@ CASES: dict[str, tuple[str, Mapping[str, Any], str]] = {
 
 def look(simulation: Simulation) -> dict[str, Any]:
     """The simulated world as far as primitives change it, without what only counts upwards."""
-    state = simulation.platform.observe(TARGET).service
+    found = simulation.platform.observe(TARGET)
+    state, resources = found.service, found.spec.get("resources", {})
     return {
+        "shape": ({name: resources.get(name) for name in ("cpu", "memory", "gpu")}, found.spec.get("rescheduled")),
         "service": state and {"roles": {name: (one.model, one.wanted) for name, one in state.roles.items()}, "weights": state.weights},
         "runs": [run.status for run in simulation.platform.runs() if run.status == "running"],
         "aliases": {alias: version.version for alias, version in simulation.registry.aliases("mnist").items()},

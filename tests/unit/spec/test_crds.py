@@ -61,7 +61,10 @@ def test_only_what_is_free_keeps_unknown_keys(kind: str) -> None:
         for path, node in nodes(schema_of(kind))
         if "x-kubernetes-preserve-unknown-fields" in node
     }
-    allowed = {"Workflow": {"parameters", "with", "cpu", "gpu"}, "Strategy": {"parameters", "data", "missing", "space[][]"}}
+    allowed = {
+        "Workflow": {"parameters", "with", "cpu", "gpu"},
+        "Strategy": {"parameters", "data", "missing", "space[][]", "cpu", "gpu", "avoid"},
+    }
     assert free == allowed[kind]
 
 

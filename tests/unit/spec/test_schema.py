@@ -10,7 +10,9 @@ from autonomic.workflows.spec.documents import load_documents
 
 ROOT = Path(__file__).parents[3]
 FILE = ROOT / "deploy" / "schema" / "autonomic.schema.json"
-SHIPPED = [path for folder in ("examples", "strategies/library") for path in sorted((ROOT / folder).rglob("*.yaml"))]
+SHIPPED = [
+    path for folder in ("examples", "strategies/library", "strategies/kubernetes") for path in sorted((ROOT / folder).rglob("*.yaml"))
+]
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from autonomic.seams.errors import Problem, SpecError
 from autonomic.strategies.promql import PromqlChecker
 from autonomic.strategies.validation import check_documents, load_specs
 from autonomic.workflows.spec.documents import Document, load_documents
+from autonomic.workflows.spec.workflow import OnlineSpec
 
 Find = Callable[[str], list[Problem]]
 Write = Callable[..., Path]
@@ -353,3 +354,61 @@ def _accepted_or_refused(data: Any) -> None:
         specs, problems = None, refused.problems
     assert specs or problems
     assert all(problem.message and "pydantic" not in problem.message for problem in problems)
+
+
+@pytest.mark.parametrize("do", ["{resize: {times: {cpu: 2}}}", "{reschedule: {avoid: {node: a}}}"])
+def test_what_a_platform_cannot_do_is_found_where_the_platform_is_known(write: Write, do: str) -> None:
+    path = write(strategy(f"on: {{every: 1s}}, do: [{do}]"))
+    for platform in (None, "kubernetes", "simulated"):
+        assert load_specs([path], platform=platform).strategies
+    with pytest.raises(SpecError, match="the platform ray has no re"):
+        load_specs([path], platform="ray")
+
+
+@pytest.mark.parametrize(
+    ("target", "do", "right"),
+    [
+        ("training/train", "{resize: {cpu: 2}}", True),
+        ("training", "{resize: {cpu: 2}}", False),
+        ("training", "{reschedule: {avoid: {node: a}}}", True),
+        ("online", "{reschedule: {avoid: {node: a}}}", False),
+    ],
+)
+def test_a_size_is_of_a_part_and_a_place_of_a_part_or_of_all_steps(write: Write, target: str, do: str, right: bool) -> None:
+    path = write(strategy(f"on: {{every: 1s}}, do: [{do}]", target))
+    if right:
+        assert load_specs([path]).strategies
+    else:
+        with pytest.raises(SpecError, match="a service or a step, written workflow/service or workflow/step"):
+            load_specs([path])
+
+
+ADOPTED = "kind: Workflow\nmetadata: {name: legacy}\nspec: {type: online, adopt: {deployment: web.v1, replicas: {max: 5}}}\n---\n"
+
+
+def test_an_adopted_workload_is_a_target_by_its_name_and_may_be_rescaled(write: Write) -> None:
+    specs = load_specs([write(ADOPTED + strategy("on: {every: 1s}, do: [{rescale: {by: 1}}]", "legacy/web.v1"))])
+    parts = {workflow.name: workflow.spec.parts for workflow in specs.workflows if isinstance(workflow.spec, OnlineSpec)}
+    assert parts["legacy"] == ("web.v1",)
+    assert load_specs([write(ADOPTED)], platform="kubernetes").workflows
+    with pytest.raises(SpecError, match="the platform ray adopts nothing"):
+        load_specs([write(ADOPTED)], platform="ray")
+    with pytest.raises(SpecError, match="has no service 'web'"):
+        load_specs([write(ADOPTED + strategy("on: {every: 1s}, do: [{rescale: {by: 1}}]", "legacy/web"))])
+    with pytest.raises(SpecError, match="is adopted: it can be rescaled, and not be told to reroute"):
+        load_specs([write(ADOPTED + strategy("on: {every: 1s}, do: [{reroute: {canary: 10%}}]", "legacy/web.v1"))])
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "{type: online}",
+        "{type: online, services: []}",
+        "{type: online, adopt: {}}",
+        "{type: online, adopt: {deployment: a, job: b}}",
+        "{type: online, adopt: {deployment: a}, services: [{name: api, model: 'file:///m'}]}",
+    ],
+)
+def test_an_online_workflow_is_services_or_one_adopted_workload(write: Write, spec: str) -> None:
+    with pytest.raises(SpecError, match=r"exactly one of deployment, statefulset, job|not both and not none"):
+        load_specs([write(f"kind: Workflow\nmetadata: {{name: legacy}}\nspec: {spec}\n")])

@@ -115,9 +115,10 @@ def built() -> Programs | None:
     return Programs(folder) if folder.is_dir() else None
 
 
-def version(module: Module) -> str:
-    """The version that go.mod pins."""
-    found = re.search(rf"^\s*(?:require )?{re.escape(module.pinned)} (v\S+)", (DATA / "go" / module.folder / "go.mod").read_text(), re.M)
+def version(module: Module, modules: Path | None = None) -> str:
+    """The version that go.mod pins; `modules` is the folder of the module's folder, by default that of the cluster's."""
+    text = ((modules or DATA / "go") / module.folder / "go.mod").read_text()
+    found = re.search(rf"^\s*(?:require )?{re.escape(module.pinned)} (v\S+)", text, re.M)
     return found[1] if found else ""
 
 
@@ -155,21 +156,14 @@ def go_is_enough() -> bool:
 
 
 def _build(folder: Path, report: Report) -> Programs:
-    if not go_is_enough():
-        wanted, found = (".".join(map(str, version or ())) for version in (MINIMUM_GO, go_version()))
-        raise Permanent(f"Go {wanted} or newer is needed to build the cluster, or one that may fetch it; found {found or 'none'}.")
+    _check_go()
     # an interrupted build is gone on with
     partial = Programs(folder.with_suffix(".partial"))
     partial.binaries.mkdir(parents=True, exist_ok=True)
     report("tools", tools.install(partial.folder / "packages", partial.binaries))
     for number, module in enumerate(MODULES, 1):
-        name = f"{module.folder} {version(module)}".strip()
-        if all((partial.binaries / binary).exists() for binary in module.packages):
-            continue
-        report("building", f"{name} ({number} of {len(MODULES)})")
-        started = time.monotonic()
-        _go(module, partial.binaries)
-        report("built", f"{name} in {time.monotonic() - started:.0f} s")
+        if not all((partial.binaries / binary).exists() for binary in module.packages):
+            compile_module(module, partial.binaries, report, f" ({number} of {len(MODULES)})")
     _copy_stages(partial.stages)
     for archive, image in images.builtin(partial.binaries).items():
         images.write_archive(image, partial.images / f"{archive}.tar")
@@ -178,8 +172,24 @@ def _build(folder: Path, report: Report) -> Programs:
     return Programs(folder)
 
 
-def _go(module: Module, binaries: Path) -> None:
-    pinned = version(module)
+def _check_go() -> None:
+    if not go_is_enough():
+        wanted, found = (".".join(map(str, version or ())) for version in (MINIMUM_GO, go_version()))
+        raise Permanent(f"Go {wanted} or newer is needed to build the cluster, or one that may fetch it; found {found or 'none'}.")
+
+
+def compile_module(module: Module, binaries: Path, report: Report, place: str = "", modules: Path | None = None) -> None:
+    """Builds the programs of a module into `binaries`; `modules` is the folder of its folder, by default that of the cluster's.
+
+    Raises:
+        Permanent: Go is missing or too old, or the build fails; quotes the end of what it said.
+    """
+    _check_go()
+    modules = modules or DATA / "go"
+    pinned = version(module, modules)
+    name = f"{module.folder} {pinned}".strip()
+    report("building", f"{name}{place}")
+    started = time.monotonic()
     major, minor = [*pinned.lstrip("v").split("."), "", ""][:2]
     flags = f"-s -w {module.flags.format(version=pinned, major=major, minor=minor)}".strip()
     command = ["go", "build", "-trimpath", "-mod=readonly", "-buildvcs=false", "-tags", module.tags, "-ldflags", flags]
@@ -189,7 +199,7 @@ def _go(module: Module, binaries: Path) -> None:
     target = binaries if len(packages) > 1 else binaries / next(iter(module.packages))
     done = subprocess.run(
         [*command, "-o", target, *packages],
-        cwd=DATA / "go" / module.folder,
+        cwd=modules / module.folder,
         env=environment,
         capture_output=True,
         text=True,
@@ -198,8 +208,9 @@ def _go(module: Module, binaries: Path) -> None:
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if not line.startswith("go: downloading")]
         tail = "\n".join(said[-15:])
-        what = f"building {module.folder} {pinned} ended with code {done.returncode}"
-        raise Permanent(f"{what}:\n{tail}\nWhat is built already is kept; run `cluster up` to go on.")
+        what = f"building {name} ended with code {done.returncode}"
+        raise Permanent(f"{what}:\n{tail}\nWhat is built already is kept; run the same again to go on.")
+    report("built", f"{name} in {time.monotonic() - started:.0f} s")
 
 
 def _copy_stages(target: Path) -> None:

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,6 +135,20 @@ class LocalCluster:
                 done = subprocess.run([*importer, "images", "import", "-"], stdin=content, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise Permanent(f"{archive} could not be imported into {node}: {done.stderr.strip() or done.stdout.strip()}")
+
+    def audited(self) -> Iterator[str]:
+        """The lines of the API server's audit log, the oldest first.
+
+        Raises:
+            Permanent: it keeps none.
+        """
+        # a log that is full gets the time into its name
+        files = sorted(self.home.glob("logs/audit-*.log")) + sorted(self.home.glob("logs/audit.log"))
+        if not files:
+            raise Permanent("this cluster keeps no audit log; start it with `autonomic cluster up --audit`")
+        for file in files:
+            with file.open() as lines:
+                yield from lines
 
     def pids(self) -> dict[str, int | None]:
         """The process on this machine that is the root of each node; None where the node has crashed."""

@@ -17,8 +17,9 @@ def pod_settings(writable: Path, readable: Iterable[Path] = ()) -> dict[str, Any
     """
     package = Path(next(iter(autonomic.__path__)))
     # in a checkout the package's folders are links to those beside src
-    code = {package.parent, (package / "workflows").resolve().parent}
-    shared = [*map(Path, _PROGRAMS), Path(sys.base_prefix), Path(sys.prefix), *sorted(code), *readable, writable]
+    checkout = (package / "workflows").resolve().parent
+    code = [checkout] if package.is_relative_to(checkout) else [package.parent, checkout]
+    shared = [*map(Path, _PROGRAMS), Path(sys.base_prefix), Path(sys.prefix), *code, *readable, writable]
     folders = {f"host-{number}": path for number, path in enumerate(dict.fromkeys(shared)) if path.is_dir()}
     return {
         "image": "autonomic.local/host:1",

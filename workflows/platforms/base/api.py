@@ -25,6 +25,12 @@ from autonomic.workflows.platforms.base.intents import Intents
 from autonomic.workflows.platforms.base.notices import Notices
 from autonomic.workflows.serving.predictions import Label
 
+# what a probe and a Prometheus without our tokens may ask
+_OPEN = frozenset({"/healthz", "/metrics"})
+PARTS = ("deployments", "events", "jobs", "nodes", "pods", "usage")
+"""What may be asked of a target on Kubernetes."""
+NEWS = ("events", "nodes", "workloads")
+"""Of what Kubernetes has facts to tell: its events, its nodes, and our pods and Jobs."""
 _MAX_BODY = 4 * 2**20
 _MAX_PACKAGE = 256 * 2**20
 
@@ -51,6 +57,10 @@ class Host(Protocol):
     def capabilities(self) -> frozenset[str]: ...
 
     def observe(self, target: str) -> State: ...
+
+    def cluster(self, target: str, parts: list[str]) -> dict[str, Any] | None: ...
+
+    def news(self, source: str) -> dict[str, Any]: ...
 
     def urls(self) -> dict[str, str]: ...
 
@@ -88,7 +98,7 @@ async def read_body(request: Request, limit: int = _MAX_BODY) -> bytes:
 
 
 def create_app(host: Host, token: str) -> Starlette:
-    """The application of one host; every path but /healthz asks for `token`."""
+    """The application of one host; every path but /healthz and /metrics asks for `token`."""
 
     def get(function: Callable[[Request], Any]) -> Callable[[Request], Any]:
         async def endpoint(request: Request) -> Response:
@@ -115,6 +125,19 @@ def create_app(host: Host, token: str) -> Starlette:
 
     def state(request: Request) -> Any:
         return host.observe("/".join(part for part in (request.path_params["workflow"], request.path_params.get("step")) if part))
+
+    def cluster(request: Request) -> Any:
+        target = request.path_params["target"]
+        parts = request.query_params.get("parts", "").split(",")
+        if set(parts) - set(PARTS):
+            raise HTTPException(422, f"parts is {','.join(parts)!r}; {', '.join(PARTS)} are allowed, with commas between")
+        return _found(host.cluster(target, parts), f"no {target}")
+
+    def news(request: Request) -> Any:
+        source = request.path_params["source"]
+        if source not in NEWS:
+            raise HTTPException(404, f"There are no news of {source!r}; of {', '.join(NEWS)} there are")
+        return host.news(source)
 
     def run_(request: Request) -> Any:
         return _found(host.runs.get(request.path_params["run"]), f"no run {request.path_params['run']}")
@@ -156,6 +179,8 @@ def create_app(host: Host, token: str) -> Starlette:
         Route("/v1/outcomes/{key:path}", get(outcome)),
         Route("/v1/state/{workflow}", get(state)),
         Route("/v1/state/{workflow}/{step}", get(state)),
+        Route("/v1/cluster/{target:path}", get(cluster)),
+        Route("/v1/news/{source}", get(news)),
         Route("/v1/watch", get(lambda request: host.notices.watch(_integer(request, "cursor", 0)))),
         Route("/v1/services", get(lambda _: host.urls())),
         Route("/v1/packages", post(package, 201, _MAX_PACKAGE), methods=["POST"]),
@@ -180,7 +205,7 @@ class _TokenMiddleware:
         self._expected = f"Bearer {token}".encode()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http" and scope["path"] != "/healthz":
+        if scope["type"] == "http" and scope["path"] not in _OPEN:
             given = dict(scope["headers"]).get(b"authorization", b"")
             if not hmac.compare_digest(given, self._expected):
                 answer = problem(401, "The host wants its bearer token", {"WWW-Authenticate": "Bearer"})

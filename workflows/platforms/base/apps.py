@@ -1,6 +1,6 @@
 """What runs the replicas of one role: an application, named after the change that made it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from autonomic.seams.word import Word
@@ -21,13 +21,14 @@ class AppState(Word):
 
 
 class AppSpec(Word):
-    """What an application runs: `server` is the configuration that each replica gets."""
+    """What an application runs: `server` is the configuration that each replica gets, `override` where it was rescheduled to."""
 
     server: dict[str, Any]
     resources: Resources = Resources(cpu=0.0)
     placement: Placement = Placement()
     volumes: tuple[Volume, ...] = ()
     drain_seconds: float = 30.0
+    override: dict[str, Any] = {}
 
 
 class Apps(Protocol):
@@ -39,6 +40,14 @@ class Apps(Protocol):
 
     def scale(self, name: str, replicas: int) -> None:
         """Sets how many replicas there shall be; running ones are not restarted."""
+        ...
+
+    def vary(self, replicas: Mapping[str, int], variation: dict[str, Any]) -> None:
+        """Gives every replica of these applications (by name, how many) `{resources, placement}`; those that serve are never fewer.
+
+        Raises:
+            Permanent: this cannot be had here; the applications are as they were.
+        """
         ...
 
     def delete(self, names: Sequence[str]) -> None:

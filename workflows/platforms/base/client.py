@@ -81,6 +81,14 @@ class HostPlatform:
         """The replicas as Prometheus' http_sd wants them: `{targets, labels}`."""
         return self._send("GET", "/v1/sd").json()
 
+    def cluster(self, target: str, parts: Sequence[str]) -> dict[str, Any] | None:
+        """What Kubernetes says of a target, by part: `{"items": [...]}` or `{"missing": why}`; None without such a target."""
+        return self._find(f"/v1/cluster/{quote(target)}", params={"parts": ",".join(parts)})
+
+    def news(self, source: str) -> dict[str, Any]:
+        """What happened on the Kubernetes cluster: `{"facts": [...]}`, the oldest first, or `{"missing": why}`."""
+        return self._send("GET", f"/v1/news/{source}").json()
+
     def drift(self, workflow: str, service: str) -> dict[str, Any] | None:
         """`{"time": …, "values": {name: number}}` of a service's drift detector; None where there is no such service."""
         return self._find(f"/v1/drift/{workflow}/{service}")
@@ -109,8 +117,8 @@ class HostPlatform:
 
     # -- HTTP
 
-    def _find(self, path: str) -> Any:
-        answer = self._send("GET", path, (404,))
+    def _find(self, path: str, **options: Any) -> Any:
+        answer = self._send("GET", path, (404,), **options)
         return None if answer.status_code == 404 else answer.json()
 
     def _send(self, method: str, path: str, allowed: tuple[int, ...] = (), **options: Any) -> httpx.Response:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from autonomic.seams.plan import Change
 from autonomic.seams.state import RunState
 from autonomic.workflows.platforms.base.intents import Prepared, Refused
-from autonomic.workflows.platforms.base.planning import ONLINE, check_known, prepare_batch
+from autonomic.workflows.platforms.base.planning import ONLINE, SHAPING, check_known, prepare_batch
 from autonomic.workflows.platforms.base.services import Services
 from autonomic.workflows.spec.capabilities import lacking
 from autonomic.workflows.spec.documents import format_path
@@ -45,7 +45,7 @@ class HostEffects:
         check_known(change, self._platform)
         if change.primitive in ("deploy", "run", "retrain"):
             self._check_lacks(change.to.get("spec"))
-        if change.primitive in ONLINE:
+        if self._is_online(change):
             return self._services.prepare(change)
         prepared = prepare_batch(change, self._runs.list(change.target))
         if change.primitive == "retrain":
@@ -62,6 +62,10 @@ class HostEffects:
         if lacks:
             raise Refused("; ".join(lacks))
 
+    def _is_online(self, change: Change) -> bool:
+        shapes_service = change.primitive in SHAPING and change.target.partition("/")[0] in self._services.workflows()
+        return change.primitive in ONLINE or shapes_service
+
     def _with_points(self, to: dict[str, Any]) -> dict[str, Any]:
         # steps read the prediction log of a service; they get it as a file where the change names the service
         points = to.get("parameters", {}).get("points")
@@ -73,7 +77,7 @@ class HostEffects:
         return {**to, "parameters": {**to["parameters"], "points": f"file://{self._predictions(name, service)}"}}
 
     def perform(self, change: Change, before: dict[str, Any]) -> dict[str, Any]:
-        if change.primitive in ONLINE:
+        if self._is_online(change):
             return self._services.perform(change)
         if change.primitive == "stop":
             self._runs.stop(change.to["run_ids"])

@@ -1,21 +1,24 @@
 """What every host tells of its workflows, whatever runs them."""
 
-from typing import Any
+from typing import Any, ClassVar
 
+from autonomic.seams.errors import Permanent
 from autonomic.seams.state import State
-from autonomic.workflows.platforms.base import metrics
+from autonomic.workflows.platforms.base import metrics, records
 from autonomic.workflows.platforms.base.intents import Intents
-from autonomic.workflows.platforms.base.planning import BATCH, ONLINE
+from autonomic.workflows.platforms.base.planning import PRIMITIVES
 from autonomic.workflows.platforms.base.records import ServiceRecord
 from autonomic.workflows.platforms.base.routes import Routes
 from autonomic.workflows.platforms.base.services import Services
 from autonomic.workflows.spec.capabilities import CAPABILITIES
 
+_NO_KUBERNETES = "This platform runs no workflows on Kubernetes, so there is nothing to read there; use the signal platform instead"
+
 
 class BaseHost:
     """The questions that a host answers from its parts; whoever derives from it makes the parts."""
 
-    platform: str
+    platform: ClassVar[str]
     services: Services
     intents: Intents
     runs: Any
@@ -23,7 +26,7 @@ class BaseHost:
 
     def capabilities(self) -> frozenset[str]:
         """The primitives that `apply` knows, and what workflows may ask for."""
-        return ONLINE | BATCH | CAPABILITIES[self.platform]
+        return PRIMITIVES[self.platform] | CAPABILITIES[self.platform]
 
     def observe(self, target: str) -> State:
         """See `seams.platform.Platform.observe`."""
@@ -31,12 +34,20 @@ class BaseHost:
         workflow = self.services.workflows().get(name)
         if workflow is not None and (not step or step in workflow.services):
             service = self.services.observe(name, step) if step else None
-            spec = workflow.services[step].spec.model_dump(mode="json", by_alias=True) if step else workflow.spec
+            spec = records.seen(workflow.services[step]) if step else workflow.spec
             return State(target=target, kind="online", revision=self.intents.revision(target), spec=spec, service=service)
         runs = tuple(self.runs.list(name))
         if runs and (not step or step in runs[0].steps):
             return State(target=target, kind="batch", revision=self.intents.revision(target), runs=runs)
         return State(target=target, kind="absent", revision=self.intents.revision(target))
+
+    def cluster(self, target: str, parts: list[str]) -> dict[str, Any] | None:
+        """What Kubernetes says of a target."""
+        raise Permanent(_NO_KUBERNETES)
+
+    def news(self, source: str) -> dict[str, Any]:
+        """What happened on the Kubernetes cluster."""
+        raise Permanent(_NO_KUBERNETES)
 
     def urls(self) -> dict[str, str]:
         """Where requests for each service are sent, by `workflow/service`."""
@@ -55,7 +66,7 @@ class BaseHost:
         return [
             {
                 "targets": [f"{replica.host}:{replica.port}"],
-                "labels": {"workflow": name, "service": service, "role": role, "replica": replica.id},
+                "labels": {"workflow": name, "service": service, "role": role, "replica": replica.id, "node": replica.node},
             }
             for replica, name, service, role in self.services.all_registered()
         ]

@@ -12,6 +12,10 @@ from autonomic.workflows.spec.workflow import BatchSpec, OnlineSpec, Service, Wo
 
 ONLINE = frozenset({"deploy", "delete", "rescale", "reroute", "upgrade"})
 BATCH = frozenset({"run", "stop", "retrain"})
+SHAPING = frozenset({"resize", "reschedule"})
+"""What changes how much replicas and steps get, and where they run."""
+PRIMITIVES = {"kubernetes": ONLINE | BATCH | SHAPING, "ray": ONLINE | BATCH, "simulated": ONLINE | BATCH | SHAPING}
+"""The primitives of each platform."""
 
 Available = Callable[[str, Service], str]
 """Resolves a model of a service and makes sure that it can be had; raises `Refused` where it cannot."""
@@ -25,8 +29,8 @@ def check_known(change: Change, platform: str) -> None:
     """
     if change.effector != "platform":
         raise Refused(f"{change.key} is for the effector {change.effector!r}; this one is the platform")
-    if change.primitive not in ONLINE | BATCH:
-        known = ", ".join(sorted(ONLINE | BATCH))
+    if change.primitive not in PRIMITIVES[platform]:
+        known = ", ".join(sorted(PRIMITIVES[platform]))
         raise Refused(f"The platform {platform} does not know the primitive {change.primitive!r}; it knows {known}")
 
 
@@ -55,6 +59,12 @@ def prepare_online(change: Change, current: WorkflowRecord | None, available: Av
     elif change.primitive == "reroute":
         before = {"weights": dict(record.weights)}
         to = {"weights": records.check_weights(record, change.to.get("weights"))}
+    elif change.primitive == "resize":
+        before = {"resources": record.resources.size}
+        to = {"resources": records.check_size(record.spec.resources, record.resources.size, change)}
+    elif change.primitive == "reschedule":
+        before = {"placement": record.variation["placement"]}
+        to = {"placement": records.check_placement(change)}
     else:
         models = {role: available(uri, record.spec) if uri else "" for role, uri in records.check_models(record, change).items()}
         before = {"models": {role: record.roles[role].model if role in record.roles else "" for role in models}}
@@ -66,6 +76,8 @@ def _prepare_deploy(change: Change, current: WorkflowRecord | None, available: A
     workflow = records.parse_online(change.to.get("spec"))
     if workflow.name != change.target:
         raise Refused(f"The target is {change.target!r} and the workflow to deploy is named {workflow.name!r}; they must be the same")
+    if isinstance(workflow.spec, OnlineSpec) and workflow.spec.adopt is not None:
+        raise Refused(f"{workflow.name} adopts a workload of Kubernetes, and this platform is another one")
     given: dict[str, Any] = change.to.get("services", {})
     services: dict[str, Any] = {}
     for service in _services(workflow):
@@ -90,6 +102,10 @@ def wanted_record(change: Change, current: WorkflowRecord | None, now: float) ->
         changed = records.after_rescale(record, change.to["role"], change.to["replicas"])
     elif change.primitive == "reroute":
         changed = record.model_copy(update={"weights": change.to["weights"]})
+    elif change.primitive == "resize":
+        changed = records.after_resize(record, change.to["resources"])
+    elif change.primitive == "reschedule":
+        changed = records.after_reschedule(record, change.to["placement"])
     else:
         changed = records.after_upgrade(name, record, change.to["models"], change.key, now)
     return current.model_copy(update={"services": {**current.services, service: changed}})
@@ -112,6 +128,8 @@ def deployment(workflow: WorkflowRecord) -> dict[str, Any]:
             "models": {role: entry.model for role, entry in record.roles.items()},
             "replicas": {role: entry.replicas for role, entry in record.roles.items()},
             "weights": record.weights,
+            "size": record.size,
+            "placement": record.variation["placement"],
         }
         for service, record in workflow.services.items()
     }

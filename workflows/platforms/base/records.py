@@ -9,10 +9,15 @@ from pydantic import ValidationError
 from autonomic.seams.plan import Change
 from autonomic.seams.word import Word
 from autonomic.workflows.platforms.base.intents import Refused
-from autonomic.workflows.spec.workflow import OnlineSpec, Service, Workflow
+from autonomic.workflows.spec.placement_override import PlacementOverride
+from autonomic.workflows.spec.workflow import OnlineSpec, Resources, Service, Size, Workflow
 
 ROLES = ("champion", "canary", "backup")
-_STARTED_WITH = {"batching", "max_in_flight", "device_time", "resources", "timeout", "token", "log", "placement", "volumes"}
+# what replicas are started with; the bounds of a resize are not
+_STARTED_WITH: dict[str, Any] = {
+    **dict.fromkeys(("batching", "max_in_flight", "device_time", "timeout", "token", "log", "placement", "volumes"), True),
+    "resources": {*Size.model_fields, "accelerator"},
+}
 
 
 class RoleRecord(Word):
@@ -26,12 +31,28 @@ class RoleRecord(Word):
 
 
 class ServiceRecord(Word):
-    """A service as it is wanted. `since` is when its champion went into service."""
+    """A service as it is wanted. `since` is when its champion went into service.
+
+    `size` and `placement` are what it was resized and rescheduled to, None where it is as declared.
+    """
 
     spec: Service
     roles: dict[str, RoleRecord]
     weights: dict[str, int]
     since: float
+    size: dict[str, Any] | None = None
+    placement: PlacementOverride | None = None
+
+    @property
+    def resources(self) -> Resources:
+        """What each replica gets, with the bounds of it."""
+        return self.spec.resources.resized(self.size or self.spec.resources.size)
+
+    @property
+    def variation(self) -> dict[str, Any]:
+        """`{resources, placement}`, as JSON."""
+        size = {**self.resources.size, "accelerator": self.resources.accelerator}
+        return {"resources": size, "placement": self.placement.said() if self.placement else {}}
 
 
 class WorkflowRecord(Word):
@@ -85,6 +106,12 @@ def role_record(workflow: str, service: Service, role: str, model: str, replicas
     return RoleRecord(model=model, app=app, replicas=replicas, fingerprint=fingerprint)
 
 
+def seen(record: ServiceRecord) -> dict[str, Any]:
+    """What is told of a service's declaration: with the size that it has now, and what it was rescheduled to."""
+    declared = record.spec.model_copy(update={"resources": record.resources}).model_dump(mode="json", by_alias=True)
+    return {**declared, "rescheduled": record.variation["placement"]}
+
+
 def first_replicas(service: Service, role: str) -> int:
     """How many replicas a role starts with."""
     return service.replicas.min if role == "champion" else 1
@@ -98,6 +125,16 @@ def serve_target(service: Service, role: str, replicas: int) -> int:
 def after_rescale(record: ServiceRecord, role: str, replicas: int) -> ServiceRecord:
     """The service with another number of replicas."""
     return record.model_copy(update={"roles": {**record.roles, role: record.roles[role].model_copy(update={"replicas": replicas})}})
+
+
+def after_resize(record: ServiceRecord, size: dict[str, Any]) -> ServiceRecord:
+    """The service with another size of its replicas."""
+    return record.model_copy(update={"size": None if size == record.spec.resources.size else size})
+
+
+def after_reschedule(record: ServiceRecord, placement: dict[str, Any]) -> ServiceRecord:
+    """The service with its replicas elsewhere."""
+    return record.model_copy(update={"placement": PlacementOverride.model_validate(placement) if placement else None})
 
 
 def after_upgrade(workflow: str, record: ServiceRecord, models: dict[str, str], key: str, now: float) -> ServiceRecord:
@@ -121,8 +158,8 @@ def after_deploy(
 ) -> ServiceRecord:
     """A service as its declaration says.
 
-    What runs already keeps its number of replicas (within the new bounds) and its weights. `kept` is what a revert
-    brings back: `{replicas: {role: n}, weights: {role: percent}}`.
+    What runs already keeps its number of replicas and its size (within the new bounds), its placement and its weights. `kept`
+    is what a revert brings back: `{replicas: {role: n}, weights: {role: percent}, size, placement}`.
     """
     roles: dict[str, RoleRecord] = {}
     for role, model in models.items():
@@ -134,8 +171,15 @@ def after_deploy(
     canary = round(service.traffic.canary) if "canary" in roles else 0
     weights = kept.get("weights") or (current.weights if current else {"champion": 100 - canary, "canary": canary})
     same = current is not None and current.roles["champion"].model == roles["champion"].model
+    size = kept.get("size", current.size if current else None)
+    given = kept.get("placement", current.placement.said() if current and current.placement else None)
     return ServiceRecord(
-        spec=service, roles=roles, weights=fitting_weights(weights, roles), since=current.since if current and same else now
+        spec=service,
+        roles=roles,
+        weights=fitting_weights(weights, roles),
+        since=current.since if current and same else now,
+        size=size if size and not outside(service.resources, size) else None,
+        placement=PlacementOverride.model_validate(given) if given else None,
     )
 
 
@@ -195,3 +239,45 @@ def check_models(record: ServiceRecord, change: Change) -> dict[str, str]:
     if models.get("champion") == "":
         raise Refused(f"upgrade would take the champion of {change.target} away; delete the workflow instead")
     return models
+
+
+def outside(declared: Resources, size: dict[str, Any]) -> str:
+    """What of a size is outside of the bounds that are declared, "" where nothing is."""
+    for name, value in size.items():
+        low, high = declared.bounds(name)
+        if value is None and low is None:
+            continue
+        if value is None or low is None or high is None or not low <= value <= high:
+            allowed = "none of it is declared" if low is None else f"{low:g} to {high:g} are allowed (resources.min and resources.max)"
+            return f"{value!r} of {name}; {allowed}"
+    return ""
+
+
+def check_size(declared: Resources, now: dict[str, Any], change: Change) -> dict[str, Any]:
+    """The size of a `resize`; what it does not name stays as it is `now`.
+
+    Raises:
+        Refused: it is no size, or outside of the bounds that are declared.
+    """
+    given = change.to.get("resources")
+    try:
+        size = Size.model_validate(given)
+    except ValidationError:
+        raise Refused(f"resize got {given!r}; give amounts of cpu, memory and gpu, such as {{'cpu': 2, 'memory': 1073741824}}") from None
+    wanted = {**now, **{name: value for name, value in size.model_dump().items() if value is not None}}
+    if wrong := outside(declared, wanted):
+        raise Refused(f"{change.target} cannot have {wrong}")
+    return wanted
+
+
+def check_placement(change: Change) -> dict[str, Any]:
+    """The placement of a `reschedule`.
+
+    Raises:
+        Refused: it is none.
+    """
+    given = change.to.get("placement")
+    try:
+        return PlacementOverride.model_validate(given).said()
+    except ValidationError:
+        raise Refused(f"reschedule got {given!r}; give nodes, avoid or spread, such as {{'avoid': [{{'node': 'node1'}}]}}") from None

@@ -13,14 +13,26 @@ from autonomic.seams.state import RoleState, ServiceState
 from autonomic.workflows.platforms.base import records
 from autonomic.workflows.platforms.base.apps import FAILED, Apps, AppSpec
 from autonomic.workflows.platforms.base.intents import Prepared, Refused
-from autonomic.workflows.platforms.base.planning import prepare_online, wanted_record
+from autonomic.workflows.platforms.base.planning import SHAPING, prepare_online, wanted_record
 from autonomic.workflows.platforms.base.records import ReplicaRecord, RoleRecord, ServiceRecord, WorkflowRecord
 from autonomic.workflows.platforms.base.routes import Routes, load_of
 from autonomic.workflows.platforms.base.store import Store
 from autonomic.workflows.spec.workflow import Service
 
 _POLL_SECONDS = 0.05
-_DONE = {"deploy": "deployed", "delete": "deleted", "rescale": "rescaled", "reroute": "rerouted", "upgrade": "upgraded"}
+_FIRST_ASK_SECONDS = 0.2
+_ASK_SECONDS = 1.0
+# an application that was there is not told of for so long: it is no gap in what is told
+_GONE_SECONDS = 3.0
+_DONE = {
+    "deploy": "deployed",
+    "delete": "deleted",
+    "rescale": "rescaled",
+    "reroute": "rerouted",
+    "upgrade": "upgraded",
+    "resize": "resized",
+    "reschedule": "rescheduled",
+}
 Tell = Callable[[str, str, dict[str, Any]], None]
 
 
@@ -100,6 +112,9 @@ class Services:
             raise Permanent(f"{change.target} is not deployed any more")
         elif change.primitive == "rescale":
             self._rescale(name, wanted, service, change.to["role"])
+        elif current is not None and change.primitive in SHAPING:
+            self._vary(current, wanted)
+            self._put(name, wanted)
         else:
             self._converge(name, current, wanted)
         self._tell(_DONE[change.primitive], change.target, {} if change.primitive in ("deploy", "delete") else change.to)
@@ -111,6 +126,24 @@ class Services:
         self._apps.scale(record.roles[role].app, records.serve_target(record.spec, role, record.roles[role].replicas))
         self._put(name, wanted)
         self._route(name, service)
+
+    def _vary(self, current: WorkflowRecord, wanted: WorkflowRecord) -> None:
+        # the applications that stay, where how much they get or where they run changes
+        done: list[tuple[dict[str, int], dict[str, Any]]] = []
+        for service, record in wanted.services.items():
+            before = current.services.get(service)
+            if before is None or before.variation == record.variation:
+                continue
+            staying = {entry.app for entry in before.roles.values()}
+            entries = [(role, entry) for role, entry in record.roles.items() if entry.app in staying]
+            replicas = {entry.app: records.serve_target(record.spec, role, entry.replicas) for role, entry in entries}
+            try:
+                self._apps.vary(replicas, record.variation)
+            except Permanent:
+                for undo in done:
+                    self._apps.vary(*undo)
+                raise
+            done.append((replicas, before.variation))
 
     def _converge(self, name: str, current: WorkflowRecord | None, wanted: WorkflowRecord) -> None:
         old = {role.app for record in current.services.values() for role in record.roles.values()} if current else set[str]()
@@ -129,6 +162,8 @@ class Services:
                 for entry in record.roles.values():
                     if entry.app in fresh:
                         self._wait_ready(entry.app, entry.replicas)
+            if current is not None:
+                self._vary(current, wanted)
         except Permanent:
             self._drop(fresh)
             raise
@@ -142,24 +177,33 @@ class Services:
     def _app_spec(self, name: str, workflow: WorkflowRecord, record: ServiceRecord, role: str) -> AppSpec:
         return AppSpec(
             server=self._server_config(name, workflow, record, role),
-            resources=record.spec.resources,
+            resources=record.resources,
             placement=record.spec.placement,
             volumes=record.spec.volumes,
             drain_seconds=record.spec.timeout + 5,
+            override=record.variation["placement"],
         )
 
     def _wait_ready(self, app: str, replicas: int) -> None:
         deadline = self._clock.monotonic() + self._ready_seconds
         asked = self._clock.monotonic()
+        seen: float | None = None
+        why = ""
         while len(self.registered(app)) < replicas:
             now = self._clock.monotonic()
             if now > deadline:
-                raise Permanent(f"{app}: {len(self.registered(app))} of {replicas} replicas were ready after {self._ready_seconds:g} s")
-            if now - asked > 1:
+                raise Permanent(
+                    f"{app}: {len(self.registered(app))} of {replicas} replicas were ready after {self._ready_seconds:g} s{why}"
+                )
+            if now - asked > (_FIRST_ASK_SECONDS if seen is None else _ASK_SECONDS):
                 asked = now
                 state = self._apps.states().get(app)
                 if state is not None and state.status in FAILED:
                     raise Permanent(f"{app} does not start: {state.message.strip()[-800:]}")
+                if state is not None:
+                    seen, why = now, f": {state.message.strip()[-800:]}" if state.message else ""
+                elif seen is not None and now - seen > _GONE_SECONDS:
+                    raise Permanent(f"{app} was deleted by somebody else before its replicas were ready; deploy it again")
             self._clock.sleep(_POLL_SECONDS)
 
     def _remove(self, name: str) -> None:

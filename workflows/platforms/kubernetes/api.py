@@ -25,11 +25,13 @@ class Resource(NamedTuple):
     group: str
     version: str
     plural: str
+    namespaced: bool = True
 
     def path(self, namespace: str, name: str = "", part: str = "") -> str:
-        """The path of one object (or a part of it, such as `log`), or of all of them in a namespace."""
+        """The path of one object (or a part of it, such as `log`), or of all of them (in a namespace, where they are in one)."""
         root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
-        return "/".join(text for text in (f"{root}/namespaces/{namespace}/{self.plural}", name, part) if text)
+        where = f"namespaces/{namespace}/" if self.namespaced else ""
+        return "/".join(text for text in (f"{root}/{where}{self.plural}", name, part) if text)
 
 
 CONFIG_MAPS = Resource("", "v1", "configmaps")
@@ -39,7 +41,14 @@ PODS = Resource("", "v1", "pods")
 SERVICES = Resource("", "v1", "services")
 ENDPOINT_SLICES = Resource("discovery.k8s.io", "v1", "endpointslices")
 DEPLOYMENTS = Resource("apps", "v1", "deployments")
+REPLICA_SETS = Resource("apps", "v1", "replicasets")
+STATEFUL_SETS = Resource("apps", "v1", "statefulsets")
 JOBS = Resource("batch", "v1", "jobs")
+EVENTS = Resource("", "v1", "events")
+NODES = Resource("", "v1", "nodes", namespaced=False)
+POD_METRICS = Resource("metrics.k8s.io", "v1beta1", "pods")
+AUTOSCALERS = Resource("autoscaling", "v2", "horizontalpodautoscalers")
+SCALED_OBJECTS = Resource("keda.sh", "v1alpha1", "scaledobjects")
 DISRUPTION_BUDGETS = Resource("policy", "v1", "poddisruptionbudgets")
 
 
@@ -85,20 +94,21 @@ class Api:
         """An object, None where there is none."""
         return self._send("GET", resource, name, missing=True)
 
-    def list(self, resource: Resource, selector: str) -> tuple[list[dict[str, Any]], str]:
-        """All objects with these labels, and the resource version that a watch goes on from."""
+    def list(self, resource: Resource, selector: str, fields: str = "") -> tuple[list[dict[str, Any]], str]:
+        """All objects with these labels and these values of `fields`, and the resource version that a watch goes on from."""
         items: list[dict[str, Any]] = []
-        query = {"labelSelector": selector, "limit": str(_PAGE)}
+        chosen = {"labelSelector": selector} | ({"fieldSelector": fields} if fields else {})
+        query = {**chosen, "limit": str(_PAGE)}
         while True:
             try:
                 page = self._need("GET", resource, query=query)
             except Gone:
                 # the pages were read too slowly
-                items, query = [], {"labelSelector": selector}
+                items, query = [], dict(chosen)
                 continue
             items += page.get("items", [])
             if not page["metadata"].get("continue"):
-                return items, page["metadata"]["resourceVersion"]
+                return items, page["metadata"].get("resourceVersion", "")
             query["continue"] = page["metadata"]["continue"]
 
     def create(self, resource: Resource, body: dict[str, Any]) -> dict[str, Any]:
@@ -109,14 +119,15 @@ class Api:
         """
         return self._need("POST", resource, query={"fieldManager": FIELD_MANAGER}, body=body)
 
-    def patch(self, resource: Resource, name: str, body: dict[str, Any]) -> dict[str, Any] | None:
-        """Merges `body` into an object, None where there is none.
+    def patch(self, resource: Resource, name: str, body: dict[str, Any], strategic: bool = False) -> dict[str, Any] | None:
+        """Merges `body` into an object, None where there is none. `strategic`: containers are merged by their names.
 
         Raises:
             Conflict: `body` names a resource version, and the object has another one.
         """
         query = {"fieldManager": FIELD_MANAGER}
-        return self._send("PATCH", resource, name, query=query, body=body, content="application/merge-patch+json", missing=True)
+        content = f"application/{'strategic-' if strategic else ''}merge-patch+json"
+        return self._send("PATCH", resource, name, query=query, body=body, content=content, missing=True)
 
     def apply(self, resource: Resource, body: dict[str, Any]) -> dict[str, Any]:
         """Server-side apply: the fields of `body` become ours, whoever had them before.
@@ -147,6 +158,17 @@ class Api:
         if preconditions:
             body["preconditions"] = preconditions
         self._send("DELETE", resource, name, body=body, missing=True)
+
+    def serves(self, resource: Resource, part: str = "") -> bool:
+        """Whether the API server knows a kind of object (or a part of it, such as `scale`)."""
+        root = resource.path("").partition("/namespaces/")[0]
+        answer = self._request("GET", f"{self._host}{root}", {}, None, "", self._seconds)
+        if answer.status == 404:
+            return False
+        if answer.status >= 300:
+            raise self._error("GET", resource, answer)
+        known = {each["name"] for each in json.loads(answer.data)["resources"]}
+        return "/".join(text for text in (resource.plural, part) if text) in known
 
     def log(self, pod: str, tail: int | None = None) -> str | None:
         """What a pod has printed, or its last `tail` lines; None where there is no such pod, or it has not begun."""
@@ -230,19 +252,36 @@ class Api:
                 f"The Kubernetes API server at {self._host} does not answer ({type(error).__name__}: {error}); it is asked again", 2.0
             ) from error
 
+    def _is_starting(self) -> bool:
+        try:
+            return self._request("GET", f"{self._host}/readyz", {}, None, "", self._seconds).status >= 500
+        except Retryable:
+            return True
+
     def _error(self, method: str, resource: Resource, answer: Any) -> Exception:
         message = _message(answer)
         verb = _VERBS.get(method, method.lower() if method != "GET" else "get or list")
         what = f"{resource.plural}{f'.{resource.group}' if resource.group else ''}"
+        if answer.status in (401, 403) and self._is_starting():
+            # it does not know yet who may do what
+            return Retryable(f"The Kubernetes API server at {self._host} is starting; it is asked again", 1.0)
+        if answer.status == 403 and "exceeded quota" in message:
+            return Permanent(f"A quota of the namespace {self.namespace} leaves no room to {verb} {what}: {message}; nothing was done")
         if answer.status == 403:
+            role = f"Role in the namespace {self.namespace}" if resource.namespaced else "ClusterRole"
             return Forbidden(
-                f"Kubernetes forbids it: {message}. A Role in the namespace {self.namespace} must allow the verb {verb} on the resource "
+                f"Kubernetes forbids it: {message}. A {role} must allow the verb {verb} on the resource "
                 f"{resource.plural} of the API group {resource.group!r}; nothing was done"
             )
         if answer.status == 401:
             return Permanent(f"The Kubernetes API server at {self._host} does not take our credentials; see to the kubeconfig or the token")
         if answer.status == 409:
             return Conflict(f"Kubernetes finds a conflict in {what}: {message}", 0.1)
+        if answer.status == 404 and ("page not found" in message or "could not find the requested resource" in message):
+            return Permanent(
+                f"There are no {what} on the cluster: {message}. Its CustomResourceDefinition or the server of its API is missing "
+                "(for our own kinds: autonomic crds | kubectl apply --server-side -f -)"
+            )
         if answer.status == 410:
             return Gone(message)
         if answer.status in _RETRIED:

@@ -1,18 +1,25 @@
 """Applications as Deployments; see `base.apps`."""
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from autonomic.seams.clock import Clock
 from autonomic.seams.errors import Permanent, Retryable
-from autonomic.workflows.platforms.base.apps import AppSpec, AppState
+from autonomic.workflows.platforms.base.apps import FAILED, AppSpec, AppState
 from autonomic.workflows.platforms.kubernetes import manifests, names, pods
 from autonomic.workflows.platforms.kubernetes.api import DEPLOYMENTS, DISRUPTION_BUDGETS, SERVICES, Api, Conflict
+from autonomic.workflows.platforms.kubernetes.resizing import InPlace, NotInPlace
 from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.workflows.platforms.kubernetes.store import ConfigMapStore
+from autonomic.workflows.platforms.kubernetes.variation import container_resources, varied
 from autonomic.workflows.platforms.kubernetes.watch import Watch
 
 _ATTEMPTS = 20
+_POLL_SECONDS = 0.05
+_ASK_SECONDS = 1.0
 _RESOURCES = {"Service": SERVICES, "PodDisruptionBudget": DISRUPTION_BUDGETS}
+_log = logging.getLogger(__name__)
 
 
 class KubernetesApps:
@@ -24,7 +31,14 @@ class KubernetesApps:
     """
 
     def __init__(
-        self, settings: KubernetesSettings, api: Api, store: ConfigMapStore, deployments: Watch, of_pods: Watch, epoch: Callable[[], int]
+        self,
+        settings: KubernetesSettings,
+        api: Api,
+        store: ConfigMapStore,
+        deployments: Watch,
+        of_pods: Watch,
+        epoch: Callable[[], int],
+        clock: Clock,
     ) -> None:
         self._settings = settings
         self._api = api
@@ -32,6 +46,8 @@ class KubernetesApps:
         self._deployments = deployments
         self._pods = of_pods
         self._epoch = epoch
+        self._clock = clock
+        self._in_place = InPlace(api, of_pods, clock)
 
     def create(self, name: str, spec: AppSpec, replicas: int) -> None:
         of: dict[str, str] = self._store.get(f"app/{name}")
@@ -40,13 +56,93 @@ class KubernetesApps:
         for other in others:
             self._api.apply(_RESOURCES[other["kind"]], other)
         self._store.put(f"manifest/{name}", deployment)
-        self.write(deployment, replicas)
+        size = {**spec.resources.size, "accelerator": spec.resources.accelerator}
+        self._store.put(f"variation/{name}", {"resources": size, "placement": spec.override})
+        self.write(self._manifest(name, self._store.get(f"variation/{name}")), replicas)
 
     def scale(self, name: str, replicas: int) -> None:
+        self.write(self._manifest(name, self._store.get(f"variation/{name}")), replicas)
+
+    def vary(self, replicas: Mapping[str, int], variation: dict[str, Any]) -> None:
+        before = {name: self._store.get(f"variation/{name}") for name in replicas}
+        deployments = {name: (self._manifest(name, before[name]), self._manifest(name, variation)) for name in replicas}
+        try:
+            for name, (old, new) in deployments.items():
+                if (before[name] or {}).get("placement", {}) == variation["placement"]:
+                    self._resize_in_place(name, old, variation["resources"], replicas[name])
+                # pods that are as the template says already are not replaced
+                self.write(new, replicas[name])
+            for name, count in replicas.items():
+                self._wait_replaced(name, count)
+        except Permanent:
+            for name, (old, _) in deployments.items():
+                self.write(old, replicas[name])
+            raise
+        for name in replicas:
+            self._store.put(f"variation/{name}", variation)
+
+    def _manifest(self, name: str, variation: dict[str, Any] | None) -> dict[str, Any]:
         manifest = self._store.get(f"manifest/{name}")
         if manifest is None:
-            raise Permanent(f"The application {name} is not there, so it cannot be scaled; deploy the workflow again")
-        self.write(manifest, replicas)
+            raise Permanent(f"The application {name} is not there, so it cannot be changed; deploy the workflow again")
+        return varied(manifest, variation, self._settings)
+
+    def _resize_in_place(self, name: str, old: dict[str, Any], size: dict[str, Any], replicas: int) -> None:
+        """Resizes the pods where they are, if that can be done; the Deployment then waits to be written."""
+        if not self._in_place.can():
+            return
+        paused = self.write({**old, "spec": {**old["spec"], "paused": True}}, replicas)
+        try:
+            self._in_place.resize(paused, lambda: self._pods_of(name), container_resources(size, self._settings))
+        except NotInPlace as why:
+            _log.info("%s is resized by a surge: %s", name, why)
+
+    def _pods_of(self, app: str) -> list[dict[str, Any]]:
+        found = [pod for pod in self._pods.all().values() if app_of(pod) == app]
+        return [
+            pod for pod in found if not pod["metadata"].get("deletionTimestamp") and pod["status"].get("phase") in ("Pending", "Running")
+        ]
+
+    def _wait_replaced(self, app: str, replicas: int) -> None:
+        """Waits until the Deployment has replaced its pods, each by one that was ready before.
+
+        Raises:
+            Permanent: a new pod fails, or none became ready for `ready_seconds`.
+        """
+        name = names.dns_name(app)
+        made = self._api.get(DEPLOYMENTS, name)
+        generation = made["metadata"]["generation"] if made else 0
+        reached, since, asked = -1, self._clock.monotonic(), self._clock.monotonic()
+        while True:
+            now = self._clock.monotonic()
+            deployment = self._deployments.get(name)
+            if deployment is not None and int(deployment.get("status", {}).get("observedGeneration", 0)) >= generation:
+                status = {part: int(deployment["status"].get(part, 0)) for part in ("replicas", "updatedReplicas", "availableReplicas")}
+                if set(status.values()) == {replicas}:
+                    return
+                # a pod that came and one that went are progress
+                progress = min(status["updatedReplicas"], status["availableReplicas"]) - status["replicas"]
+                if progress != reached:
+                    reached, since = progress, now
+            if now - since > self._settings.ready_seconds or now - asked > _ASK_SECONDS:
+                asked = now
+                self._give_up_where_it_fails(app, name, now - since > self._settings.ready_seconds)
+            self._clock.sleep(_POLL_SECONDS)
+
+    def _give_up_where_it_fails(self, app: str, name: str, is_late: bool) -> None:
+        deployment = self._api.get(DEPLOYMENTS, name)
+        current = self._in_place.current_set(deployment) if deployment else None
+        if deployment is None or current is None:
+            fresh = list[dict[str, Any]]()
+        else:
+            template = current["metadata"]["labels"]["pod-template-hash"]
+            fresh = [pod for pod in self._pods_of(app) if pod["metadata"]["labels"].get("pod-template-hash") == template]
+        state = state_of(deployment, fresh) if deployment else None
+        if state is not None and state.status in FAILED:
+            raise Permanent(f"{app}: a new replica does not start, and the old ones stay: {state.message.strip()[-800:]}")
+        if is_late:
+            why = f": {state.message.strip()[-800:]}" if state is not None and state.message else ""
+            raise Permanent(f"{app}: no new replica was ready after {self._settings.ready_seconds:g} s, and the old ones stay{why}")
 
     def delete(self, names: Sequence[str]) -> None:
         # what else an application has goes with its record
@@ -59,7 +155,7 @@ class KubernetesApps:
             of_app.setdefault(app_of(pod), []).append(pod)
         return {app: state_of(each, of_app.get(app, [])) for each in self._deployments.all().values() if (app := app_of(each))}
 
-    def write(self, deployment: dict[str, Any], replicas: int) -> None:
+    def write(self, deployment: dict[str, Any], replicas: int) -> dict[str, Any]:
         """Makes a Deployment as it is described, with so many replicas.
 
         Raises:
@@ -70,8 +166,7 @@ class KubernetesApps:
         for _ in range(_ATTEMPTS):
             version = self._ours(name)
             try:
-                self._api.apply(DEPLOYMENTS, manifests.with_replicas(deployment, replicas, self._epoch(), version))
-                return
+                return self._api.apply(DEPLOYMENTS, manifests.with_replicas(deployment, replicas, self._epoch(), version))
             except Conflict:
                 # its status moves while pods start: it is looked at again
                 continue

@@ -75,14 +75,17 @@ def main() -> int:
     tokens = json.loads((home / "tokens.json").read_text())
     listen, front = urlparse(urls["host_url"]), urlparse(urls.get("front_url", ""))
     try:
-        settings = read_settings(home / "kubernetes.json", home, service_token=tokens["act"], front_port=front.port or 0)
+        settings = read_settings(
+            home / "kubernetes.json", home, service_token=tokens["act"], front_port=front.port or 0, front_url=urls.get("front_url", "")
+        )
         host = open_host(settings, leave)
     except Permanent as wrong:
         print(wrong, file=sys.stderr)
         return 1
     if host is None:
         return 0
-    server = ApiServer(create_app(host, tokens["host"]), listen.hostname or "127.0.0.1", listen.port or 0)
+    address = urls.get("listen_address") or listen.hostname or "127.0.0.1"
+    server = ApiServer(create_app(host, tokens["host"]), address, listen.port or 0)
     server.start()
     while not host.lost and not leave.wait(0.5):
         pass

@@ -30,10 +30,12 @@ CPU_AFTER = f"{names.PREFIX}/cpu-after"
 """The annotation of a step's pod that says after how many seconds without a GPU it is made again without one."""
 QUEUE = "kueue.x-k8s.io/queue-name"
 """The label by which Kueue takes a Job into a queue."""
+# how a Prometheus that finds pods by itself is told of replicas
+_SCRAPED = {"prometheus.io/scrape": "true", "prometheus.io/port": str(PORT), "prometheus.io/path": "/metrics"}
 # a step that was told to stop ends its processes at once
 _STEP_STOP_SECONDS = 5
-# how long after its own timeout a step's pod may take to say so
-_DEADLINE_GRACE_SECONDS = 5
+DEADLINE_GRACE_SECONDS = 5
+"""How long after its own timeout a step's pod may take to say so."""
 # the kernel takes no longer text of the environment
 _MAX_REQUEST_BYTES = 120_000
 
@@ -117,7 +119,7 @@ def replicas(settings: KubernetesSettings, app: str, labels: dict[str, str], spe
             "selector": {"matchLabels": chosen},
             "revisionHistoryLimit": 1,
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
-            "template": {"metadata": {"labels": own, "annotations": note}, "spec": pod},
+            "template": {"metadata": {"labels": own, "annotations": {**note, **_SCRAPED}}, "spec": pod},
         },
     }
     return [service, budget, deployment]
@@ -168,7 +170,7 @@ def job(
         "terminationGracePeriodSeconds": _STEP_STOP_SECONDS,
     }
     if attempt.timeout_seconds is not None:
-        pod["activeDeadlineSeconds"] = math.ceil(attempt.timeout_seconds) + _DEADLINE_GRACE_SECONDS
+        pod["activeDeadlineSeconds"] = math.ceil(attempt.timeout_seconds) + DEADLINE_GRACE_SECONDS
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -268,7 +270,7 @@ def _pod(settings: KubernetesSettings, container: Manifest, package: str, parts:
         "volumes": volumes,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}, **settings.security_context},
     }
     if settings.service_account:
         made["serviceAccountName"] = settings.service_account

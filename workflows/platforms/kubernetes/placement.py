@@ -8,7 +8,6 @@ from autonomic.seams.errors import Permanent
 from autonomic.workflows.platforms.kubernetes import names
 from autonomic.workflows.platforms.kubernetes.settings import Accelerator, KubernetesSettings
 from autonomic.workflows.spec.placement import Neighbour, Placement, Toleration, Volume
-from autonomic.workflows.spec.units import format_bytes
 from autonomic.workflows.spec.workflow import Resources
 
 Manifest = dict[str, Any]
@@ -26,7 +25,7 @@ def resources(settings: KubernetesSettings, wanted: Resources) -> Manifest:
     """
     if wanted.gpu != int(wanted.gpu):
         raise Permanent(f"{wanted.gpu:g} of a GPU is asked for; Kubernetes gives whole ones only")
-    both = {"memory": format_bytes(wanted.memory)} if wanted.memory else {}
+    both = {"memory": str(wanted.memory)} if wanted.memory else {}
     if wanted.gpu:
         both[_accelerator(settings, wanted).resource] = str(int(wanted.gpu))
     asked = both | ({"cpu": f"{math.ceil(wanted.cpu * 1000)}m"} if wanted.cpu else {})

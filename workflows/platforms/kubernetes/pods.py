@@ -5,6 +5,8 @@ from datetime import datetime
 from typing import Any
 
 from autonomic.workflows.batch.step_main import failed
+from autonomic.workflows.platforms.kubernetes.manifests import DEADLINE_GRACE_SECONDS
+from autonomic.workflows.spec.units import format_bytes
 
 Pod = dict[str, Any]
 
@@ -101,8 +103,8 @@ def _result(pod: Pod, ended: dict[str, Any]) -> dict[str, Any]:
     if ended.get("reason") == _OUT_OF_MEMORY:
         return failed(f"{_OUT_OF_MEMORY}: {_memory(pod)}")
     if reason == "DeadlineExceeded":
-        limit = pod["spec"].get("activeDeadlineSeconds")
-        return failed(f"DeadlineExceeded: its pod was ended after {limit} s, its timeout and some grace")
+        limit = pod["spec"].get("activeDeadlineSeconds", 0) - DEADLINE_GRACE_SECONDS
+        return failed(f"timed out after {limit} s, and its pod was ended by the cluster (DeadlineExceeded)")
     if reason:
         return failed(f"{reason}: on the node {_node(pod)}: {message or 'its pod was ended by the cluster'}")
     told = ended.get("message", "")
@@ -146,7 +148,8 @@ def _memory(pod: Pod) -> str:
     limit = pod["spec"]["containers"][0].get("resources", {}).get("limits", {}).get("memory")
     if limit is None:
         return "its node ran out of memory; ask for some with resources.memory"
-    return f"its memory went over its limit of {limit}; ask for more with resources.memory"
+    told = format_bytes(int(limit)) if str(limit).isdecimal() else limit
+    return f"its memory went over its limit of {told}; ask for more with resources.memory"
 
 
 def _last_lines(text: str) -> str:

@@ -22,7 +22,9 @@ from autonomic.workflows.platforms.kubernetes.packages import Packages
 from autonomic.workflows.platforms.kubernetes.patience import PatientStore, insist
 from autonomic.workflows.platforms.kubernetes.progress import Progress
 from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
+from autonomic.workflows.platforms.kubernetes.step_variations import StepVariations
 from autonomic.workflows.platforms.kubernetes.store import ConfigMapStore, Lost
+from autonomic.workflows.platforms.kubernetes.variation import varied_pod
 from autonomic.workflows.platforms.kubernetes.watch import Watch
 from autonomic.workflows.spec.workflow import BatchSpec, Step
 
@@ -116,6 +118,7 @@ class KubernetesRuns:
         self.stopping = threading.Event()
         self._store = store
         self.records = TellingRecords(PatientStore(store, self.stopping), tell)
+        self.variations = StepVariations(store, self.records)
         self._pods = of_pods
         self._events = events
         self._progress = Progress(settings.data_path)
@@ -249,7 +252,10 @@ class KubernetesRuns:
     def _create(self, request: RunRequest, wanted: Step, attempt: Attempt, on_cpu: bool = False) -> None:
         parts = self.packages.parts(request.package) if request.package else 0
         owner = self._store.owner(f"request/{request.run_id}")
-        job = manifests.job(self.settings, wanted, attempt, request.package, parts, owner, on_cpu)
+        sized, override = self.variations.varied(request.workflow.name, wanted)
+        job = manifests.job(self.settings, sized, attempt, request.package, parts, owner, on_cpu)
+        template = job["spec"]["template"]
+        template["spec"] = varied_pod(template["spec"], {"placement": override}, self.settings, {})
         try:
             made = self.api.create(JOBS, job)
         except Conflict:
@@ -406,6 +412,13 @@ class KubernetesRuns:
             driven = self._driven.get(_whose(pod)[0])
         if driven is not None and pods.unscheduled_since(pod) is not None:
             driven.go_on_without_gpus(pod)
+
+    def pod_refused(self, event: dict[str, Any]) -> None:
+        """A Kubernetes event says that no pod can be made for a Job, as where a quota is used up: its step waits, and says why."""
+        job = self.api.get(JOBS, event["involvedObject"]["name"])
+        if job is not None and _ended(job) is None and not job.get("status", {}).get("active"):
+            run_id, step_name, attempt = _whose(job)
+            self._hear(run_id, "waiting", step_name, attempt, {"why": f"its pod cannot be made: {event.get('message', '')}"})
 
     def _report(self, pod: dict[str, Any], kind: str, data: dict[str, Any]) -> None:
         run_id, step_name, attempt = _whose(pod)

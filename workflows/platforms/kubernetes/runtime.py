@@ -9,18 +9,20 @@ from typing import Any
 from autonomic.seams.clock import Clock, SystemClock
 from autonomic.seams.errors import AutonomicError, Permanent, Retryable
 from autonomic.seams.plan import Change
+from autonomic.seams.state import State
 from autonomic.workflows.platforms.base.effects import HostEffects
 from autonomic.workflows.platforms.base.host import BaseHost, described
 from autonomic.workflows.platforms.base.intents import Intents, Prepared, Refused
 from autonomic.workflows.platforms.base.models import Models
 from autonomic.workflows.platforms.base.notices import Notices
-from autonomic.workflows.platforms.base.planning import ONLINE
+from autonomic.workflows.platforms.base.planning import SHAPING, check_known
 from autonomic.workflows.platforms.base.points import add_labels, points
 from autonomic.workflows.platforms.base.records import ReplicaRecord, ServiceRecord, WorkflowRecord, parse_online
 from autonomic.workflows.platforms.base.services import Services
 from autonomic.workflows.platforms.base.store import MemoryStore
 from autonomic.workflows.platforms.kubernetes import manifests, names, pods
-from autonomic.workflows.platforms.kubernetes.api import DEPLOYMENTS, JOBS, PODS, SECRETS, Api
+from autonomic.workflows.platforms.kubernetes.adopted import Adopted
+from autonomic.workflows.platforms.kubernetes.api import DEPLOYMENTS, EVENTS, JOBS, PODS, SECRETS, Api
 from autonomic.workflows.platforms.kubernetes.apps import KubernetesApps, app_of, foreign_writer
 from autonomic.workflows.platforms.kubernetes.detectors import KubernetesDetectors
 from autonomic.workflows.platforms.kubernetes.events import Events
@@ -31,6 +33,7 @@ from autonomic.workflows.platforms.kubernetes.runs import KubernetesRuns
 from autonomic.workflows.platforms.kubernetes.searches import KubernetesSearches
 from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.workflows.platforms.kubernetes.store import ConfigMapStore
+from autonomic.workflows.platforms.kubernetes.view import ClusterView
 from autonomic.workflows.platforms.kubernetes.watch import Object, Watch
 from autonomic.workflows.serving.front import Front
 from autonomic.workflows.serving.predictions import Label
@@ -54,18 +57,25 @@ class KubernetesEffects(HostEffects):
         self,
         services: Services,
         runs: KubernetesRuns,
+        adopted: Adopted,
         predictions: Callable[[str, str], Path],
         data_path: str,
         routes: ExposedRoutes,
         tell: TellDone,
     ) -> None:
         super().__init__(services, runs, predictions, "kubernetes")
-        self._online = services
+        self._variations = runs.variations
+        self._adopted = adopted
         self._data_path = data_path
         self._routes = routes
         self._tell = tell
 
     def prepare(self, change: Change) -> Prepared:
+        check_known(change, self._platform)
+        if self._adopted.concerns(change):
+            if change.target in self._services.workflows():
+                raise Refused(f"{change.target} is deployed here; delete it before another workload is adopted by this name")
+            return self._adopted.prepare(change)
         if change.primitive == "deploy" and not self._data_path:
             spec = parse_online(change.to.get("spec")).spec
             drift = [service.name for service in spec.services if service.drift] if isinstance(spec, OnlineSpec) else []
@@ -74,6 +84,8 @@ class KubernetesEffects(HostEffects):
                     f"{', '.join(drift)} asks for a drift detector, which reads the prediction log, and data_path names no folder to keep "
                     "one in. Name one in the cluster's settings, or take drift: away"
                 )
+        if change.primitive in SHAPING and not self._is_online(change):
+            return self._variations.prepare(change)
         prepared = super().prepare(change)
         if change.primitive == "deploy" and isinstance(spec := parse_online(change.to.get("spec")).spec, OnlineSpec):
             for service in spec.services:
@@ -81,9 +93,13 @@ class KubernetesEffects(HostEffects):
         return prepared
 
     def perform(self, change: Change, before: dict[str, Any]) -> dict[str, Any]:
+        if self._adopted.concerns(change):
+            return self._adopted.perform(change)
+        if change.primitive in SHAPING and not self._is_online(change):
+            return self._variations.perform(change)
         done = super().perform(change, before)
-        if change.primitive in ONLINE:
-            for app, words in done_to(change, self._online.workflows().get(change.target.partition("/")[0])):
+        if self._is_online(change):
+            for app, words in done_to(change, self._services.workflows().get(change.target.partition("/")[0])):
                 self._tell(app, change.key, change.primitive.capitalize(), f"{words} (change {change.key})")
         return done
 
@@ -96,10 +112,13 @@ def done_to(change: Change, record: WorkflowRecord | None) -> Iterator[tuple[str
             continue
         for role, entry in service.roles.items():
             share = f"{service.weights.get(role, 0)}% of the traffic"
-            whole = f"{role} of {service.spec.name}: {entry.model}, {entry.replicas} replicas, {share}"
+            of = f"{role} of {service.spec.name}"
+            whole = f"{of}: {entry.model}, {entry.replicas} replicas, {share}"
             words = {
-                "rescale": f"{role} of {service.spec.name}: {entry.replicas} replicas",
-                "reroute": f"{role} of {service.spec.name}: {share}",
+                "rescale": f"{of}: {entry.replicas} replicas",
+                "reroute": f"{of}: {share}",
+                "resize": f"{of}: each replica has {service.variation['resources']}",
+                "reschedule": f"{of}: placed by {service.variation['placement'] or 'its declaration alone'}",
             }
             concerned = {"rescale": role == change.to.get("role"), "upgrade": role in change.to.get("models", {})}
             if concerned.get(change.primitive, True):
@@ -136,13 +155,15 @@ class KubernetesHost(BaseHost):
         self._events = Events(self._api, clock)
         self._models = Models(settings.folder / "models", settings.mlflow_url)
         self._packages = Packages(self._api, self._store, settings.installation)
-        self._front = Front(settings.folder / "haproxy", settings.front_port, address=settings.front_address)
+        self._front = Front(settings.folder / "haproxy", settings.front_port, address=settings.front_address, public_url=settings.front_url)
         self._routes = ExposedRoutes(settings, self._api, self._store, self._front)
         mine = names.labels(settings.installation)
         self._pods = Watch(self._api, PODS, names.selector(mine), self._pod_changed)
         self._jobs = Watch(self._api, JOBS, names.selector(mine), self._job_changed)
+        self._refusals = Watch(self._api, EVENTS, "", self._pod_refused, "reason=FailedCreate,involvedObject.kind=Job")
         self._deployments = Watch(self._api, DEPLOYMENTS, names.selector(mine), self._deployment_changed)
-        apps = KubernetesApps(settings, self._api, self._store, self._deployments, self._pods, lambda: self.intents.epoch)
+        self.view = ClusterView(self._api, clock, settings.installation, self._pods, self._jobs, self._deployments)
+        apps = KubernetesApps(settings, self._api, self._store, self._deployments, self._pods, lambda: self.intents.epoch, clock)
         # pods are their own record: those that are ready now were registered already
         ready = MemoryStore()
         for pod in self._api.list(PODS, names.selector(mine, f"{names.PREFIX}/app"))[0]:
@@ -163,7 +184,10 @@ class KubernetesHost(BaseHost):
         self.runs = KubernetesRuns(settings, self._api, self._store, self._packages, self._pods, self._events, clock, self._run_changed)
         self.searches = KubernetesSearches(settings, self._store, self.runs, clock)
         self._detectors = KubernetesDetectors(settings, self._store, apps, self._packages, self._deployments, self.predictions)
-        effects = KubernetesEffects(self.services, self.runs, self._shared_predictions, settings.data_path, self._routes, self._tell_done)
+        self.adopted = Adopted(self._api, self._store, self.notices.tell)
+        effects = KubernetesEffects(
+            self.services, self.runs, self.adopted, self._shared_predictions, settings.data_path, self._routes, self._tell_done
+        )
         self.intents = Intents(self._store, effects, clock)
         self._store.epoch = self.intents.epoch
         self._stopping = threading.Event()
@@ -191,6 +215,7 @@ class KubernetesHost(BaseHost):
         self._routes.renew(self._declared())
         self.services.route_all()
         self.runs.resume()
+        self._refusals.start()
         self.searches.resume()
         self._keeper.start()
         self._recovery.start()
@@ -200,7 +225,8 @@ class KubernetesHost(BaseHost):
         self._stopping.set()
         self.searches.close()
         self.runs.close()
-        for watch in (self._pods, self._jobs, self._deployments):
+        self.view.close()
+        for watch in (self._pods, self._jobs, self._deployments, self._refusals):
             watch.close()
         for thread in (self._keeper, self._recovery):
             if thread.is_alive():
@@ -216,6 +242,18 @@ class KubernetesHost(BaseHost):
     def stop_front(self) -> None:
         """Ends the front: services do not answer until the next start."""
         self._front.stop()
+
+    def cluster(self, target: str, parts: list[str]) -> dict[str, Any] | None:
+        """See `ClusterView.state`; None where there is no such target."""
+        if self.adopted.observe(target, 0) is not None:
+            # its pods have not our labels, and are not watched
+            why = f"{target} is adopted, and the signal platform says of it what is known: ready_replicas and wanted_replicas"
+            return {part: {"missing": why} for part in parts}
+        return None if self.observe(target).kind == "absent" else self.view.state(target, parts)
+
+    def news(self, source: str) -> dict[str, Any]:
+        """See `ClusterView.news`."""
+        return self.view.news(source)
 
     # -- the prediction log and code
 
@@ -268,9 +306,22 @@ class KubernetesHost(BaseHost):
             },
         }
 
+    def observe(self, target: str) -> State:
+        """See `seams.platform.Platform.observe`; of a step it tells what its next attempt gets, and where it may run.
+
+        Adopted workloads are asked of the API server.
+        """
+        adopted = self.adopted.observe(target, self.intents.revision(target))
+        if adopted is not None:
+            return adopted
+        state = super().observe(target)
+        name, _, step = target.partition("/")
+        return state.model_copy(update={"spec": self.runs.variations.of(name, step)}) if state.kind == "batch" else state
+
     # -- what is heard of the cluster
 
     def _pod_changed(self, before: Object | None, now: Object | None) -> None:
+        self.view.pod_changed(now)
         if self.lost:
             # the front and the runs are another writer's now
             return
@@ -285,7 +336,12 @@ class KubernetesHost(BaseHost):
             self.services.unregister(pod["metadata"]["name"], "its pod goes" if gone else "its pod is not ready")
 
     def _job_changed(self, before: Object | None, now: Object | None) -> None:
+        self.view.job_changed(now)
         self.runs.job_changed(before, now)
+
+    def _pod_refused(self, _: Object | None, now: Object | None) -> None:
+        if now is not None:
+            self.runs.pod_refused(now)
 
     def _deployment_changed(self, before: Object | None, now: Object | None) -> None:
         if before is None or now is None or before["spec"].get("replicas") == now["spec"].get("replicas"):

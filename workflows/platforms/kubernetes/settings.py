@@ -23,20 +23,22 @@ class KubernetesSettings(Word):
     "" takes the current one. Everything is made in `namespace`, which must be there. Two installations in one namespace
     need different names (`installation`).
 
-    Pods run `image`, in which `python` (a program) must find this package, by itself or through `python_path`. `volumes`
-    and `mounts` are added to every pod as Kubernetes writes them. `data_path` is a folder that is the same in all pods and
-    for the writer (a mount): steps work there, find what an earlier attempt left, and can hand paths on; prediction logs
-    are kept there. Without it each pod has an empty folder of its own, and there is no prediction log.
+    Pods run `image`, in which `python` (a program) must find this package, by itself or through `python_path`. `volumes`,
+    `mounts` and `security_context` (of the pod) are added to every pod as Kubernetes writes them. `data_path` is a folder
+    that is the same in all pods and for the writer (a mount): steps work there, find what an earlier attempt left, and can
+    hand paths on; prediction logs are kept there. Without it each pod has an empty folder of its own, and there is no
+    prediction log.
 
     `accelerators` says what a type of GPU in `resources.accelerator` is on this cluster; of one that is not listed, it is the value
     of the nodes' label `accelerator_label`.
 
     `server` is the class that each replica starts (`package.module:Class`). `mlflow_url` is the address of MLflow for the
-    pods, and for the writer; "" stands for the one that `autonomic up` starts, which then listens on `host_address`, an address
-    of this machine that pods reach. Services answer on `front_address` (0.0.0.0: on every address) at `front_port` (0: a free
-    one). Durations are seconds: `stop_seconds` is how long a replica is still served from after it was told to stop,
-    `ready_seconds` how long a deploy or an upgrade may take, `request_seconds` how long one answer of the API server. With
-    `custom_resources` the planner puts in force the Workflow and Strategy objects of the namespace.
+    pods, and for the writer; "" stands for the one that `autonomic up` starts, which then listens on `host_address`, an
+    address of this machine that pods reach. Services answer on `front_address` (0.0.0.0: on every address) at `front_port`
+    (0: a free one); callers find them at `front_url`, by default at that address. Durations are seconds: `stop_seconds` is
+    how long a replica is still served from after it was told to stop, `ready_seconds` how long a deploy or an upgrade may
+    take, `request_seconds` how long one answer of the API server. With `custom_resources` the planner puts in force the
+    Workflow and Strategy objects of the namespace.
     """
 
     home: Path
@@ -48,6 +50,7 @@ class KubernetesSettings(Word):
     image_pull_policy: str = ""
     image_pull_secrets: tuple[str, ...] = ()
     service_account: str = ""
+    security_context: dict[str, Any] = {}
     python: str = "python"
     python_path: tuple[str, ...] = ()
     env: dict[str, str] = {}
@@ -64,6 +67,7 @@ class KubernetesSettings(Word):
     service_token: str = ""
     front_address: str = "127.0.0.1"
     front_port: int = 0
+    front_url: str = ""
     stop_seconds: int = Field(default=2, ge=1)
     ready_seconds: float = 180.0
     request_seconds: float = 15.0

@@ -37,7 +37,7 @@ def group_of(key: str) -> str:
     first = rest.partition("/")[0]
     if kind in ("intent", "fence", "revision"):
         return f"target/{first}"
-    if kind in ("app", "manifest"):
+    if kind in ("app", "manifest", "variation"):
         return f"app/{first}"
     if kind in ("request", "state", "tracking", "place"):
         return f"run/{first}"

@@ -22,17 +22,18 @@ Changed = Callable[[Object | None, Object | None], None]
 
 
 class Watch:
-    """The objects of one kind with certain labels, by name, as last heard of.
+    """The objects of one kind with certain labels (and values of `fields`), by name, as last heard of.
 
     `away` says why it cannot be followed now, "" while it is; `refused`: because of a missing right. `changed` is called
     from the watch's thread for every change, also for those that happened while the watch was away.
     `close` ends the thread.
     """
 
-    def __init__(self, api: Api, resource: Resource, selector: str, changed: Changed) -> None:
+    def __init__(self, api: Api, resource: Resource, selector: str, changed: Changed, fields: str = "") -> None:
         self._api = api
         self._resource = resource
         self._selector = selector
+        self._fields = fields
         self._changed = changed
         self._objects: dict[str, Object] = {}
         self._lock = threading.Lock()
@@ -47,6 +48,11 @@ class Watch:
     def start(self) -> None:
         """Begins to watch."""
         self._thread.start()
+
+    @property
+    def missing(self) -> str:
+        """Why nothing is known of them now, "" where what is known is as it is."""
+        return self.away or ("" if self._synced.is_set() else f"the {self._resource.plural} were not listed yet")
 
     def wait(self, seconds: float) -> bool:
         """Whether everything was listed once, after waiting for it."""
@@ -94,7 +100,7 @@ class Watch:
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
     def _list(self) -> str:
-        items, version = self._api.list(self._resource, self._selector)
+        items, version = self._api.list(self._resource, self._selector, self._fields)
         now = {item["metadata"]["name"]: item for item in items}
         for name in set(self.all()) - set(now):
             self._put(name, None)
@@ -109,6 +115,7 @@ class Watch:
             "resourceVersion": self._version,
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(_WATCH_SECONDS),
+            **({"fieldSelector": self._fields} if self._fields else {}),
         }
         answer = self._api.watch(self._resource, query, _QUIET_SECONDS)
         try:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from autonomic.seams.errors import Permanent, Retryable
@@ -60,6 +60,11 @@ class ServeApps:
             self._call("update_deployment_replicas", DeploymentID(name=DEPLOYMENT, app_name=name), replicas)
         except RayTaskError as error:
             raise Permanent(f"Serve does not scale {name}: {error.cause}") from error
+
+    def vary(self, replicas: Mapping[str, int], variation: dict[str, Any]) -> None:
+        """Refuses: Serve starts a deployment anew for this, and keeps none of its replicas meanwhile."""
+        told = ", ".join(replicas)
+        raise Permanent(f"Serve cannot change what the replicas of {told} get without a restart; deploy the workflow with other resources")
 
     def delete(self, names: Sequence[str]) -> None:
         there = self.states()

@@ -10,9 +10,18 @@ from autonomic.seams.plan import Change, Outcome
 from autonomic.seams.platform import Notice
 from autonomic.seams.state import FINISHED, RoleState, RunState, ServiceState, State
 from autonomic.seams.target import Target
+from autonomic.workflows.platforms.base import records
 from autonomic.workflows.platforms.base.intents import Intents, Prepared, Refused
 from autonomic.workflows.platforms.base.notices import Notices
-from autonomic.workflows.platforms.base.planning import BATCH, ONLINE, check_known, prepare_batch, prepare_online, wanted_record
+from autonomic.workflows.platforms.base.planning import (
+    BATCH,
+    PRIMITIVES,
+    SHAPING,
+    check_known,
+    prepare_batch,
+    prepare_online,
+    wanted_record,
+)
 from autonomic.workflows.platforms.base.records import ServiceRecord, WorkflowRecord
 from autonomic.workflows.platforms.base.store import MemoryStore
 from autonomic.workflows.platforms.simulated.queueing import Line, Load, QueueingService
@@ -62,7 +71,7 @@ class SimulatedPlatform:
     # -- the contract
 
     def capabilities(self) -> frozenset[str]:
-        return ONLINE | BATCH
+        return PRIMITIVES["simulated"]
 
     def apply(self, change: Change, fence: int) -> Outcome:
         self._reach()
@@ -82,7 +91,7 @@ class SimulatedPlatform:
             if workflow is None or step not in workflow.services:
                 return State(target=target, kind="absent", revision=revision)
             record = workflow.services[step]
-            spec = record.spec.model_dump(mode="json", by_alias=True)
+            spec = records.seen(record)
             return State(target=target, kind="online", revision=revision, spec=spec, service=self._observe_service(target, record))
         if workflow is not None:
             return State(target=target, kind="online", revision=revision, spec=workflow.spec)
@@ -155,6 +164,8 @@ class SimulatedPlatform:
         if change.primitive in BATCH:
             return prepare_batch(change, [run for run in self._runs.values() if run.workflow == change.target])
         name = Target.parse(change.target).workflow
+        if change.primitive in SHAPING and name in self._batches:
+            raise Refused(f"{change.primitive}: the steps of {name} are simulated, and have neither size nor place")
         return prepare_online(change, self._workflows.get(name), self._resolve, self._clock.now())
 
     def _resolve(self, uri: str, service: Service) -> str:

@@ -59,7 +59,22 @@ def test_a_missing_right_is_named(api: Api, api_server: Any) -> None:
         api.apply(DEPLOYMENTS, BODY)
     for part in ("system:serviceaccount:here:me", "verb patch", "resource deployments", "API group 'apps'", "namespace here"):
         assert part in str(raised.value)
-    assert len(api_server.asked) == 1
+    assert [method for method, _ in api_server.asked] == ["PATCH", "GET"]
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_server_that_is_starting_does_not_know_yet_who_may_what(api: Api, api_server: Any, status: int) -> None:
+    api_server.trouble = [(status, {}, {"message": "forbidden"}), (500, {}, {"message": "[-]poststarthook/rbac/bootstrap-roles failed"})]
+    with pytest.raises(Retryable, match="is starting"):
+        api.apply(DEPLOYMENTS, BODY)
+
+
+def test_a_quota_is_no_missing_right(api: Api, api_server: Any) -> None:
+    api_server.trouble = [(403, {}, {"message": 'deployments.apps "one" is forbidden: exceeded quota: small, requested: count=1'})]
+    with pytest.raises(
+        Permanent, match=r"A quota of the namespace here leaves no room to patch deployments\.apps: .*exceeded quota: small"
+    ):
+        api.apply(DEPLOYMENTS, BODY)
 
 
 def test_an_object_that_is_another_one_by_now_is_a_conflict(api: Api) -> None:

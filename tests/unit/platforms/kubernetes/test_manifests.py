@@ -53,8 +53,8 @@ def test_replicas_are_a_service_a_budget_and_a_deployment_of_one_owner() -> None
     assert service["spec"]["clusterIP"] == "None"
     container = template["spec"]["containers"][0]
     assert container["resources"] == {
-        "requests": {"cpu": "500m", "memory": "1Gi", "nvidia.com/gpu": "1"},
-        "limits": {"memory": "1Gi", "nvidia.com/gpu": "1"},
+        "requests": {"cpu": "500m", "memory": "1073741824", "nvidia.com/gpu": "1"},
+        "limits": {"memory": "1073741824", "nvidia.com/gpu": "1"},
     }
     assert container["command"] == ["/venv/bin/python", "-P", "-m", "autonomic.workflows.platforms.kubernetes.replica"]
     env = {each["name"]: each["value"] for each in container["env"]}
@@ -75,6 +75,18 @@ def test_a_token_comes_from_a_secret_and_never_stands_in_a_manifest() -> None:
     assert env["AUTONOMIC_SERVICE_TOKEN"]["valueFrom"]["secretKeyRef"] == {"name": "autonomic-service-token", "key": "token"}
     assert "not to be seen" not in json.dumps(deployment)
     assert manifests.service_token(settings)["stringData"] == {"token": "not to be seen"}
+
+
+def test_pods_run_as_whom_the_settings_say_and_are_scraped() -> None:
+    user = {"runAsNonRoot": True, "runAsUser": 10002}
+    settings = SETTINGS.model_copy(update={"security_context": user})
+    template = made(settings=settings)[-1]["spec"]["template"]
+    job = manifests.job(settings, step(), attempt(), "", 0, OWNER)["spec"]["template"]
+    for pod in (template["spec"], job["spec"]):
+        assert pod["securityContext"] == {"seccompProfile": {"type": "RuntimeDefault"}, **user}
+    notes = {name: text for name, text in template["metadata"]["annotations"].items() if name.startswith("prometheus.io/")}
+    assert notes == {"prometheus.io/scrape": "true", "prometheus.io/port": "8000", "prometheus.io/path": "/metrics"}
+    assert not any(name.startswith("prometheus.io/") for name in job["metadata"]["annotations"])
 
 
 def test_code_is_mounted_in_parts() -> None:
@@ -145,7 +157,7 @@ def test_an_attempt_is_a_job_that_tries_once() -> None:
     pod = job["spec"]["template"]["spec"]
     assert pod["restartPolicy"] == "Never"
     assert pod["activeDeadlineSeconds"] == 66
-    assert pod["containers"][0]["resources"]["requests"] == {"cpu": "2000m", "memory": "1Gi"}
+    assert pod["containers"][0]["resources"]["requests"] == {"cpu": "2000m", "memory": "1073741824"}
     notes = job["spec"]["template"]["metadata"]["annotations"]
     assert notes == {"autonomic.dev/run": "run-1", "autonomic.dev/step": "train", "autonomic.dev/attempt": "2"}
     env = {each["name"]: each["value"] for each in pod["containers"][0]["env"]}

@@ -52,7 +52,7 @@ GOOD = json.dumps({"status": "succeeded", "outputs": {"a": 1}, "detail": "", "re
             "ended",
             "Evicted: on the node node1: The node was low",
         ),
-        (pod("Failed", state=ended(143), reason="DeadlineExceeded"), "ended", "DeadlineExceeded: its pod was ended after 65 s"),
+        (pod("Failed", state=ended(143), reason="DeadlineExceeded"), "ended", "timed out after 60 s, and its pod was ended by the cluster"),
         (pod("Failed", state=ended(3, message="Traceback: no such thing")), "ended", "exit code 3 and left no result: Traceback"),
         (pod("Failed", state=ended(1, message='["no", "result"]')), "ended", "left no result"),
         (

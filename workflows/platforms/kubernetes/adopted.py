@@ -1,0 +1,286 @@
+"""Workloads that somebody else made: targets like any other, of which only the field that is changed becomes ours."""
+
+import threading
+from typing import Any
+
+from autonomic.seams.errors import Permanent, Retryable
+from autonomic.seams.plan import Change
+from autonomic.seams.state import RoleState, ServiceState, State
+from autonomic.seams.word import Word
+from autonomic.workflows.platforms.base.intents import Prepared, Refused
+from autonomic.workflows.platforms.base.records import parse_online
+from autonomic.workflows.platforms.base.services import Tell
+from autonomic.workflows.platforms.base.store import Store
+from autonomic.workflows.platforms.kubernetes import names, ownership
+from autonomic.workflows.platforms.kubernetes.api import DEPLOYMENTS, JOBS, STATEFUL_SETS, Api, Conflict, Resource
+from autonomic.workflows.platforms.kubernetes.scalers import Scalers, Workload
+from autonomic.workflows.spec.workflow import Adopt, OnlineSpec
+
+_ATTEMPTS = 20
+_ROLE = "champion"
+Object = dict[str, Any]
+
+
+class Kind(Word):
+    """A kind of workload: where the number of its replicas stands, and where the number of those that are ready."""
+
+    kind: str
+    version: str
+    resource: Resource
+    replicas: tuple[str, ...]
+    ready: tuple[str, ...]
+
+
+_READY = ("status", "readyReplicas")
+KINDS = {
+    "deployment": Kind(kind="Deployment", version="apps/v1", resource=DEPLOYMENTS, replicas=("spec", "replicas"), ready=_READY),
+    "statefulset": Kind(kind="StatefulSet", version="apps/v1", resource=STATEFUL_SETS, replicas=("spec", "replicas"), ready=_READY),
+    "job": Kind(kind="Job", version="batch/v1", resource=JOBS, replicas=("spec", "parallelism"), ready=("status", "ready")),
+}
+
+
+class Taken(Word):
+    """A field that became ours: its value as we wrote it last; what it was, and whose, before that."""
+
+    of: Workload
+    path: tuple[str, ...]
+    value: Any
+    before: Any
+    former: tuple[dict[str, Any], ...]
+
+
+class AdoptedRecord(Word):
+    """An adopted workflow: its document, and what we took of the cluster's objects for it."""
+
+    spec: dict[str, Any]
+    taken: tuple[Taken, ...] = ()
+
+    @property
+    def adopt(self) -> Adopt:
+        """What is adopted."""
+        spec = parse_online(self.spec).spec
+        assert isinstance(spec, OnlineSpec)
+        assert spec.adopt is not None
+        return spec.adopt
+
+
+class Adopted:
+    """The adopted workloads of one installation; `perform` is called under the lock of a workflow."""
+
+    def __init__(self, api: Api, store: Store, tell: Tell) -> None:
+        self._api = api
+        self._store = store
+        self._tell = tell
+        self._scalers = Scalers(api)
+        self._lock = threading.Lock()
+        self._records = {key.removeprefix("adopted/"): AdoptedRecord.model_validate(store.get(key)) for key in store.keys("adopted/")}
+
+    def concerns(self, change: Change) -> bool:
+        """Whether a change is of a workload that is adopted, or adopts one."""
+        return change.target.partition("/")[0] in self._records or (change.primitive == "deploy" and _adopts(change.to.get("spec")))
+
+    # -- changes
+
+    def prepare(self, change: Change) -> Prepared:
+        """See `intents.Effects.prepare`."""
+        workflow, _, part = change.target.partition("/")
+        record = self._records.get(workflow)
+        before = {"spec": record.spec, "package": ""} if record else {}
+        if change.primitive == "delete":
+            return Prepared(to={}, before=before, moves=self._moves(change, record))
+        if change.primitive == "deploy":
+            return self._prepare_adopt(change, record, before)
+        if record is None or part != record.adopt.name:
+            known = f"; {workflow} has {workflow}/{record.adopt.name}" if record else ""
+            raise Refused(f"{change.target} is not adopted here{known}")
+        if change.primitive != "rescale":
+            raise Refused(f"{change.target} was made by somebody else: it can be rescaled, and not be told to {change.primitive}")
+        return self._prepare_rescale(change, record)
+
+    def _prepare_adopt(self, change: Change, record: AdoptedRecord | None, before: dict[str, Any]) -> Prepared:
+        workflow = parse_online(change.to.get("spec"))
+        if workflow.name != change.target:
+            raise Refused(f"The target is {change.target!r} and the workflow to adopt is named {workflow.name!r}; they must be the same")
+        wanted = AdoptedRecord(spec=workflow.model_dump(mode="json", by_alias=True))
+        adopt = wanted.adopt
+        if record is not None and record.taken and (record.adopt.kind, record.adopt.name) != (adopt.kind, adopt.name):
+            raise Refused(f"{change.target} holds fields of the {record.adopt.kind} {record.adopt.name}; delete the workflow first")
+        item = self._item(adopt)
+        if item is None:
+            raise Refused(
+                f"There is no {KINDS[adopt.kind].kind} {adopt.name} in the namespace {self._api.namespace}, so that none is adopted"
+            )
+        if item["metadata"].get("labels", {}).items() >= names.MANAGED.items():
+            raise Refused(f"The {KINDS[adopt.kind].kind} {adopt.name} is one of autonomic's own; it is a target already")
+        for name, other in self._records.items():
+            if name != change.target and (other.adopt.kind, other.adopt.name) == (adopt.kind, adopt.name):
+                raise Refused(f"The {KINDS[adopt.kind].kind} {adopt.name} is adopted by {name}; one workflow may have it")
+        # adopting again takes back what somebody else changed by hand meanwhile
+        unchanged = record is not None and record.spec == wanted.spec and not self._lost(record)
+        return Prepared(to={"spec": wanted.spec, "package": ""}, before=before, unchanged=unchanged, moves=self._moves(change, wanted))
+
+    def _prepare_rescale(self, change: Change, record: AdoptedRecord) -> Prepared:
+        adopt = record.adopt
+        item = self._item(adopt)
+        if item is None:
+            raise Refused(f"The {KINDS[adopt.kind].kind} {adopt.name} is not there any more")
+        role, replicas = change.to.get("role", _ROLE), change.to.get("replicas")
+        if role != _ROLE:
+            raise Refused(f"{change.target} has no role {role!r}; what is adopted is its {_ROLE}")
+        low, high = adopt.replicas.min, adopt.replicas.max
+        now = ownership.value_of(item, KINDS[adopt.kind].replicas) or 0
+        scaler = self._scalers.of(KINDS[adopt.kind].kind, adopt.name)
+        # a revert brings back what was there before we came, also where that is outside of the bounds
+        reverts = "bounds" in change.to or replicas in [one.before for one in record.taken if one.path == KINDS[adopt.kind].replicas]
+        if not isinstance(replicas, int) or isinstance(replicas, bool) or (not reverts and not low <= replicas <= high):
+            raise Refused(f"{change.target} cannot have {replicas!r} replicas; {low} to {high} are allowed (adopt.replicas)")
+        for taken in self._lost(record):
+            # where something scales the workload, the number of its replicas is not ours to keep
+            if scaler is None or taken.of.kind == scaler.kind:
+                field = f"{'.'.join(taken.path)} of the {taken.of.kind} {taken.of.name}"
+                raise Refused(
+                    f"{change.target}: {self._changed_by(taken)} changed {field} after us, and that stays; adopt it again (the primitive "
+                    "deploy) to take it back"
+                )
+        if scaler is None:
+            before = {"role": role, "replicas": now}
+            return Prepared(to={"role": role, "replicas": replicas}, before=before, unchanged=replicas == now, moves=(change.target,))
+        bounds = scaler.checked(change.to["bounds"]) if "bounds" in change.to else scaler.bounds_for(replicas, now)
+        before = {"role": role, "replicas": now, "bounds": scaler.bounds}
+        to = {"role": role, "replicas": replicas, "bounds": bounds}
+        return Prepared(to=to, before=before, unchanged=bounds == scaler.bounds, moves=(change.target,))
+
+    def perform(self, change: Change) -> dict[str, Any]:
+        """See `intents.Effects.perform`."""
+        workflow, _, _ = change.target.partition("/")
+        record = self._records.get(workflow)
+        if change.primitive == "deploy":
+            taken = record.taken if record else ()
+            lost = self._lost(record) if record else []
+            self._put(workflow, AdoptedRecord(spec=change.to["spec"], taken=tuple(one for one in taken if one not in lost)))
+            self._tell("adopted", change.target, {})
+        elif change.primitive == "delete":
+            if record is not None:
+                self._release(record)
+            self._forget(workflow)
+            self._tell("released", change.target, {})
+        else:
+            if record is None:
+                raise Permanent(f"{change.target} is not adopted any more")
+            self._rescale(workflow, record, change)
+            self._tell("rescaled", change.target, change.to)
+        return change.to
+
+    def _rescale(self, workflow: str, record: AdoptedRecord, change: Change) -> None:
+        kind = KINDS[record.adopt.kind]
+        name = record.adopt.name
+        if "bounds" not in change.to:
+            workload = Workload(resource=kind.resource, kind=kind.kind, version=kind.version, name=name)
+            self._write(workflow, workload, {kind.replicas: change.to["replicas"]})
+            return
+        scaler = self._scalers.of(kind.kind, name)
+        if scaler is None:
+            raise Permanent(f"{change.target}: what scaled the {kind.kind} {name} is not there any more; plan it again")
+        wanted = {path: change.to["bounds"][bound] for bound, path in scaler.paths.items()}
+        self._write(workflow, Workload.model_validate(scaler.model_dump(include=set(Workload.model_fields))), wanted)
+
+    def _write(self, workflow: str, of: Workload, fields: dict[tuple[str, ...], Any]) -> None:
+        before = self._records[workflow]
+        for _ in range(_ATTEMPTS):
+            there = self._api.get(of.resource, of.name)
+            if there is None:
+                raise Permanent(f"The {of.kind} {of.name} is not there any more")
+            record = self._records[workflow]
+            for path, value in fields.items():
+                known = next((one for one in record.taken if one.of == of and one.path == path), None)
+                former = {"before": ownership.value_of(there, path), "former": tuple(ownership.owners(there, path))}
+                was = {"before": known.before, "former": known.former} if known else former
+                others = tuple(one for one in record.taken if one != known)
+                record = record.model_copy(update={"taken": (*others, Taken(of=of, path=path, value=value, **was))})
+            # what was whose is known before it is taken
+            self._put(workflow, record)
+            mine = [(one.path, one.value) for one in record.taken if one.of == of]
+            meta = {"name": of.name, "namespace": self._api.namespace, "resourceVersion": there["metadata"]["resourceVersion"]}
+            try:
+                self._api.apply(of.resource, {"apiVersion": of.version, "kind": of.kind, "metadata": meta, **ownership.applied(mine)})
+                return
+            except Conflict:
+                # its status moves all the time: it is looked at again
+                continue
+            except Permanent:
+                self._put(workflow, before)
+                raise
+        raise Retryable(f"The {of.kind} {of.name} changes all the time; it is tried again")
+
+    def _release(self, record: AdoptedRecord) -> None:
+        for of in {(one.of.kind, one.of.name): one.of for one in record.taken}.values():
+            fields = [(taken.path, taken.former) for taken in record.taken if taken.of == of]
+            for _ in range(_ATTEMPTS):
+                there = self._api.get(of.resource, of.name)
+                if there is None or not any(ownership.is_ours(there, path) for path, _ in fields):
+                    break
+                # values stay as they are: only whose they are is written
+                meta = {"resourceVersion": there["metadata"]["resourceVersion"], "managedFields": ownership.given_back(there, fields)}
+                try:
+                    self._api.patch(of.resource, of.name, {"metadata": meta})
+                    break
+                except Conflict:
+                    continue
+            else:
+                raise Retryable(f"The {of.kind} {of.name} changes all the time; it is tried again")
+
+    # -- what is there
+
+    def observe(self, target: str, revision: int) -> State | None:
+        """An adopted workload as it is now; None where the target is none, or its object is gone."""
+        workflow, _, part = target.partition("/")
+        record = self._records.get(workflow)
+        if record is None:
+            return None
+        adopt = record.adopt
+        if not part:
+            return State(target=target, kind="online", revision=revision, spec=record.spec)
+        item = self._item(adopt) if part == adopt.name else None
+        if item is None:
+            return None
+        kind = KINDS[adopt.kind]
+        wanted, ready = (int(ownership.value_of(item, path) or 0) for path in (kind.replicas, kind.ready))
+        roles = {_ROLE: RoleState(model="", wanted=wanted, ready=min(ready, wanted))}
+        bounds = adopt.replicas
+        service = ServiceState(roles=roles, weights={_ROLE: 100}, min_replicas=bounds.min, max_replicas=bounds.max)
+        return State(target=target, kind="online", revision=revision, spec=adopt.model_dump(mode="json"), service=service)
+
+    def _item(self, adopt: Adopt) -> Object | None:
+        return self._api.get(KINDS[adopt.kind].resource, adopt.name)
+
+    def _lost(self, record: AdoptedRecord) -> list[Taken]:
+        """What somebody else changed after us."""
+        found: list[Taken] = []
+        for one in record.taken:
+            there = self._api.get(one.of.resource, one.of.name)
+            if there is not None and not ownership.is_ours(there, one.path) and ownership.value_of(there, one.path) != one.value:
+                found.append(one)
+        return found
+
+    def _changed_by(self, taken: Taken) -> str:
+        there = self._api.get(taken.of.resource, taken.of.name)
+        owners = ownership.owners(there, taken.path) if there else []
+        return ", ".join(str(owner.get("manager")) for owner in owners) or "somebody"
+
+    def _moves(self, change: Change, record: AdoptedRecord | None) -> tuple[str, ...]:
+        return (change.target, f"{change.target}/{record.adopt.name}") if record else (change.target,)
+
+    def _put(self, workflow: str, record: AdoptedRecord) -> None:
+        with self._lock:
+            self._store.put(f"adopted/{workflow}", record.model_dump(mode="json"))
+            self._records = {**self._records, workflow: record}
+
+    def _forget(self, workflow: str) -> None:
+        with self._lock:
+            self._store.delete(f"adopted/{workflow}")
+            self._records = {name: record for name, record in self._records.items() if name != workflow}
+
+
+def _adopts(document: Any) -> bool:
+    spec = document.get("spec") if isinstance(document, dict) else None
+    return isinstance(spec, dict) and spec.get("adopt") is not None

@@ -1,0 +1,162 @@
+"""Resizing replicas in place: their containers go on, and the Deployment says the same as its pods when it is done.
+
+A Deployment whose template changes replaces its pods. Hence it is paused, the template of its ReplicaSet is changed, the pods are
+resized through their `resize` subresource, and the Deployment goes on with a template that it finds in its ReplicaSet already.
+Each step is absolute: whatever dies in between, all of it is done again.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from autonomic.seams.clock import Clock
+from autonomic.seams.errors import Permanent
+from autonomic.workflows.platforms.kubernetes import names
+from autonomic.workflows.platforms.kubernetes.api import DEPLOYMENTS, PODS, REPLICA_SETS, Api
+from autonomic.workflows.platforms.kubernetes.watch import Watch
+
+REVISION = "deployment.kubernetes.io/revision"
+_RESIZE_SECONDS = 60.0
+_POLL_SECONDS = 0.1
+
+Object = dict[str, Any]
+PodsOf = Callable[[], list[Object]]
+"""The pods that are to be resized, as they are now."""
+
+
+class NotInPlace(Exception):
+    """It cannot be done in place, and why; pods and ReplicaSet are as they were, the Deployment is paused."""
+
+
+class InPlace:
+    """Resizes the pods of Deployments in place, where the cluster can (Kubernetes 1.33 or newer)."""
+
+    def __init__(self, api: Api, of_pods: Watch, clock: Clock) -> None:
+        self._api = api
+        self._pods = of_pods
+        self._clock = clock
+        self._can: bool | None = None
+
+    def can(self) -> bool:
+        """Whether the API server knows the `resize` subresource of pods."""
+        if self._can is None:
+            self._can = self._api.serves(PODS, "resize")
+        return self._can
+
+    def resize(self, deployment: Object, pods_of: PodsOf, resources: Object) -> None:
+        """Resizes the first container of every pod of a Deployment that is paused already, and of its ReplicaSet's template.
+
+        Raises:
+            NotInPlace: it could not be done, for example since a node has not so much.
+        """
+        name, generation = deployment["metadata"]["name"], deployment["metadata"]["generation"]
+        self._until(lambda: _observed(self._api.get(DEPLOYMENTS, name), generation), f"the Deployment {name} was not paused")
+        current = self.current_set(deployment)
+        if current is None:
+            raise NotInPlace(f"no ReplicaSet of the Deployment {name} is current")
+        first = current["spec"]["template"]["spec"]["containers"][0]
+        before = first.get("resources", {})
+        if _kinds(before) != _kinds(resources):
+            raise NotInPlace("requests or limits would be added or taken away")
+        try:
+            # pods that come from now on have the new size
+            self._template(current, resources)
+            self._resize_pods(pods_of, first["name"], resources)
+        except (NotInPlace, Permanent) as refused:
+            self._template(current, before)
+            for pod in pods_of():
+                self._undo(pod["metadata"]["name"], first["name"], before)
+            raise NotInPlace(str(refused)) from refused
+
+    def current_set(self, deployment: Object) -> Object | None:
+        """The ReplicaSet that a Deployment has now, None while it has none."""
+        meta = deployment["metadata"]
+        chosen = names.selector(deployment["spec"]["selector"]["matchLabels"])
+        for each in self._api.list(REPLICA_SETS, chosen)[0]:
+            owners = [owner["uid"] for owner in each["metadata"].get("ownerReferences", [])]
+            revision = each["metadata"].get("annotations", {}).get(REVISION)
+            if meta["uid"] in owners and revision is not None and revision == meta.get("annotations", {}).get(REVISION):
+                return each
+        return None
+
+    def _template(self, replica_set: Object, resources: Object) -> None:
+        name = replica_set["metadata"]["name"]
+        container = {"name": replica_set["spec"]["template"]["spec"]["containers"][0]["name"], "resources": resources}
+        body = {"spec": {"template": {"spec": {"containers": [container]}}}}
+        made = self._api.patch(REPLICA_SETS, name, body, strategic=True)
+        if made is None:
+            raise NotInPlace(f"the ReplicaSet {name} is not there any more")
+        # both controllers hear of ReplicaSets in one place: when this one has, the other one will not make another ReplicaSet
+        generation = made["metadata"]["generation"]
+        self._until(lambda: _observed(self._api.get(REPLICA_SETS, name), generation), f"the ReplicaSet {name} was not looked at")
+
+    def _resize_pods(self, pods_of: PodsOf, container: str, resources: Object) -> None:
+        asked: set[str] = set()
+
+        def done() -> bool:
+            missing = False
+            for pod in pods_of():
+                name = pod["metadata"]["name"]
+                if name not in asked:
+                    self._resize(name, container, resources)
+                    asked.add(name)
+                    missing = True
+                elif refused := _refused(pod):
+                    raise NotInPlace(f"the pod {name} cannot be resized: {refused}")
+                missing = missing or not _has(pod, container, resources)
+            return not missing
+
+        self._until(done, "the pods were not resized")
+
+    def _resize(self, pod: str, container: str, resources: Object) -> None:
+        body = {"spec": {"containers": [{"name": container, "resources": resources}]}}
+        self._api.patch(PODS, f"{pod}/resize", body, strategic=True)
+
+    def _undo(self, pod: str, container: str, resources: Object) -> None:
+        try:
+            self._resize(pod, container, resources)
+        except Permanent:
+            # it is replaced soon
+            return
+
+    def _until(self, condition: Callable[[], bool], otherwise: str) -> None:
+        deadline = self._clock.monotonic() + _RESIZE_SECONDS
+        while not condition():
+            if self._clock.monotonic() > deadline:
+                raise NotInPlace(f"{otherwise} within {_RESIZE_SECONDS:g} s")
+            self._clock.sleep(_POLL_SECONDS)
+
+
+def _observed(item: Object | None, generation: int) -> bool:
+    return item is not None and int(item.get("status", {}).get("observedGeneration", 0)) >= generation
+
+
+def _kinds(resources: Object) -> set[tuple[str, str]]:
+    return {(part, name) for part in ("requests", "limits") for name in resources.get(part, {})}
+
+
+def _refused(pod: Object) -> str:
+    for condition in pod["status"].get("conditions", []):
+        kind, status, reason = condition["type"], condition["status"], condition.get("reason", "")
+        if status == "True" and (kind == "PodResizePending" or (kind == "PodResizeInProgress" and reason == "Error")):
+            return f"{reason}: {condition.get('message', '')}"
+    return ""
+
+
+def _has(pod: Object, container: str, resources: Object) -> bool:
+    """Whether a container has these resources, as its node says."""
+    from kubernetes.utils.quantity import parse_quantity
+
+    statuses = [each for each in pod["status"].get("containerStatuses", []) if each["name"] == container]
+    if not statuses or _busy(pod):
+        return False
+    real = statuses[0].get("resources", {})
+    return all(
+        name in real.get(part, {}) and parse_quantity(real[part][name]) == parse_quantity(amount)
+        for part in ("requests", "limits")
+        for name, amount in resources.get(part, {}).items()
+    )
+
+
+def _busy(pod: Object) -> bool:
+    kinds = ("PodResizePending", "PodResizeInProgress")
+    return any(each["type"] in kinds and each["status"] == "True" for each in pod["status"].get("conditions", []))
