@@ -9,8 +9,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from autonomic.seams.errors import Permanent
+from autonomic.workflows.embedded.kubernetes.supervisor import check_machine
 from benchmarks.autoscaling import experiment as autoscaling
 from benchmarks.claims import Claim
+from benchmarks.kubernetes import acting, growth
+from benchmarks.kubernetes import autoscaling as kubernetes_autoscaling
 from benchmarks.overhead import experiment as overhead
 from benchmarks.reaction import experiment as reaction
 from benchmarks.report import Report
@@ -20,6 +24,9 @@ EXPERIMENTS: dict[str, Callable[[Report, Path, int], list[Claim]]] = {
     "overhead": overhead.run,
     "reaction": reaction.run,
     "autoscaling": autoscaling.run,
+    "kubernetes": acting.run,
+    "kubernetes-growth": growth.run,
+    "kubernetes-autoscaling": kubernetes_autoscaling.run,
 }
 
 
@@ -30,11 +37,11 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder of the report and of the results as JSON lines.")] = ROOT / "reports",
 ) -> None:
     """Measure, and end with 1 when a claim did not hold."""
-    chosen = experiments or list(EXPERIMENTS)
+    console = Console()
+    chosen = experiments or _all_here(console)
     unknown = [name for name in chosen if name not in EXPERIMENTS]
     if unknown:
         raise typer.BadParameter(f"unknown experiments {', '.join(unknown)}; known are {', '.join(EXPERIMENTS)}")
-    console = Console()
     report = Report("autonomic: benchmarks")
     claims: list[Claim] = []
     for name in chosen:
@@ -51,6 +58,16 @@ def main(
     console.print(table)
     console.print(f"Report: {report.write(out / 'benchmarks.html')}", highlight=False)
     raise typer.Exit(0 if all(claim.held for claim in claims) else 1)
+
+
+def _all_here(console: Console) -> list[str]:
+    try:
+        check_machine()
+    except Permanent as lacking:
+        of_cluster = [name for name in EXPERIMENTS if name.startswith("kubernetes")]
+        console.print(f"[red]Left out: {', '.join(of_cluster)}: {lacking}[/]")
+        return [name for name in EXPERIMENTS if name not in of_cluster]
+    return list(EXPERIMENTS)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,9 +24,17 @@ app = typer.Typer(
     ),
 )
 
+
+class Addon(StrEnum):
+    """What a cluster may have besides."""
+
+    KEDA = "keda"
+
+
 NodesOption = Annotated[int, typer.Option(min=1, max=7, help="Nodes with a kubelet and a containerd of their own.")]
 FakeNodesOption = Annotated[int, typer.Option(min=0, max=1000, help="Nodes that kwok plays: they take pods and run none.")]
 AuditOption = Annotated[bool, typer.Option("--audit", help="Write every change that the API server is asked for to logs/audit.log.")]
+WithOption = Annotated[list[Addon] | None, typer.Option("--with", help="What it has besides; KEDA takes another 8 minutes to build.")]
 NodeArgument = Annotated[str, typer.Argument(help="The name of a node, as `autonomic cluster status` shows it.")]
 
 
@@ -41,6 +50,7 @@ def up(
     nodes: NodesOption = 2,
     fake_nodes: FakeNodesOption = 0,
     audit: AuditOption = False,
+    with_: WithOption = None,
 ) -> None:
     """Start the cluster of this home and keep it running until Ctrl-C.
 
@@ -58,7 +68,7 @@ def up(
     from autonomic.workflows.embedded.kubernetes.supervisor import Options, Supervisor
 
     folder = _folder(home)
-    options = Options(nodes=nodes, fake_nodes=fake_nodes, audit=audit)
+    options = Options(nodes=nodes, fake_nodes=fake_nodes, audit=audit, keda=Addon.KEDA in (with_ or ()))
     console = Console(stderr=True, highlight=False)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with _told(), Progress(*columns, console=console, transient=True) as progress:

@@ -45,7 +45,7 @@ class ServiceStats(Word):
 
 
 class _Truth(Word):
-    """All that the front shall be; kept on disk."""
+    """All that the front shall be; kept on disk. It is replaced and never changed, so that it is read without a lock."""
 
     port: int
     placements: dict[str, Placement] = {}
@@ -164,20 +164,28 @@ class Front:
 
     def services(self) -> dict[tuple[str, str], tuple[FrontService, tuple[FrontReplica, ...]]]:
         """What was set, by (workflow, service); also after a restart of this process."""
-        with self._lock:
-            placements = self._truth.placements.values()
-            return {(each.service.workflow, each.service.service): (each.service, tuple(each.replicas.values())) for each in placements}
+        placements = self._truth.placements.values()
+        return {(each.service.workflow, each.service.service): (each.service, tuple(each.replicas.values())) for each in placements}
 
     def stats(self) -> dict[tuple[str, str], ServiceStats]:
         """What happens now, by (workflow, service)."""
-        with self._lock:
-            placements = dict(self._truth.placements)
-        table = haproxy.parse_stats(self._ask("show stat"))
+        placements = self._truth.placements
+        # empty slots are left out: there are many more of them than of any other line
+        table = haproxy.parse_stats(self._ask("show stat no-maint"))
         return {
             (placement.service.workflow, placement.service.service): _service_stats(placement, table[name])
             for name, placement in placements.items()
             if name in table
         }
+
+    def stats_of(self, workflow: str, service: str) -> ServiceStats | None:
+        """What happens now in one service, None where HAProxy does not have it; costs the same however many others there are."""
+        name = backend_name(workflow, service)
+        placement = self._truth.placements.get(name)
+        if placement is None:
+            return None
+        rows = haproxy.parse_stats(self._ask(f"show stat {name} -1 -1 no-maint")).get(name)
+        return None if rows is None else _service_stats(placement, rows)
 
     def stop(self) -> None:
         """Ends HAProxy at once; the state stays on disk."""

@@ -1,6 +1,7 @@
 """Which replica stands in which slot of the front, and how much traffic each gets. Pure."""
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Literal
 
 from pydantic import Field
@@ -106,6 +107,13 @@ def server_weights(shares: Mapping[Role, int], ready: Mapping[Role, int]) -> dic
     A role's weight is its share divided by its `ready` replicas, in whole numbers up to 256. The scale is the one with the
     least error; a role with a share never gets 0. The share of a role without ready replicas goes to the others.
     """
+    return dict(_server_weights(tuple(sorted(shares.items())), tuple(sorted(ready.items()))))
+
+
+# the whole configuration is written with each new service, and most services have the same shares
+@lru_cache(maxsize=1024)
+def _server_weights(of_roles: tuple[tuple[Role, int], ...], by_role: tuple[tuple[Role, int], ...]) -> Mapping[Role, int]:
+    shares, ready = dict(of_roles), dict(by_role)
     exact: dict[Role, float] = {role: shares.get(role, 0) / count for role, count in ready.items() if count > 0}
     largest = max(exact.values(), default=0.0)
     if largest <= 0:

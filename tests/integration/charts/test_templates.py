@@ -97,6 +97,15 @@ def test_rights_are_given_to_those_who_need_them_and_in_the_namespace_only(rende
     assert mounted == {"ours-autonomic-planner", "ours-autonomic-host"}
 
 
+def test_the_environment_that_is_given_goes_before_the_usual_one(rendered: Any) -> None:
+    deployments = of_kind(rendered("env.OMP_NUM_THREADS=four", "env.MORE=x", "env.AUTONOMIC_HOME=/elsewhere"), "Deployment")
+    for one in deployments.values():
+        variables = one["spec"]["template"]["spec"]["containers"][0]["env"]
+        named = {variable["name"]: variable["value"] for variable in variables}
+        assert len(named) == len(variables)
+        assert (named["OMP_NUM_THREADS"], named["MORE"], named["AUTONOMIC_HOME"]) == ("four", "x", "/var/lib/autonomic")
+
+
 def test_a_journal_in_postgresql_needs_no_volumes(rendered: Any) -> None:
     objects = rendered("persistence.enabled=false", "journal.existingSecret=database")
     assert not of_kind(objects, "PersistentVolumeClaim")

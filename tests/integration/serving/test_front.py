@@ -150,6 +150,10 @@ def test_a_new_replica_takes_those_who_wait_at_once(front: Front, serve: Callabl
             assert not waiting.done()
             await asyncio.sleep(0.02)
         assert stats.in_flight <= 1
+        alone = await asyncio.to_thread(front.stats_of, "w", "s")
+        assert alone is not None
+        assert (alone.queued, [server.id for server in alone.servers]) == (stats.queued, ["x"])
+        assert await asyncio.to_thread(front.stats_of, "w", "other") is None
         start = time.monotonic()
         await asyncio.to_thread(front.set_service, service(), [replica("x", slow), helper])
         return versions(await waiting), time.monotonic() - start

@@ -4,18 +4,19 @@ from pathlib import Path
 
 import pytest
 
-from autonomic.workflows.embedded.kubernetes import build
+from autonomic.workflows.embedded.kubernetes import build, keda
 
 ROOT = Path(__file__).parents[3]
 
 
 def test_the_programs_are_pinned_by_modules_with_checksums() -> None:
-    for module in build.MODULES:
-        folder = ROOT / "deploy" / "local" / "go" / module.folder
+    local = ROOT / "deploy" / "local"
+    for module, modules in (*((each, local / "go") for each in build.MODULES), (keda.MODULE, local)):
+        folder = modules / module.folder
         text = (folder / "go.mod").read_text()
         assert all(package == "." or package in text for package in module.packages.values()), module.folder
         if module.pinned:
-            version = build.version(module)
+            version = build.version(module, modules)
             assert re.fullmatch(r"v\d+\.\d+\.\d+", version), module.folder
             assert f"{module.pinned} {version} h1:" in (folder / "go.sum").read_text()
 

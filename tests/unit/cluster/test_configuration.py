@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from autonomic.workflows.embedded.kubernetes import addons, control_plane, images, node
+from autonomic.workflows.embedded.kubernetes import addons, control_plane, images, keda, node
 from autonomic.workflows.embedded.kubernetes.control_plane import Paths
 from autonomic.workflows.embedded.kubernetes.network import Network
 
@@ -85,3 +85,12 @@ def test_what_is_put_into_a_cluster(tmp_path: Path) -> None:
     assert named["EndpointSlice", "metrics-server-host"]["endpoints"][0]["addresses"] == ["172.30.2.1"]
     assert {name for kind, name in named if kind == "Node"} == {"fake-0", "fake-1", "fake-2"}
     assert named["Node", "fake-0"]["spec"]["taints"][0]["effect"] == "NoSchedule"
+
+
+def test_keda_is_of_one_image_that_no_registry_has_to_give(tmp_path: Path) -> None:
+    documents = [document for document in yaml.safe_load_all(keda.manifests(tmp_path)) if document]
+    deployments = {document["metadata"]["name"]: document for document in documents if document["kind"] == "Deployment"}
+    assert set(deployments) == set(keda.DEPLOYMENTS)
+    for deployment in deployments.values():
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        assert (container["image"], container["imagePullPolicy"]) == (keda.IMAGE, "Never")

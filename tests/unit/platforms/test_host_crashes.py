@@ -107,6 +107,9 @@ class WorldRoutes:
     def loads(self) -> dict[tuple[str, str], Load]:
         return {(target.split("/")[0], target.split("/")[1]): Load() for target in self._world.routed}
 
+    def load(self, workflow: str, service: str) -> Load:
+        return Load()
+
     def url(self, workflow: str, service: str) -> str:
         return f"http://front/{workflow}/{service}"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from autonomic.seams.errors import AutonomicError, Permanent
-from autonomic.workflows.embedded.kubernetes import build, registry, supervisor
+from autonomic.workflows.embedded.kubernetes import build, node, registry, supervisor
 from autonomic.workflows.embedded.kubernetes.supervisor import STATE_FILE, UP_LOG, Options
 from autonomic.workflows.embedded.processes import start_process
 
@@ -62,12 +62,13 @@ class LocalCluster:
         entry = registry.find(home := home.resolve())
         if entry is not None and entry.alive:
             raise registry.AlreadyRunning(f"The cluster of {home} is running already (process {entry.pid}).")
-        build.ensure(report)
+        options = options or Options()
+        supervisor.build_all(options, report)
         log = home / "logs" / UP_LOG
         log.unlink(missing_ok=True)
         (home / STATE_FILE).unlink(missing_ok=True)
         tie = ["setpriv", "--pdeathsig", "TERM", "--"] if tied else []
-        command = [*tie, sys.executable, "-m", supervisor.__name__, str(home), supervisor.options_as_json(options or Options())]
+        command = [*tie, sys.executable, "-m", supervisor.__name__, str(home), supervisor.options_as_json(options)]
         _children[home] = process = start_process(command, log)
         told = 0
         deadline = time.monotonic() + _UP_SECONDS
@@ -127,14 +128,9 @@ class LocalCluster:
         """Imports the images of an OCI or Docker archive into every node that runs."""
         if not archive.is_file():
             raise Permanent(f"there is no file {archive}; name an archive as `docker save` or `skopeo copy … oci-archive:` write it")
-        for node, pid in self.pids().items():
-            if pid is None:
-                continue
-            importer = ["nsenter", f"--target={pid}", "--mount", str(self.kubectl.with_name("ctr")), "--namespace=k8s.io"]
-            with archive.open("rb") as content:
-                done = subprocess.run([*importer, "images", "import", "-"], stdin=content, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise Permanent(f"{archive} could not be imported into {node}: {done.stderr.strip() or done.stdout.strip()}")
+        for pid in self.pids().values():
+            if pid is not None:
+                node.load(pid, self.kubectl.with_name("ctr"), archive)
 
     def audited(self) -> Iterator[str]:
         """The lines of the API server's audit log, the oldest first.

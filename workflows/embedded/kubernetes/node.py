@@ -2,10 +2,12 @@
 
 import os
 import resource
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from string import Template
 
+from autonomic.seams.errors import Permanent
 from autonomic.workflows.embedded.kubernetes import cgroups, images
 from autonomic.workflows.embedded.kubernetes.build import DATA
 from autonomic.workflows.embedded.kubernetes.network import Network
@@ -66,6 +68,19 @@ def environment(folder: Path, logs: Path, pki: Path, binaries: Path, archives: P
         "KUBECONFIG": str(pki / f"node{number}.kubeconfig"),
         "ADDRESS": network.node_address(number),
     }
+
+
+def load(pid: int, ctr: Path, archive: Path) -> None:
+    """Imports the images of an archive into the node whose process on this machine is `pid`.
+
+    Raises:
+        Permanent: containerd does not take it; quotes what it said.
+    """
+    command = ["nsenter", f"--target={pid}", "--mount", str(ctr), "--namespace=k8s.io", "images", "import", "-"]
+    with archive.open("rb") as content:
+        done = subprocess.run(command, stdin=content, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Permanent(f"{archive} could not be imported: {done.stderr.strip() or done.stdout.strip()}")
 
 
 def reserved_memory(machine_bytes: int, nodes: int) -> int:

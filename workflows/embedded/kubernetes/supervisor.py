@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from autonomic.seams.errors import AutonomicError, Permanent
-from autonomic.workflows.embedded.kubernetes import addons, build, cgroups, control_plane, limits, network, node, pki, registry, tools
+from autonomic.workflows.embedded.kubernetes import addons, build, cgroups, control_plane, keda, limits, network, node, pki, registry, tools
 from autonomic.workflows.embedded.kubernetes.api import Api
 from autonomic.workflows.embedded.kubernetes.control_plane import Part, Paths
 from autonomic.workflows.embedded.processes import start_process, wait_until
@@ -31,11 +31,13 @@ _RESTART_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Options:
-    """How a cluster is to be."""
+    """How a cluster is to be; `usual_autoscaling`: see `control_plane.controller_manager`."""
 
     nodes: int = 2
     fake_nodes: int = 0
     audit: bool = False
+    keda: bool = False
+    usual_autoscaling: bool = False
 
 
 class Stopped(BaseException):
@@ -67,7 +69,7 @@ class Supervisor:
             signal.signal(number, self._on_signal)
         slot: registry.Slot | None = None
         try:
-            programs = build.ensure(self._report)
+            programs = build_all(self.options, self._report)
             limits.check_inotify(self.options.nodes)
             slot = registry.claim(self.home, remove_traces, lambda index: network.in_use(network.Network(index)))
             self._start(slot.index, programs)
@@ -108,7 +110,7 @@ class Supervisor:
             self._start_node(number)
         self._wait(lambda: api.answers(server.ready_url) and api.get("/api/v1/namespaces/kube-system") is not None, server.name)
         self._report("API server", control_plane.server(net))
-        others = [control_plane.controller_manager(paths, net), control_plane.scheduler(paths, net)]
+        others = [control_plane.controller_manager(paths, net, self.options.usual_autoscaling), control_plane.scheduler(paths, net)]
         for part in others:
             self._start_part(part)
         for number in range(1, self.options.nodes + 1):
@@ -124,6 +126,8 @@ class Supervisor:
         self._wait(lambda: names <= api.ready_nodes(), "node1")
         fake = f", and {self.options.fake_nodes} fake ones" if self.options.fake_nodes else ""
         self._report("nodes", f"{', '.join(sorted(names))} Ready{fake}")
+        if self.options.keda:
+            self._add_keda(api)
         self._wait(lambda: api.available("kube-system", "coredns"), "node1-kubelet")
         self._report("CoreDNS", f"{net.dns_address}; everything is up after {time.monotonic() - started:.1f} s")
 
@@ -150,6 +154,15 @@ class Supervisor:
 
     def _wait(self, ready: Callable[[], bool], name: str) -> None:
         wait_until(ready, name, _PARTS_SECONDS, self._paths.logs / f"{name}.log", self._processes.get(name))
+
+    def _add_keda(self, api: Api) -> None:
+        built = keda.ensure()
+        for number in range(1, self.options.nodes + 1):
+            node.load(self._processes[f"node{number}"].pid, self._paths.binaries / "ctr", built / "keda.tar")
+        self._apply((built / "definitions.yaml").read_text())
+        self._apply(keda.manifests(self._paths.pki))
+        self._wait(lambda: all(api.available(keda.NAMESPACE, name) for name in keda.DEPLOYMENTS), "node1-kubelet")
+        self._report("KEDA", f"{keda.version()}, in the namespace {keda.NAMESPACE}")
 
     def _apply(self, documents: str) -> None:
         kubectl = [str(self._paths.binaries / "kubectl"), f"--kubeconfig={self.home / 'kubeconfig'}", "create", "-f", "-"]
@@ -245,6 +258,13 @@ class Supervisor:
             process.wait()
         clear(self.home)
         slot.release()
+
+
+def build_all(options: Options, report: build.Report) -> build.Programs:
+    """Builds all that a cluster with these options needs and that is not built yet."""
+    if options.keda:
+        keda.ensure(report)
+    return build.ensure(report)
 
 
 def remove_traces(index: int) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Protocol
 
+import anyio
 import uvicorn
 from pydantic import TypeAdapter, ValidationError
 from starlette.applications import Starlette
@@ -33,6 +34,7 @@ NEWS = ("events", "nodes", "workloads")
 """Of what Kubernetes has facts to tell: its events, its nodes, and our pods and Jobs."""
 _MAX_BODY = 4 * 2**20
 _MAX_PACKAGE = 256 * 2**20
+_CHANGES_TOGETHER = 40
 
 
 class ApplyRequest(Word):
@@ -98,7 +100,11 @@ async def read_body(request: Request, limit: int = _MAX_BODY) -> bytes:
 
 
 def create_app(host: Host, token: str) -> Starlette:
-    """The application of one host; every path but /healthz and /metrics asks for `token`."""
+    """The application of one host; every path but /healthz and /metrics asks for `token`.
+
+    A change may take minutes, so that changes have threads of their own: whoever only looks finds one free.
+    """
+    changing = anyio.CapacityLimiter(_CHANGES_TOGETHER)
 
     def get(function: Callable[[Request], Any]) -> Callable[[Request], Any]:
         async def endpoint(request: Request) -> Response:
@@ -109,7 +115,7 @@ def create_app(host: Host, token: str) -> Starlette:
     def post(function: Callable[[Request, bytes], Any], status: int = 200, limit: int = _MAX_BODY) -> Callable[[Request], Any]:
         async def endpoint(request: Request) -> Response:
             body = await read_body(request, limit)
-            return _answer(await run_in_threadpool(function, request, body), status)
+            return _answer(await anyio.to_thread.run_sync(function, request, body, limiter=changing), status)
 
         return endpoint
 

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 from autonomic.seams.errors import Retryable
 from autonomic.seams.word import Word
 from autonomic.workflows.platforms.base.records import ReplicaRecord, ServiceRecord
-from autonomic.workflows.serving.front import Front
+from autonomic.workflows.serving.front import Front, ServiceStats
 from autonomic.workflows.serving.placement import FrontReplica, FrontService
 
 
@@ -34,6 +34,14 @@ class Routes(Protocol):
         """
         ...
 
+    def load(self, workflow: str, service: str) -> Load:
+        """The load of one service, for which the others are not looked at.
+
+        Raises:
+            Retryable: the front does not know it yet, or does not answer.
+        """
+        ...
+
     def url(self, workflow: str, service: str) -> str:
         """Where requests for a service are sent."""
         ...
@@ -55,6 +63,8 @@ class FrontRoutes:
                 "weights": record.weights,
                 "max_in_flight": spec.max_in_flight,
                 "timeout_seconds": spec.timeout,
+                # two models at once while one takes over from the other
+                "slots": 2 * (spec.replicas.max + spec.replicas.standby),
             }
         )
         self.front.set_service(
@@ -74,26 +84,18 @@ class FrontRoutes:
         self.front.remove_service(workflow, service)
 
     def loads(self) -> dict[tuple[str, str], Load]:
-        return {
-            key: Load(
-                queued=stats.queued,
-                in_flight=stats.in_flight,
-                down=frozenset(server.id for server in stats.servers if server.state == "down"),
-            )
-            for key, stats in self.front.stats().items()
-        }
+        return {key: _load(stats) for key, stats in self.front.stats().items()}
+
+    def load(self, workflow: str, service: str) -> Load:
+        stats = self.front.stats_of(workflow, service)
+        if stats is None:
+            raise Retryable(f"The front does not know {workflow}/{service} yet")
+        return _load(stats)
 
     def url(self, workflow: str, service: str) -> str:
         return self.front.url(workflow, service)
 
 
-def load_of(routes: Routes, workflow: str, service: str) -> Load:
-    """The load of one service.
-
-    Raises:
-        Retryable: the front does not know it yet, or does not answer.
-    """
-    load = routes.loads().get((workflow, service))
-    if load is None:
-        raise Retryable(f"The front does not know {workflow}/{service} yet")
-    return load
+def _load(stats: ServiceStats) -> Load:
+    down = frozenset(server.id for server in stats.servers if server.state == "down")
+    return Load(queued=stats.queued, in_flight=stats.in_flight, down=down)

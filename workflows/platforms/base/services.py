@@ -15,7 +15,7 @@ from autonomic.workflows.platforms.base.apps import FAILED, Apps, AppSpec
 from autonomic.workflows.platforms.base.intents import Prepared, Refused
 from autonomic.workflows.platforms.base.planning import SHAPING, prepare_online, wanted_record
 from autonomic.workflows.platforms.base.records import ReplicaRecord, RoleRecord, ServiceRecord, WorkflowRecord
-from autonomic.workflows.platforms.base.routes import Routes, load_of
+from autonomic.workflows.platforms.base.routes import Routes
 from autonomic.workflows.platforms.base.store import Store
 from autonomic.workflows.spec.workflow import Service
 
@@ -76,9 +76,14 @@ class Services:
         self._ready_seconds = ready_seconds
         self._mounts_volumes = mounts_volumes
         self._replicas_lock = threading.RLock()
+        # the front may take a while, and whoever only looks does not wait for it
+        self._routing = threading.Lock()
         self._replicas: dict[str, ReplicaRecord] = {
             key: ReplicaRecord.model_validate(self._replica_store.get(f"replica/{key}")) for key in _names(self._replica_store, "replica/")
         }
+        self._of_app: dict[str, dict[str, ReplicaRecord]] = {}
+        for replica in self._replicas.values():
+            self._of_app.setdefault(replica.app, {})[replica.id] = replica
         self._workflows: dict[str, WorkflowRecord] = {
             name: WorkflowRecord.model_validate(store.get(f"workflow/{name}")) for name in _names(store, "workflow/")
         }
@@ -240,28 +245,38 @@ class Services:
             if known == replica:
                 return True
             self._replica_store.put(f"replica/{replica.id}", replica.model_dump(mode="json"))
+            self._forget(replica.id)
             self._replicas[replica.id] = replica
-            self._route(owner[0], owner[1])
+            self._of_app.setdefault(replica.app, {})[replica.id] = replica
+        self._route(owner[0], owner[1])
         self._tell("replica_ready", f"{owner[0]}/{owner[1]}", {"replica": replica.id, "role": owner[2]})
         return True
 
     def unregister(self, replica_id: str, why: str) -> None:
         """No new request is sent to a replica when this returns."""
         with self._replicas_lock:
-            replica = self._replicas.pop(replica_id, None)
+            replica = self._forget(replica_id)
             if replica is None:
                 return
             self._replica_store.delete(f"replica/{replica_id}")
-            owner = self._owner(replica.app)
-            if owner:
-                self._route(owner[0], owner[1])
+        owner = self._owner(replica.app)
         if owner:
+            self._route(owner[0], owner[1])
             self._tell("replica_lost", f"{owner[0]}/{owner[1]}", {"replica": replica_id, "role": owner[2], "why": why})
+
+    def _forget(self, replica_id: str) -> ReplicaRecord | None:
+        replica = self._replicas.pop(replica_id, None)
+        if replica is not None:
+            of_app = self._of_app[replica.app]
+            del of_app[replica_id]
+            if not of_app:
+                del self._of_app[replica.app]
+        return replica
 
     def registered(self, app: str) -> list[ReplicaRecord]:
         """The replicas of an application that announced themselves, the oldest first."""
         with self._replicas_lock:
-            return sorted((replica for replica in self._replicas.values() if replica.app == app), key=lambda replica: replica.started_at)
+            return sorted(self._of_app.get(app, {}).values(), key=lambda replica: replica.started_at)
 
     def all_registered(self) -> list[tuple[ReplicaRecord, str, str, str]]:
         """Every registered replica with its workflow, service and role."""
@@ -280,7 +295,7 @@ class Services:
         return (made["workflow"], made["service"], made["role"]) if made else None
 
     def _route(self, name: str, service: str) -> None:
-        with self._replicas_lock:
+        with self._routing:
             workflow = self._workflows.get(name)
             record = workflow.services.get(service) if workflow else None
             if record is None:
@@ -311,7 +326,7 @@ class Services:
         record = self.record(name, service)
         if record is None:
             return None
-        load = load_of(self._routes, name, service)
+        load = self._routes.load(name, service)
         roles = {
             role: RoleState(model=entry.model, wanted=entry.replicas, ready=self._ready(entry, load.down))
             for role, entry in record.roles.items()

@@ -163,8 +163,11 @@ class KubernetesApps:
             Retryable: the Deployment changes all the time.
         """
         name = deployment["metadata"]["name"]
+        # as it was last heard of, first: mostly it is so still, and then it need not be asked for
+        there = self._deployments.get(name)
         for _ in range(_ATTEMPTS):
-            version = self._ours(name)
+            version = self._ours(name, there)
+            there = None
             try:
                 return self._api.apply(DEPLOYMENTS, manifests.with_replicas(deployment, replicas, self._epoch(), version))
             except Conflict:
@@ -172,13 +175,13 @@ class KubernetesApps:
                 continue
         raise Retryable(f"The Deployment {name} changes all the time; it is tried again")
 
-    def _ours(self, name: str) -> str:
-        """The version of a Deployment that may be written, "" where there is none.
+    def _ours(self, name: str, there: dict[str, Any] | None = None) -> str:
+        """The version of a Deployment (`there`, or as it is now) that may be written, "" where there is none.
 
         Raises:
             Lost: a younger writer was here.
         """
-        there = self._api.get(DEPLOYMENTS, name)
+        there = there or self._api.get(DEPLOYMENTS, name)
         written = self._store.newest_epoch() if there is None else int(there["metadata"].get("annotations", {}).get(manifests.EPOCH, 0))
         self._store.check_newest(written)
         return "" if there is None else there["metadata"]["resourceVersion"]
