@@ -37,7 +37,8 @@ from autonomic.workflows.platforms.kubernetes.view import ClusterView
 from autonomic.workflows.platforms.kubernetes.watch import Object, Watch
 from autonomic.workflows.serving.front import Front
 from autonomic.workflows.serving.predictions import Label
-from autonomic.workflows.spec.workflow import OnlineSpec, Service
+from autonomic.workflows.spec.units import format_bytes
+from autonomic.workflows.spec.workflow import OnlineSpec, Resources, Service
 
 _LOOK_SECONDS = 1.0
 _CERTIFICATE_SECONDS = 300.0
@@ -117,12 +118,17 @@ def done_to(change: Change, record: WorkflowRecord | None) -> Iterator[tuple[str
             words = {
                 "rescale": f"{of}: {entry.replicas} replicas",
                 "reroute": f"{of}: {share}",
-                "resize": f"{of}: each replica has {service.variation['resources']}",
+                "resize": f"{of}: {_amounts(service.resources)} for each replica",
                 "reschedule": f"{of}: placed by {service.variation['placement'] or 'its declaration alone'}",
             }
             concerned = {"rescale": role == change.to.get("role"), "upgrade": role in change.to.get("models", {})}
             if concerned.get(change.primitive, True):
                 yield entry.app, words.get(change.primitive, whole)
+
+
+def _amounts(size: Resources) -> str:
+    memory = f", {format_bytes(size.memory)} of memory" if size.memory else ""
+    return f"{size.cpu:g} CPU{memory}{f', {size.gpu:g} GPU' if size.gpu else ''}"
 
 
 class KubernetesHost(BaseHost):

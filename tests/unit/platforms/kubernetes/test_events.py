@@ -72,10 +72,12 @@ RECORD = WorkflowRecord.model_validate(
         "spec": {},
         "services": {
             "api": {
-                "spec": {"name": "api", "model": "file:///champion"},
+                "spec": {"name": "api", "model": "file:///champion", "resources": {"memory": "1Gi", "min": {"memory": "512Mi"}}},
                 "roles": ROLES,
                 "weights": {"champion": 90, "canary": 10},
                 "since": 0.0,
+                "size": {"cpu": 0.5, "memory": 2**29, "gpu": 0.0},
+                "placement": {"nodes": {"disk": "ssd"}},
             }
         },
     }
@@ -94,6 +96,8 @@ DONE = [
         {},
         {"web--api--champion": "champion of api: 90% of the traffic", "web--api--canary": "canary of api: 10% of the traffic"},
     ),
+    ("resize", "web/api", {}, {f"web--api--{role}": f"{role} of api: 0.5 CPU, 512Mi of memory for each replica" for role in ROLES}),
+    ("reschedule", "web/api", {}, {f"web--api--{role}": f"{role} of api: placed by {{'nodes': {{'disk': 'ssd'}}}}" for role in ROLES}),
     ("rescale", "web/other", {"role": "canary", "replicas": 2}, {}),
 ]
 
