@@ -148,7 +148,10 @@ def test_what_a_step_asks_for_stands_in_its_job_as_the_api_server_took_it(steps:
             "tolerations"
         ]
         assert {"server": "nfs.example", "path": "/export", "readOnly": True} in [volume.get("nfs") for volume in spec["volumes"]]
-        assert spec["containers"][0]["resources"] == {"requests": {"cpu": "200m", "memory": "1Gi"}, "limits": {"memory": "1Gi"}}
+        assert spec["containers"][0]["resources"] == {
+            "requests": {"cpu": "200m", "memory": "1073741824"},
+            "limits": {"memory": "1073741824"},
+        }
         assert sorted(spec["affinity"]) == ["nodeAffinity", "podAffinity", "podAntiAffinity"]
         # what Kueue does with a Job that it does not admit yet
         steps.cluster.kubectl("patch", "job", job["metadata"]["name"], "--type=merge", "-p", '{"spec": {"suspend": true}}')

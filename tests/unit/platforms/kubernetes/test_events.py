@@ -72,7 +72,11 @@ RECORD = WorkflowRecord.model_validate(
         "spec": {},
         "services": {
             "api": {
-                "spec": {"name": "api", "model": "file:///champion", "resources": {"memory": "1Gi", "min": {"memory": "512Mi"}}},
+                "spec": {
+                    "name": "api",
+                    "model": "file:///champion",
+                    "resources": {"cpu": 1, "memory": "1Gi", "min": {"cpu": 0.5, "memory": "512Mi"}},
+                },
                 "roles": ROLES,
                 "weights": {"champion": 90, "canary": 10},
                 "since": 0.0,
