@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autonomic.cli.options import FAILED_PLANS, HomeOption, NothingRuns, Output, OutputOption
+from autonomic.seams.errors import Problem, SpecError
 
 if TYPE_CHECKING:
     from autonomic.cli.client import Client
+    from autonomic.strategies.validation import Specs
     from autonomic.workflows.spec.workflow import Workflow
 
 PathsArgument = Annotated[list[Path], typer.Argument(help="YAML files, or folders with *.yaml and *.yml files.", metavar="PATH...")]
@@ -33,13 +35,16 @@ def validate(
     """Check documents and all that they name, without changing anything.
 
     Every problem of every file is told with its place. Strategies may aim at workflows of these files, and at those
-    in force where a system runs in this home. What the platform cannot do is a problem, where it is known.
+    in force where a system runs in this home. What the platform cannot do is a problem, where it is known, and a warning where a
+    workflow runs without.
 
     Examples:
 
         autonomic validate examples/
 
         autonomic validate my-workflow.yaml my-strategies/ --output json
+
+        autonomic validate my-workflow.yaml --platform kubernetes
     """
     from autonomic.cli.output import show
     from autonomic.strategies.validation import load_specs
@@ -49,6 +54,7 @@ def validate(
         raise typer.BadParameter(f"{platform!r} is no platform; there are {', '.join(PRIMITIVES)}", param_hint="--platform")
     known, prometheus_url, running = _surroundings(home)
     specs = load_specs(paths, prometheus_url=prometheus_url, known_workflows=known, platform=platform or running)
+    _tell_lacks(specs, platform or running)
     data = [
         {"kind": model.kind, "name": model.name, "file": (origin := specs.origins[model.kind, model.name]).file, "line": origin.line}
         for model in (*specs.workflows, *specs.strategies)
@@ -194,6 +200,7 @@ def _send(client: "Client", paths: list[Path], *, prune: bool, dry_run: bool) ->
     known = [] if prune else in_force(client)
     settings = client.settings
     specs = load_specs(paths, prometheus_url=settings.prometheus_url or None, known_workflows=known, platform=settings.platform)
+    _tell_lacks(specs, settings.platform)
     with working("Packing code"):
         packages = {workflow.name: package_of(workflow, specs.folders[workflow.name]) for workflow in specs.workflows}
     if not dry_run:
@@ -212,6 +219,26 @@ def in_force(client: "Client") -> list["Workflow"]:
     from autonomic.workflows.spec.workflow import Workflow
 
     return [Workflow.model_validate(item["spec"]) for item in client.pages("planner", "/v1/workflows", 10_000)]
+
+
+def _tell_lacks(specs: "Specs", platform: str | None) -> None:
+    """Warns of what a platform cannot do for workflows.
+
+    Raises:
+        SpecError: it would refuse one of them; with all that it lacks.
+    """
+    from autonomic.workflows.spec.capabilities import CAPABILITIES, lacking
+
+    refused: list[Problem] = []
+    for workflow in specs.workflows if platform in CAPABILITIES else ():
+        for lack in lacking(workflow, str(platform)):
+            problem = specs.origins["Workflow", workflow.name].problem(lack.path, lack.message)
+            if lack.refused:
+                refused.append(problem)
+            else:
+                typer.secho(f"Warning: {problem}", fg="yellow", err=True)
+    if refused:
+        raise SpecError(refused)
 
 
 def _surroundings(home: Path | None) -> tuple[list["Workflow"], str | None, str | None]:

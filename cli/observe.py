@@ -193,7 +193,7 @@ def _workflow_rows(workflow: dict[str, Any]) -> list[tuple[str, str, str]]:
     """One row for the workflow, or for each of its services."""
     if workflow["type"] == "batch":
         runs = (workflow["state"] or {}).get("runs", [])
-        newest = f"newest run {runs[0]['id']} {runs[0]['status']}" if runs else workflow["detail"] or "never run"
+        newest = _run_words(runs[0]) if runs else workflow["detail"] or "never run"
         return [(workflow["name"], "batch", newest)]
     rows: list[tuple[str, str, str]] = []
     spec = workflow["spec"]["spec"]
@@ -213,6 +213,15 @@ def _workflow_rows(workflow: dict[str, Any]) -> list[tuple[str, str, str]]:
         weights = " ".join(f"{role}={share}%" for role, share in state["weights"].items() if share)
         rows.append((target, "online", f"{', '.join(roles)}; traffic {weights or 'none'}; {state['queued']} queued"))
     return rows
+
+
+def _run_words(run: dict[str, Any]) -> str:
+    """A run in a line: what became of it, and why attempts of its steps failed."""
+    from autonomic.cli.output import brief
+
+    failures = [f"{name}: {failure}" for name, step in run["steps"].items() for failure in step.get("failures", ())]
+    why = "; ".join(dict.fromkeys(filter(None, [run["detail"] if run["status"] != "succeeded" else "", *failures])))
+    return f"newest run {run['id']} {run['status']}{': ' if why else ''}{brief(why, 400)}"
 
 
 def _strategy_row(item: dict[str, Any]) -> tuple[str, str, str]:

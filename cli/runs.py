@@ -11,6 +11,8 @@ from autonomic.cli.options import FAILED_PLANS, Denied, HomeOption, Output, Outp
 from autonomic.seams.errors import Permanent, Problem, SpecError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import RenderableType
 
     from autonomic.cli.client import Client
@@ -80,7 +82,7 @@ def logs(
     home: HomeOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Show what the steps of a run printed.
+    """Show what the steps of a run printed, and why attempts of them failed.
 
     With --output json or yaml it is printed whole, by step; together with --follow when the run has ended.
 
@@ -99,8 +101,10 @@ def logs(
         if step is not None and step not in names:
             raise Permanent(f"run {state['id']} has no step {step!r}; it has {', '.join(names) or 'none yet'}")
         shown: dict[str, str] = {}
+        told: set[tuple[str, str]] = set()
         while True:
             for name in [step] if step else list(state["steps"]):
+                _print_failures(name, state["steps"][name].get("failures", ()), told)
                 if state["steps"][name]["status"] != "pending" and output is Output.TABLE:
                     _print_news(client, state["id"], name, tail, shown, titled=step is None)
             if not follow or state["status"] in _FINISHED:
@@ -151,6 +155,13 @@ def _log(client: "Client", run_id: str, step: str, tail: int | None) -> str:
         return client.get("planner", f"/v1/runs/{run_id}/steps/{step}/log", tail=tail)
     except Permanent:
         return ""  # it has printed nothing yet
+
+
+def _print_failures(step: str, failures: "Sequence[str]", told: set[tuple[str, str]]) -> None:
+    for failure in failures:
+        if (step, failure) not in told:
+            told.add((step, failure))
+            typer.secho(f"{step}: {failure}", fg="red", err=True)
 
 
 def _print_news(client: "Client", run_id: str, step: str, tail: int | None, shown: dict[str, str], *, titled: bool) -> None:

@@ -29,13 +29,17 @@ class ServiceState(Word):
 
 
 class StepState(Word):
-    """A step of a run. Times are seconds since the epoch, None while it has not come so far."""
+    """A step of a run. Times are seconds since the epoch, None while it has not come so far.
+
+    `failures` say why attempts failed, the newest last; of many only the newest are kept.
+    """
 
     name: str
     status: RunStatus = "pending"
     attempt: int = 0
     outputs: dict[str, Any] = {}
     detail: str = ""
+    failures: tuple[str, ...] = ()
     started_at: float | None = None
     finished_at: float | None = None
 

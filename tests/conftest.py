@@ -157,6 +157,7 @@ class LightCluster:
             "namespace": namespace,
             "python_path": (*pods["python_path"], str(root / "tests" / "light")),
             "data_path": str(home / "data"),
+            "front_address": cluster.host_address,
             "server": "light_server:serve",
         }
         (home / "data").mkdir()
@@ -316,8 +317,9 @@ def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubernetes]
         if os.environ.get("CI") == "true":
             pytest.fail(said)
         pytest.skip(said)
-    # what is asked of it is compared with the rights that we say are enough: tests/rights
-    cluster = LocalCluster.start(tmp_path_factory.mktemp("kubernetes"), supervisor.Options(audit=True), tied=True)
+    # a fake node takes pods that tolerate it, such as those that ask for GPUs; what is asked of it is compared with the rights
+    # that we say are enough: tests/rights
+    cluster = LocalCluster.start(tmp_path_factory.mktemp("kubernetes"), supervisor.Options(fake_nodes=1, audit=True), tied=True)
     yield Kubernetes(cluster.kubeconfig, cluster.host_address, cluster)
     cluster.stop()
 

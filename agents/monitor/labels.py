@@ -12,7 +12,7 @@ from autonomic.seams.clock import Clock
 from autonomic.seams.errors import Permanent, Retryable
 from autonomic.seams.event import CloudEvent
 from autonomic.seams.ids import Ids
-from autonomic.workflows.spec.workflow import Name
+from autonomic.workflows.spec.name import Name
 
 HOST = "host"
 LABELS_GIVEN = "dev.autonomic.labels.given"

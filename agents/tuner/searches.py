@@ -16,7 +16,8 @@ from autonomic.seams.event import CloudEvent
 from autonomic.seams.ids import Ids
 from autonomic.seams.journal import Record
 from autonomic.seams.word import Word
-from autonomic.workflows.spec.workflow import BatchSpec, Name, Workflow
+from autonomic.workflows.spec.name import Name
+from autonomic.workflows.spec.workflow import BatchSpec, Workflow
 
 SEARCH = "search"
 SEARCH_FINISHED = "dev.autonomic.search.finished"

@@ -56,6 +56,30 @@ RULES: dict[str, tuple[Rule, ...]] = {
         ),
         Rule("!has(self.needs) || !self.needs.exists(name, name == self.name)", "a step cannot need itself"),
     ),
+    "Neighbour": (
+        Rule(exactly_one(["node", "workflow"]), "exactly one of node and workflow is given"),
+        Rule("!has(self.part) || has(self.workflow)", "part: is a step or a service of a workflow, which workflow: names"),
+    ),
+    "Toleration": (
+        Rule("!has(self.value) || has(self.key)", "value: is that of the taint key:, which is not given"),
+        Rule(
+            "!has(self.__for__) || has(self.effect) && self.effect == 'NoExecute'",
+            "for: belongs to effect: NoExecute",
+        ),
+    ),
+    "Volume": (
+        Rule(exactly_one(["claim", "nfs"]), "exactly one of claim and nfs is given"),
+        Rule(
+            "!self.mount.matches('(^|/)[.][.](/|$)') && (!has(self.folder) || !self.folder.matches('(^|/)[.][.](/|$)'))",
+            "a path has no ..",
+        ),
+    ),
+    "Tls": (
+        Rule(
+            "has(self.certificate) == has(self.key) && has(self.secret) != has(self.key)",
+            "tls: takes either secret: or both of certificate: and key:",
+        ),
+    ),
     "Replicas": (
         Rule(
             f"(has(self.min) ? self.min : {_MIN}) <= (has(self.max) ? self.max : {_MAX})",
@@ -165,6 +189,14 @@ LIMITS: dict[tuple[str, str], int] = {
     ("BatchSpec", "steps"): 100,
     ("Step", "needs"): 32,
     ("Step", "command"): 256,
+    ("Step", "volumes"): 16,
+    ("Service", "volumes"): 16,
+    ("Placement", "near"): 16,
+    ("Placement", "avoid"): 16,
+    ("Placement", "tolerations"): 16,
+    ("Placement", "nodes"): 16,
+    ("Volume", "mount"): 256,
+    ("Volume", "folder"): 256,
     ("On", "any"): 16,
     ("StrategySpec", "do"): 16,
     ("StrategySpec", "readings"): 32,

@@ -82,6 +82,8 @@ def test_a_node_that_loses_power_costs_an_attempt_and_few_requests(kubernetes: A
         for thread in asking:
             thread.join()
     assert platform.run("run-moved").steps["work"].attempt == 2
+    (failure,) = platform.run("run-moved").steps["work"].failures
+    assert f"NodeLost: its node {node} does not answer" in failure
     assert tries.read_text() == "x\nx\n"
     lost = answers.total() - answers["200"]
     print(f"{node} lost power: {lost} of {answers.total()} requests lost ({dict(answers)}), the step ended {took:.0f} s later")

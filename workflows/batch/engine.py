@@ -11,6 +11,8 @@ from autonomic.workflows.spec.workflow import BatchSpec, Step
 
 GRACE_SECONDS = 10.0
 """How long after its timeout a step may still report; who runs the step enforces the timeout itself."""
+_KEPT_FAILURES = 10
+_LONGEST_FAILURE = 500
 
 
 class Launch(Word):
@@ -115,6 +117,8 @@ class Dag:
         self._launched.discard(step)
         now = self._clock.now()
         limit = self._steps[step].retries.limit
+        told = f"attempt {attempt}: {why if len(why) <= _LONGEST_FAILURE else why[:_LONGEST_FAILURE] + '…'}"
+        self._update(step, failures=(*self.run.steps[step].failures, told)[-_KEPT_FAILURES:])
         if retry and attempt <= limit:
             self._update(step, status="pending", finished_at=now)
             wait = self._retry_at(self._steps[step]) - now

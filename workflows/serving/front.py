@@ -88,9 +88,17 @@ class Front:
         return self._truth.port
 
     def url(self, workflow: str, service: str) -> str:
-        """Where a service answers: `http://ADDRESS:PORT/{workflow}/{service}`; `/v2/...` follows."""
+        """Where a service answers: `http://ADDRESS:PORT/{workflow}/{service}`, by TLS `https://ADDRESS:PORT`; `/v2/...` follows."""
         address = "127.0.0.1" if self._address == "0.0.0.0" else self._address
+        placement = self._truth.placements.get(backend_name(workflow, service))
+        if placement is not None and placement.service.certificate:
+            return f"https://{address}:{placement.port}"
         return f"{self._public_url or f'http://{address}:{self.port}'}/{workflow}/{service}"
+
+    def own_port(self, workflow: str, service: str) -> int:
+        """The port at which a service answers alone, 0 where it does not."""
+        placement = self._truth.placements.get(backend_name(workflow, service))
+        return placement.port if placement else 0
 
     def start(self) -> int:
         """Starts HAProxy, or attaches to the one that runs for this home, and returns the port."""
@@ -119,11 +127,19 @@ class Front:
         with self._lock:
             before = self._truth.placements.get(service.name)
             placement = place(before, service, replicas)
+            if service.alone and not placement.port:
+                placement = placement.model_copy(update={"port": _free_port()})
             if placement == before:
                 return
             self._keep({**self._truth.placements, service.name: placement})
             if self._running():
                 self._apply(before, placement)
+
+    def reload(self) -> None:
+        """Reads files anew that the configuration names, such as certificates."""
+        with self._lock:
+            if self._running():
+                self._reload()
 
     def remove_service(self, workflow: str, service: str) -> None:
         """Takes a service out; unknown ones are passed over."""
@@ -195,8 +211,7 @@ class Front:
 
     def _apply(self, before: Placement | None, placement: Placement) -> None:
         same_frame = before is not None and (
-            (before.service.max_in_flight, before.service.timeout_seconds, before.service.max_queue, before.slots())
-            == (placement.service.max_in_flight, placement.service.timeout_seconds, placement.service.max_queue, placement.slots())
+            before.slots() == placement.slots() and before.port == placement.port and _frame(before.service) == _frame(placement.service)
         )
         if same_frame:
             name = placement.service.name
@@ -228,9 +243,7 @@ class Front:
 
     def _launch(self) -> None:
         if self.port == 0:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                self._truth = self._truth.model_copy(update={"port": probe.getsockname()[1]})
+            self._truth = self._truth.model_copy(update={"port": _free_port()})
         self._write()
         command = [str(self._program()), "-W", "-D", "-f", str(self._config), "-S", f"{self._master_socket},mode,600"]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=_START_SECONDS, stdin=subprocess.DEVNULL, check=False)
@@ -260,6 +273,17 @@ class Front:
 
     def _ask(self, command: str) -> str:
         return _insist(self._socket, command, _COMMAND_SECONDS)
+
+
+def _frame(service: FrontService) -> tuple[int, float, int, str]:
+    """What of a service stands in the configuration and cannot be changed without a reload."""
+    return service.max_in_flight, service.timeout_seconds, service.max_queue, service.certificate
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _service_stats(placement: Placement, rows: dict[str, dict[str, str]]) -> ServiceStats:

@@ -102,7 +102,8 @@ def parse_stats(text: str) -> dict[str, dict[str, dict[str, str]]]:
 
 def render(port: int, socket: Path, pidfile: Path, placements: Mapping[str, Placement], address: str = "127.0.0.1") -> str:
     """The configuration of one frontend and one backend a service."""
-    routes = "\n".join(_route(name, placement) for name, placement in placements.items())
+    routes = "\n".join(_route(name, placement) for name, placement in placements.items() if not placement.service.certificate)
+    alone = "".join(_own_frontend(name, placement, address) for name, placement in placements.items() if placement.port)
     backends = "\n".join(_backend(name, placement) for name, placement in placements.items())
     return f"""# Written by autonomic, and again with every change of a replica.
 global
@@ -112,6 +113,7 @@ global
     fd-hard-limit 20000
     noreuseport
     nbthread 1
+    ssl-default-bind-options ssl-min-ver TLSv1.2
     hard-stop-after 60s
     tune.bufsize 65536
     tune.maxrewrite 1024
@@ -144,7 +146,7 @@ frontend front
     http-request set-header X-Request-Start t=%[date(0,us)]
 {routes}
     default_backend unknown
-
+{alone}
 backend unknown
     http-request return status 404 content-type application/json string '{_json(_UNKNOWN)}'
 
@@ -158,6 +160,19 @@ def _json(error: str) -> str:
 def _route(name: str, placement: Placement) -> str:
     prefix = _prefix(placement)
     return f"    use_backend {name} if {{ path_beg {prefix}v2/ }} or {{ path {prefix}v2 }}"
+
+
+def _own_frontend(name: str, placement: Placement, address: str) -> str:
+    certificate = placement.service.certificate
+    tls = f" ssl crt {certificate} alpn http/1.1" if certificate else ""
+    return f"""
+frontend {name}--alone
+    bind {address}:{placement.port}{tls}
+    http-request set-header X-Request-Start t=%[date(0,us)]
+    http-request set-header X-Forwarded-Proto {"https" if certificate else "http"}
+    use_backend {name} if {{ path_beg /v2/ }} or {{ path /v2 }}
+    default_backend unknown
+"""
 
 
 def _prefix(placement: Placement) -> str:

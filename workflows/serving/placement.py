@@ -28,7 +28,8 @@ class FrontService(Word):
     `weights` are the shares of traffic by role, in percent; a backup replica without a share stands by until no other
     replica is left. `max_in_flight` bounds each replica, `max_queue` those who wait (more get 503 at once), and
     `timeout_seconds` how long one waits, and then how long its answer may take. `slots` are how many replicas can come
-    without a reload of the front; where there are more, it grows by itself.
+    without a reload of the front; where there are more, it grows by itself. With `alone` the service also answers at a port of
+    its own, without a path before `/v2`; with a `certificate` (a PEM file with the chain and the key) only there, by TLS.
     """
 
     workflow: str
@@ -38,6 +39,8 @@ class FrontService(Word):
     timeout_seconds: float = Field(default=10.0, gt=0)
     max_queue: int = Field(default=1000, ge=1)
     slots: int = Field(default=16, ge=1)
+    alone: bool = False
+    certificate: str = ""
 
     @property
     def name(self) -> str:
@@ -52,6 +55,8 @@ class Placement(Word):
     active: int
     backup: int
     replicas: dict[str, FrontReplica]
+    # its own port, 0 where it has none
+    port: int = 0
 
     def slots(self) -> list[str]:
         return [f"a{n}" for n in range(1, self.active + 1)] + [f"b{n}" for n in range(1, self.backup + 1)]
@@ -92,7 +97,8 @@ def place(before: Placement | None, service: FrontService, replicas: Iterable[Fr
             backup = 2 * size
         else:
             active = 2 * size
-    return Placement(service=service, active=active, backup=backup, replicas=taken)
+    port = before.port if before and service.alone else 0
+    return Placement(service=service, active=active, backup=backup, replicas=taken, port=port)
 
 
 def server_weights(shares: Mapping[Role, int], ready: Mapping[Role, int]) -> dict[Role, int]:

@@ -9,6 +9,7 @@ from autonomic.workflows.spec.documents import Keys
 from autonomic.workflows.spec.faults import listed, nearest
 from autonomic.workflows.spec.functions import FunctionNotFound, Signature, find_function
 from autonomic.workflows.spec.graph import ancestors, find_cycle, unknown_needs
+from autonomic.workflows.spec.placement import Volume
 from autonomic.workflows.spec.references import Reference, located_references
 from autonomic.workflows.spec.workflow import BatchSpec, OnlineSpec, Service, Step, Workflow
 
@@ -53,6 +54,7 @@ def _check_batch(spec: BatchSpec, folder: Path | None, code: bool) -> Iterator[F
     for path, reference in located_references(dict(spec.env), ("spec", "env")):
         yield from _check_reference(path, reference, spec.parameters, {}, frozenset())
     for number, step in enumerate(spec.steps):
+        yield from _check_mounts(step.volumes, ("spec", "steps", number, "volumes"))
         before = ancestors(needs, step.name)
         values = {"with": step.with_, "command": list(step.command or ()), "env": dict(step.env)}
         for path, reference in located_references(values, ("spec", "steps", number)):
@@ -100,6 +102,7 @@ def _check_services(services: Sequence[Service], folder: Path | None, code: bool
     yield from _duplicates("service", ("spec", "services"), [service.name for service in services])
     for number, service in enumerate(services):
         at: Keys = ("spec", "services", number)
+        yield from _check_mounts(service.volumes, (*at, "volumes"))
         if service.traffic.canary > 0 and service.canary is None:
             yield (*at, "traffic", "canary"), "traffic is given to a canary, but canary: names no model"
         if service.drift is not None:
@@ -112,6 +115,14 @@ def _check_services(services: Sequence[Service], folder: Path | None, code: bool
                     find_function(service.drift.detector, folder)
                 except FunctionNotFound as missing:
                     yield (*at, "drift", "detector"), str(missing)
+
+
+def _check_mounts(volumes: Sequence[Volume], at: Keys) -> Iterator[Finding]:
+    seen: set[str] = set()
+    for number, volume in enumerate(volumes):
+        if volume.mount in seen:
+            yield (*at, number, "mount"), f"there are two volumes at {volume.mount}; each has a folder of its own"
+        seen.add(volume.mount)
 
 
 def _duplicates(what: str, at: Keys, names: Iterable[str]) -> Iterator[Finding]:

@@ -56,6 +56,13 @@ def parse_rate(text: Any) -> tuple[int, float]:
     raise ValueError(f"{text!r} is not a rate; write a count per time, such as 10/h, 3/m or 2/5m")
 
 
+def format_bytes(count: int) -> str:
+    """The shortest exact amount that `parse_bytes` reads back, such as `512Mi`."""
+    fitting = [(count // size, unit) for unit, size in _BYTES.items() if count and count % size == 0]
+    number, unit = min(fitting, default=(count, ""))
+    return f"{number}{unit}"
+
+
 def format_duration(seconds: float) -> str:
     """The shortest duration text that `parse_duration` reads back."""
     for unit in ("d", "h", "m", "s"):

@@ -1,16 +1,16 @@
 """The document `kind: Workflow`."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
 from autonomic.seams.word import Word
+from autonomic.workflows.spec.name import LabelValue, Name, ObjectName
+from autonomic.workflows.spec.placement import Folder, Placement, Volume
 from autonomic.workflows.spec.units import Bytes, Cpu, Duration, Percent
 
 API_VERSION = "autonomic.dev/v1alpha1"
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?$")]
-"""A DNS label of at most 53 characters, so that it is also a valid name on Kubernetes."""
 Function = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 """`package.module:function`."""
 ModelUri = Annotated[str, StringConstraints(pattern=r"^(models:/[^/@\s]+(@[^/\s]+|/\d+)|(s3|file)://\S+)$")]
@@ -49,22 +49,32 @@ class Size(Word):
 
 
 class Resources(Word):
-    """What a step or one replica needs. `resize` stays between `min` and `max`; a bound that is not given is what is declared."""
+    """What a step or one replica needs. `resize` stays between `min` and `max`; a bound that is not given is what is declared.
+
+    `accelerator` is the type of its GPUs, such as `NVIDIA-L4`; without it any will do.
+    """
 
     cpu: Cpu = 1.0
     memory: Bytes | None = None
     gpu: Cpu = 0.0
+    accelerator: LabelValue | None = None
     min: Size = Size()
     max: Size = Size()
 
     @model_validator(mode="after")
-    def _within(self) -> "Resources":
+    def _within(self) -> Self:
         for name in Size.model_fields:
             declared, low, high = (getattr(part, name) for part in (self, self.min, self.max))
             if declared is None and (low is not None or high is not None):
                 raise ValueError(f"resources has bounds of {name} and no {name}; say how much it begins with")
             if (low is not None and low > declared) or (high is not None and high < declared):
                 raise ValueError(f"resources.{name} {declared:g} is not between resources.min and resources.max")
+        return self
+
+    @model_validator(mode="after")
+    def _of_gpus(self) -> Self:
+        if self.accelerator is not None and not self.bounds("gpu")[1]:
+            raise ValueError("accelerator: is the type of the GPUs, of which gpu: asks for none")
         return self
 
     def bounds(self, name: str) -> tuple[float | None, float | None]:
@@ -77,10 +87,22 @@ class Resources(Word):
         """The amounts alone, as JSON."""
         return {name: getattr(self, name) for name in Size.model_fields}
 
-    def resized(self, size: dict[str, Any]) -> "Resources":
+    def resized(self, size: dict[str, Any]) -> Self:
         """The same bounds around another size."""
         low, high = ({name: self.bounds(name)[end] for name in Size.model_fields} for end in (0, 1))
         return self.model_validate({**self.model_dump(), **size, "min": low, "max": high})
+
+
+class StepResources(Resources):
+    """What a step needs. Where no such GPU could be had for `cpu_after`, it runs without one; without it, it waits."""
+
+    cpu_after: Duration | None = None
+
+    @model_validator(mode="after")
+    def _instead_of_gpus(self) -> Self:
+        if self.cpu_after is not None and not self.bounds("gpu")[1]:
+            raise ValueError("cpu_after: says when CPU is enough instead of GPUs, of which gpu: asks for none")
+        return self
 
 
 class Retries(Word):
@@ -95,6 +117,8 @@ class Step(Word):
 
     `with` are the keyword arguments; a command gets them as `--name value` after its own arguments and as
     environment variables `AUTONOMIC_WITH_NAME`, and writes its outputs as JSON to the file `AUTONOMIC_OUTPUTS`.
+
+    `queue` is the queue of a batch scheduler (Kueue) that it waits in.
     """
 
     name: Name
@@ -104,9 +128,12 @@ class Step(Word):
     with_: dict[str, Any] = Field(default={}, alias="with")
     env: dict[str, str] = {}
     outputs: tuple[str, ...] | None = None
-    resources: Resources = Resources()
+    resources: StepResources = StepResources()
     retries: Retries = Retries()
     timeout: Duration | None = None
+    placement: Placement = Placement()
+    volumes: tuple[Volume, ...] = ()
+    queue: Name | None = None
 
     @model_validator(mode="after")
     def _one_body(self) -> "Step":
@@ -154,12 +181,30 @@ class Drift(Word):
     with_: dict[str, Any] = Field(default={}, alias="with")
 
 
+class Tls(Word):
+    """Where the certificate (with its chain) and its key come from: a Secret of the type `kubernetes.io/tls`, or PEM files.
+
+    Files are on the machine of the front. Both are read again while they are in use, so that a renewed one takes over.
+    """
+
+    secret: ObjectName | None = None
+    certificate: Folder | None = None
+    key: Folder | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "Tls":
+        if (self.certificate is None) != (self.key is None) or (self.secret is None) == (self.key is None):
+            raise ValueError("tls: takes either secret: or both of certificate: and key:")
+        return self
+
+
 class Service(Word):
     """One service of an online workflow.
 
     `max_in_flight` is how many requests one replica may hold; the others wait in the front. `device_time` is spent
     asleep per batch and stands for an accelerator where there is none (0: nothing is pretended). `token` asks callers
-    for a bearer token. `log` keeps predictions (with their inputs) for drift detection and labels.
+    for a bearer token. `expose` gives it a Service of this type on the cluster, at whose root it answers; with `tls` it
+    answers nothing but TLS. `log` keeps predictions (with their inputs) for drift detection and labels.
     """
 
     name: Name
@@ -174,12 +219,12 @@ class Service(Word):
     traffic: Traffic = Traffic()
     timeout: Duration = 10.0
     token: bool = False
+    expose: Literal["ClusterIP", "NodePort", "LoadBalancer"] | None = None
+    tls: Tls | None = None
     log: bool = True
     drift: Drift | None = None
-
-
-ObjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
-"""The name of an object on Kubernetes."""
+    placement: Placement = Placement()
+    volumes: tuple[Volume, ...] = ()
 
 
 class Adopt(Word):

@@ -14,7 +14,8 @@ from autonomic.agents.planner.specs import Specs
 from autonomic.seams.errors import AutonomicError, Permanent, Retryable
 from autonomic.seams.journal import Transaction
 from autonomic.strategies.crds.definitions import GROUP, VERSION
-from autonomic.workflows.platforms.kubernetes.api import Api, Conflict, Forbidden, Resource
+from autonomic.workflows.platforms.kubernetes.api import EVENTS, Api, Conflict, Forbidden, Resource
+from autonomic.workflows.platforms.kubernetes.events import event
 from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.workflows.platforms.kubernetes.watch import Object, Watch
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 WORKFLOWS = Resource(GROUP, VERSION, "workflows")
 STRATEGIES = Resource(GROUP, VERSION, "strategies")
-EVENTS = Resource("", "v1", "events")
 _OF_KIND = {"Workflow": WORKFLOWS, "Strategy": STRATEGIES}
 ACTOR = "its custom resource"
 _HELD = "custom-resource/"
@@ -206,7 +206,7 @@ class CustomResources:
                 self._tell_event(items[key], action.key, action.primitive.capitalize(), message, good=action.good)
 
     def _tell_event(self, item: Object, key: str, reason: str, message: str, *, good: bool) -> None:
-        body = telling.event(item, key, reason, message, self._planner.clock.now(), good=good)
+        body = event(item, telling.COMPONENT, key, reason, message, self._planner.clock.now(), good=good)
         try:
             self._api.create(EVENTS, body)
         except Conflict:

@@ -1,15 +1,13 @@
 """What is told of documents on their Kubernetes objects: the status, and Events. Pure."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from autonomic.seams.plan import Outcome
 from autonomic.seams.state import State
+from autonomic.workflows.platforms.kubernetes.events import timestamp
 
 Object = Mapping[str, Any]
-_LONGEST_MESSAGE = 1000
 _MOST_ERRORS = 50
 COMPONENT = "autonomic-planner"
 
@@ -41,11 +39,6 @@ class Facts(NamedTuple):
     state: str
     ready: Ready
     more: Mapping[str, str] = {}
-
-
-def timestamp(seconds: float) -> str:
-    """A time as Kubernetes writes it."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def of_service(states: Mapping[str, State]) -> Facts:
@@ -98,28 +91,6 @@ def _condition(
         "message": message[:32768],
         "observedGeneration": generation,
         "lastTransitionTime": since,
-    }
-
-
-def event(item: Object, key: str, reason: str, message: str, now: float, *, good: bool = True) -> dict[str, Any]:
-    """A Kubernetes Event on an object. Its name follows from `key`, so that it is told once."""
-    meta = item["metadata"]
-    about = {name: meta[name] for name in ("name", "namespace", "uid")}
-    mark = hashlib.sha256(f"{meta['uid']}/{key}".encode()).hexdigest()[:16]
-    return {
-        "apiVersion": "v1",
-        "kind": "Event",
-        "metadata": {"name": f"{meta['name']}.{mark}", "namespace": meta["namespace"]},
-        "involvedObject": {"apiVersion": item["apiVersion"], "kind": item["kind"], **about},
-        "reason": reason,
-        "message": message if len(message) <= _LONGEST_MESSAGE else f"{message[: _LONGEST_MESSAGE - 1]}…",
-        "type": "Normal" if good else "Warning",
-        "source": {"component": COMPONENT},
-        "reportingComponent": COMPONENT,
-        "reportingInstance": "",
-        "firstTimestamp": timestamp(now),
-        "lastTimestamp": timestamp(now),
-        "count": 1,
     }
 
 

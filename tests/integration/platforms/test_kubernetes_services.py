@@ -151,8 +151,8 @@ def test_a_model_that_does_not_load_fails_and_the_old_one_goes_on(world: World, 
 
 def test_what_kubernetes_cannot_give_is_said_and_taken_back(world: World) -> None:
     outcome = world.deploy("broken", model=world.cluster.model("one"), resources={"gpu": 0.5})
-    assert outcome.status == "failed"
-    assert "whole ones only" in outcome.detail
+    assert outcome.status == "refused"
+    assert "gives whole GPUs only" in outcome.detail
     assert world.platform.observe("broken").kind == "absent"
 
 

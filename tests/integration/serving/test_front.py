@@ -1,7 +1,10 @@
 import asyncio
 import collections
+import datetime
+import ipaddress
 import os
 import signal
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +15,9 @@ import httpx
 import numpy as np
 import pytest
 import tritonclient.http as triton
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from autonomic.seams.errors import Permanent
 from autonomic.workflows.serving.front import Front
@@ -249,3 +255,60 @@ def test_the_front_outlives_its_starter_and_comes_back_after_a_crash(serve: Call
 def test_a_port_that_is_taken_is_a_clear_error(front: Front, tmp_path: Path) -> None:
     with pytest.raises(Permanent, match=f"does not start on port {front.port}"):
         Front(tmp_path / "second", port=front.port).start()
+
+
+def test_a_service_alone_has_a_port_of_its_own_and_with_a_certificate_answers_nothing_but_tls(
+    front: Front, serve: Callable[..., int], tmp_path: Path
+) -> None:
+    members = [replica("one", serve(model_version="1"))]
+    front.set_service(service(), members)
+    assert front.own_port("w", "s") == 0
+    front.set_service(service(alone=True), members)
+    port = front.own_port("w", "s")
+    assert port not in (0, front.port)
+    for url in (infer_url(front), f"http://127.0.0.1:{port}/v2/models/s/infer"):
+        assert httpx.post(url, json=BODY, trust_env=False).status_code == 200
+    assert httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).status_code == 404
+    pem = tmp_path / "both.pem"
+    trusting = certify(pem)
+    front.set_service(service(alone=True, certificate=str(pem)), members)
+    # the port stays, also for who comes after a restart
+    assert (front.own_port("w", "s"), Front(tmp_path / "front").own_port("w", "s")) == (port, port)
+    assert front.url("w", "s") == f"https://127.0.0.1:{port}"
+    assert httpx.post(infer_url(front), json=BODY, verify=trusting, trust_env=False).json()["model_version"] == "1"
+    assert httpx.post(f"http://127.0.0.1:{front.port}/w/s/v2/models/s/infer", json=BODY, trust_env=False).status_code == 404
+    with pytest.raises(httpx.HTTPError):
+        httpx.post(infer_url(front).replace("https", "http"), json=BODY, trust_env=False)
+    # a renewed certificate is taken over without a lost request, and who trusts the old one alone is turned away
+    renewed = certify(pem)
+    front.reload()
+    wait_for(lambda: _is_trusted(front, renewed))
+    assert not _is_trusted(front, trusting)
+    front.set_service(service(), members)
+    assert front.own_port("w", "s") == 0
+    assert httpx.post(infer_url(front), json=BODY, trust_env=False).status_code == 200
+
+
+def _is_trusted(front: Front, trusting: ssl.SSLContext) -> bool:
+    try:
+        return httpx.post(infer_url(front), json=BODY, verify=trusting, trust_env=False).status_code == 200
+    except httpx.ConnectError:
+        return False
+
+
+def certify(path: Path) -> ssl.SSLContext:
+    """Writes a new certificate for 127.0.0.1 and its key into one file; who trusts it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = made.public_bytes(serialization.Encoding.PEM)
+    form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    path.write_bytes(pem + key.private_bytes(*form))
+    return ssl.create_default_context(cadata=pem.decode())

@@ -186,3 +186,19 @@ def test_a_report_of_another_attempt_changes_nothing() -> None:
     assert not dag.succeeded("a", 0, {"x": 1})
     assert not dag.failed("a", 2, "boom")
     assert dag.run is before
+
+
+def test_why_attempts_failed_is_kept_also_when_a_later_one_succeeds() -> None:
+    dag, clock = started(spec({"name": "a", "retries": {"limit": 20, "backoff": "1ms"}}))
+    for attempt in range(1, 13):
+        assert launched(dag) == {"a": attempt}
+        dag.started("a", attempt)
+        dag.failed("a", attempt, "boom" if attempt < 12 else "x" * 600)
+        clock.advance(60)
+    launched(dag)
+    finish(dag, "a", 13)
+    state = dag.run.steps["a"]
+    assert (state.status, state.detail) == ("succeeded", "")
+    assert len(state.failures) == 10
+    assert state.failures[0] == "attempt 3: boom"
+    assert state.failures[-1] == f"attempt 12: {'x' * 500}…"

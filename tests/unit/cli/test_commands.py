@@ -221,3 +221,18 @@ def test_the_shell_completes_commands_and_options(shell: str, monkeypatch: pytes
     assert "decisions" in completed.stdout
     shown = CliRunner(env={"_AUTONOMIC_COMPLETE": f"source_{shell}"}).invoke(app, prog_name="autonomic")
     assert "_AUTONOMIC_COMPLETE" in shown.stdout
+
+
+def test_what_a_platform_lacks_is_told_with_its_place(invoke, tmp_path: Path) -> None:
+    path = tmp_path / "w.yaml"
+    step = "{name: a, command: [ls], queue: team-a, resources: {gpu: 0.5}}"
+    head = "apiVersion: autonomic.dev/v1alpha1\nkind: Workflow\nmetadata: {name: w}\nspec:\n  type: batch\n  steps:\n"
+    path.write_text(f"{head}    - {step}\n")
+    assert "Warning" not in invoke("validate", str(path)).stderr
+    warned = invoke("validate", str(path), "--platform", "ray")
+    assert warned.exit_code == 0
+    assert "Warning: " in warned.stderr
+    assert "w.yaml:7:39: the platform ray has no queues" in warned.stderr
+    refused = invoke("validate", str(path), "--platform", "kubernetes")
+    assert refused.exit_code == 2
+    assert "gives whole GPUs only, and 0.5 is asked for (spec.steps[0].resources.gpu)" in refused.stderr

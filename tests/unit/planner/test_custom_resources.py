@@ -7,6 +7,7 @@ from autonomic.agents.planner.custom_resources.choosing import Choice, Given, Ke
 from autonomic.agents.planner.custom_resources.telling import Action, Facts, Ready
 from autonomic.agents.planner.specs import Specs
 from autonomic.seams.state import RoleState, ServiceState, State
+from autonomic.workflows.platforms.kubernetes.events import event
 
 NOW = 1_800_000_000.0
 IDLE = Facts("idle", Ready("True", "InForce", "it runs when it is asked to"))
@@ -133,9 +134,9 @@ def test_the_last_action_stays_when_nothing_was_done_since() -> None:
 
 
 def test_an_event_has_one_name_for_one_cause() -> None:
-    one = telling.event(workflow(), "plan-1.0", "Rescale", "x" * 2000, NOW)
-    assert one["metadata"] == telling.event(workflow(), "plan-1.0", "Rescale", "other", NOW + 9)["metadata"]
-    assert one["metadata"] != telling.event(workflow(), "plan-1.1", "Rescale", "x", NOW)["metadata"]
+    one = event(workflow(), telling.COMPONENT, "plan-1.0", "Rescale", "x" * 2000, NOW)
+    assert one["metadata"] == event(workflow(), telling.COMPONENT, "plan-1.0", "Rescale", "other", NOW + 9)["metadata"]
+    assert one["metadata"] != event(workflow(), telling.COMPONENT, "plan-1.1", "Rescale", "x", NOW)["metadata"]
     assert len(one["message"]) <= 1024
     assert one["involvedObject"]["uid"] == "uid-web"
 

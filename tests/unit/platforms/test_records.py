@@ -65,3 +65,20 @@ def test_standby_is_run_beside_what_is_wanted_and_only_for_the_champion() -> Non
     spec = service(replicas={"min": 1, "max": 4, "standby": 2})
     assert records.serve_target(spec, "champion", 1) == 3
     assert records.serve_target(spec, "backup", 1) == 1
+
+
+GPUS = {"cpu": 1, "gpu": 1, "accelerator": "L4", "min": {"gpu": 0}}
+
+
+def test_bounds_of_a_size_start_no_replica_anew_and_another_type_of_gpu_does() -> None:
+    record = deployed(service(resources=GPUS))
+    wider = deployed(service(resources={**GPUS, "max": {"cpu": 4, "gpu": 2}}), "k.2", record)
+    assert wider.roles == record.roles
+    others = deployed(service(resources={**GPUS, "accelerator": "A100"}), "k.2", record)
+    assert others.roles["champion"].app != record.roles["champion"].app
+
+
+def test_a_size_without_gpus_keeps_their_type_for_later() -> None:
+    record = records.after_resize(deployed(service(resources=GPUS)), {"cpu": 1.0, "memory": None, "gpu": 0.0})
+    assert record.variation["resources"] == {"cpu": 1.0, "memory": None, "gpu": 0.0, "accelerator": "L4"}
+    assert records.after_resize(record, {"cpu": 1.0, "memory": None, "gpu": 1.0}) == deployed(service(resources=GPUS))

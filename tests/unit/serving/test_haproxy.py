@@ -75,3 +75,15 @@ def test_the_file_says_what_the_service_asks() -> None:
     assert "server a1 127.0.0.1:9001 check weight 1\n" in text
     assert "server b1 127.0.0.1:9002 check weight 1 backup\n" in text
     assert "server a2 127.0.0.1:1 check weight 1 disabled\n" in text
+
+
+def test_a_service_that_stands_alone_has_a_port_of_its_own_and_with_a_certificate_no_other() -> None:
+    alone = place(None, SERVICE.model_copy(update={"alone": True}), []).model_copy(update={"port": 7443})
+    secret = alone.model_copy(update={"service": alone.service.model_copy(update={"certificate": "/c.pem"})})
+    plain = haproxy.render(80, Path("/s"), Path("/p"), {"w--s": alone}, "10.0.0.1")
+    assert "bind 10.0.0.1:7443\n" in plain
+    assert "use_backend w--s if { path_beg /w/s/v2/ }" in plain
+    by_tls = haproxy.render(80, Path("/s"), Path("/p"), {"w--s": secret}, "10.0.0.1")
+    assert "bind 10.0.0.1:7443 ssl crt /c.pem alpn http/1.1\n" in by_tls
+    assert "path_beg /w/s/v2/ " not in by_tls
+    assert "--alone" not in haproxy.render(80, Path("/s"), Path("/p"), {"w--s": place(None, SERVICE, [])})

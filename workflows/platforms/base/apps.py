@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from autonomic.seams.word import Word
+from autonomic.workflows.spec.placement import Placement, Volume
+from autonomic.workflows.spec.workflow import Resources
 
 FAILED = frozenset({"DEPLOY_FAILED", "UNHEALTHY"})
 """States of an application that does not come up by itself."""
@@ -22,9 +24,9 @@ class AppSpec(Word):
     """What an application runs: `server` is the configuration that each replica gets, `override` where it was rescheduled to."""
 
     server: dict[str, Any]
-    cpu: float = 0.0
-    memory: int | None = None
-    gpu: float = 0.0
+    resources: Resources = Resources(cpu=0.0)
+    placement: Placement = Placement()
+    volumes: tuple[Volume, ...] = ()
     drain_seconds: float = 30.0
     override: dict[str, Any] = {}
 

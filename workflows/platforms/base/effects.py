@@ -4,11 +4,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from pydantic import ValidationError
+
 from autonomic.seams.plan import Change
 from autonomic.seams.state import RunState
 from autonomic.workflows.platforms.base.intents import Prepared, Refused
 from autonomic.workflows.platforms.base.planning import ONLINE, SHAPING, check_known, prepare_batch
 from autonomic.workflows.platforms.base.services import Services
+from autonomic.workflows.spec.capabilities import lacking
+from autonomic.workflows.spec.documents import format_path
+from autonomic.workflows.spec.workflow import Workflow
 
 
 class Runs(Protocol):
@@ -38,12 +43,24 @@ class HostEffects:
 
     def prepare(self, change: Change) -> Prepared:
         check_known(change, self._platform)
+        if change.primitive in ("deploy", "run", "retrain"):
+            self._check_lacks(change.to.get("spec"))
         if self._is_online(change):
             return self._services.prepare(change)
         prepared = prepare_batch(change, self._runs.list(change.target))
         if change.primitive == "retrain":
             return prepared.model_copy(update={"to": self._with_points(prepared.to)})
         return prepared
+
+    def _check_lacks(self, document: Any) -> None:
+        try:
+            workflow = Workflow.model_validate(document)
+        except ValidationError:
+            # told by those who know what the document was to be
+            return
+        lacks = [f"{format_path(lack.path)}: {lack.message}" for lack in lacking(workflow, self._platform) if lack.refused]
+        if lacks:
+            raise Refused("; ".join(lacks))
 
     def _is_online(self, change: Change) -> bool:
         shapes_service = change.primitive in SHAPING and change.target.partition("/")[0] in self._services.workflows()

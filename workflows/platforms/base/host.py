@@ -10,6 +10,7 @@ from autonomic.workflows.platforms.base.planning import PRIMITIVES
 from autonomic.workflows.platforms.base.records import ServiceRecord
 from autonomic.workflows.platforms.base.routes import Routes
 from autonomic.workflows.platforms.base.services import Services
+from autonomic.workflows.spec.capabilities import CAPABILITIES
 
 _NO_KUBERNETES = "This platform runs no workflows on Kubernetes, so there is nothing to read there; use the signal platform instead"
 
@@ -24,8 +25,8 @@ class BaseHost:
     _routes: Routes
 
     def capabilities(self) -> frozenset[str]:
-        """The primitives that `apply` knows."""
-        return PRIMITIVES[self.platform]
+        """The primitives that `apply` knows, and what workflows may ask for."""
+        return PRIMITIVES[self.platform] | CAPABILITIES[self.platform]
 
     def observe(self, target: str) -> State:
         """See `seams.platform.Platform.observe`."""

@@ -17,8 +17,8 @@ SHAPING = frozenset({"resize", "reschedule"})
 PRIMITIVES = {"kubernetes": ONLINE | BATCH | SHAPING, "ray": ONLINE | BATCH, "simulated": ONLINE | BATCH | SHAPING}
 """The primitives of each platform."""
 
-Available = Callable[[str], str]
-"""Resolves a model and makes sure that it can be had; raises `Refused` where it cannot."""
+Available = Callable[[str, Service], str]
+"""Resolves a model of a service and makes sure that it can be had; raises `Refused` where it cannot."""
 
 
 def check_known(change: Change, platform: str) -> None:
@@ -66,7 +66,7 @@ def prepare_online(change: Change, current: WorkflowRecord | None, available: Av
         before = {"placement": record.variation["placement"]}
         to = {"placement": records.check_placement(change)}
     else:
-        models = {role: available(uri) if uri else "" for role, uri in records.check_models(record, change).items()}
+        models = {role: available(uri, record.spec) if uri else "" for role, uri in records.check_models(record, change).items()}
         before = {"models": {role: record.roles[role].model if role in record.roles else "" for role in models}}
         to = {"models": models}
     return Prepared(to=to, before=before, unchanged=to == before, moves=(change.target,))
@@ -83,7 +83,7 @@ def _prepare_deploy(change: Change, current: WorkflowRecord | None, available: A
     for service in _services(workflow):
         kept = given.get(service.name, {})
         models = kept.get("models") or records.wanted_models(service)
-        services[service.name] = {**kept, "models": {role: available(model) for role, model in models.items()}}
+        services[service.name] = {**kept, "models": {role: available(model, service) for role, model in models.items()}}
     to = {"spec": workflow.model_dump(mode="json", by_alias=True), "package": change.to.get("package", ""), "services": services}
     wanted = _after_deploy(to, change.key, current, now)
     before = deployment(current) if current else {}

@@ -13,6 +13,11 @@ from autonomic.workflows.spec.placement_override import PlacementOverride
 from autonomic.workflows.spec.workflow import OnlineSpec, Resources, Service, Size, Workflow
 
 ROLES = ("champion", "canary", "backup")
+# what replicas are started with; the bounds of a resize are not
+_STARTED_WITH: dict[str, Any] = {
+    **dict.fromkeys(("batching", "max_in_flight", "device_time", "timeout", "token", "log", "placement", "volumes"), True),
+    "resources": {*Size.model_fields, "accelerator"},
+}
 
 
 class RoleRecord(Word):
@@ -46,7 +51,8 @@ class ServiceRecord(Word):
     @property
     def variation(self) -> dict[str, Any]:
         """`{resources, placement}`, as JSON."""
-        return {"resources": self.resources.size, "placement": self.placement.said() if self.placement else {}}
+        size = {**self.resources.size, "accelerator": self.resources.accelerator}
+        return {"resources": size, "placement": self.placement.said() if self.placement else {}}
 
 
 class WorkflowRecord(Word):
@@ -92,8 +98,7 @@ def wanted_models(service: Service) -> dict[str, str]:
 
 def role_record(workflow: str, service: Service, role: str, model: str, replicas: int, key: str, current: RoleRecord | None) -> RoleRecord:
     """The record of a role with `model`: the application that runs it already, else one named after the change's key."""
-    parts = dict.fromkeys(("batching", "max_in_flight", "device_time", "timeout", "token", "log"), True)
-    spec = service.model_dump(mode="json", include={**parts, "resources": set(Size.model_fields)})
+    spec = service.model_dump(mode="json", include=_STARTED_WITH)
     fingerprint = hashlib.sha256(json.dumps([spec, model], sort_keys=True).encode()).hexdigest()[:16]
     if current is not None and current.fingerprint == fingerprint:
         return current.model_copy(update={"replicas": replicas})

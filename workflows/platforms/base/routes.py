@@ -1,6 +1,6 @@
 """The front as the host drives it: records in, HAProxy's services out."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from autonomic.seams.errors import Retryable
 from autonomic.seams.word import Word
@@ -51,12 +51,13 @@ class FrontRoutes:
     """Routes through one front."""
 
     def __init__(self, front: Front) -> None:
-        self._front = front
+        self.front = front
 
     def update(self, workflow: str, record: ServiceRecord, replicas: dict[str, list[ReplicaRecord]]) -> None:
         spec = record.spec
         service = FrontService.model_validate(
             {
+                **self.manner(workflow, record),
                 "workflow": workflow,
                 "service": spec.name,
                 "weights": record.weights,
@@ -66,7 +67,7 @@ class FrontRoutes:
                 "slots": 2 * (spec.replicas.max + spec.replicas.standby),
             }
         )
-        self._front.set_service(
+        self.front.set_service(
             service,
             [
                 FrontReplica.model_validate({"id": replica.id, "role": role, "address": replica.host, "port": replica.port})
@@ -75,20 +76,24 @@ class FrontRoutes:
             ],
         )
 
+    def manner(self, workflow: str, record: ServiceRecord) -> dict[str, Any]:
+        """What the front is told of a service beside what follows from its record everywhere."""
+        return {}
+
     def remove(self, workflow: str, service: str) -> None:
-        self._front.remove_service(workflow, service)
+        self.front.remove_service(workflow, service)
 
     def loads(self) -> dict[tuple[str, str], Load]:
-        return {key: _load(stats) for key, stats in self._front.stats().items()}
+        return {key: _load(stats) for key, stats in self.front.stats().items()}
 
     def load(self, workflow: str, service: str) -> Load:
-        stats = self._front.stats_of(workflow, service)
+        stats = self.front.stats_of(workflow, service)
         if stats is None:
             raise Retryable(f"The front does not know {workflow}/{service} yet")
         return _load(stats)
 
     def url(self, workflow: str, service: str) -> str:
-        return self._front.url(workflow, service)
+        return self.front.url(workflow, service)
 
 
 def _load(stats: ServiceStats) -> Load:

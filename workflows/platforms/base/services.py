@@ -2,7 +2,9 @@
 
 import threading
 from collections.abc import Callable
+from pathlib import PurePosixPath
 from typing import Any, Protocol
+from urllib.parse import unquote, urlparse
 
 from autonomic.seams.clock import Clock
 from autonomic.seams.errors import Permanent
@@ -15,6 +17,7 @@ from autonomic.workflows.platforms.base.planning import SHAPING, prepare_online,
 from autonomic.workflows.platforms.base.records import ReplicaRecord, RoleRecord, ServiceRecord, WorkflowRecord
 from autonomic.workflows.platforms.base.routes import Routes
 from autonomic.workflows.platforms.base.store import Store
+from autonomic.workflows.spec.workflow import Service
 
 _POLL_SECONDS = 0.05
 _FIRST_ASK_SECONDS = 0.2
@@ -45,6 +48,7 @@ class Services:
     """The online workflows of a cluster.
 
     `server_config` makes what a replica is started with. `ready_seconds` is how long a deploy or an upgrade may take.
+    With `mounts_volumes`, a model below the mount of a volume of its service is looked for by the replicas only.
     `replica_store` keeps the replicas that announced themselves; it is `store` where nobody else can tell them after a restart.
     """
 
@@ -59,6 +63,7 @@ class Services:
         server_config: Callable[[str, WorkflowRecord, ServiceRecord, str], dict[str, Any]],
         ready_seconds: float = 180.0,
         replica_store: Store | None = None,
+        mounts_volumes: bool = False,
     ) -> None:
         self._store = store
         self._replica_store = replica_store or store
@@ -69,6 +74,7 @@ class Services:
         self._tell = tell
         self._server_config = server_config
         self._ready_seconds = ready_seconds
+        self._mounts_volumes = mounts_volumes
         self._replicas_lock = threading.RLock()
         # the front may take a while, and whoever only looks does not wait for it
         self._routing = threading.Lock()
@@ -89,7 +95,10 @@ class Services:
         name = change.target.partition("/")[0]
         return prepare_online(change, self._workflows.get(name), self._available, self._clock.now())
 
-    def _available(self, uri: str) -> str:
+    def _available(self, uri: str, service: Service) -> str:
+        if self._mounts_volumes and _in_volume(uri, service):
+            # only its replicas see it, and say so where it is not there
+            return uri
         try:
             resolved = self._models.resolve(uri)
             self._models.fetch(resolved)
@@ -171,12 +180,11 @@ class Services:
         self._drop_others(name, wanted)
 
     def _app_spec(self, name: str, workflow: WorkflowRecord, record: ServiceRecord, role: str) -> AppSpec:
-        resources = record.resources
         return AppSpec(
             server=self._server_config(name, workflow, record, role),
-            cpu=resources.cpu,
-            memory=resources.memory,
-            gpu=resources.gpu,
+            resources=record.resources,
+            placement=record.spec.placement,
+            volumes=record.spec.volumes,
             drain_seconds=record.spec.timeout + 5,
             override=record.variation["placement"],
         )
@@ -334,6 +342,11 @@ class Services:
 
     def _ready(self, entry: RoleRecord, down: frozenset[str]) -> int:
         return min(entry.replicas, sum(replica.id not in down for replica in self.registered(entry.app)))
+
+
+def _in_volume(uri: str, service: Service) -> bool:
+    path = PurePosixPath(unquote(urlparse(uri).path))
+    return uri.startswith("file://") and ".." not in path.parts and any(path.is_relative_to(volume.mount) for volume in service.volumes)
 
 
 def _names(store: Store, prefix: str) -> list[str]:

@@ -36,8 +36,10 @@ class Resource(NamedTuple):
 
 CONFIG_MAPS = Resource("", "v1", "configmaps")
 SECRETS = Resource("", "v1", "secrets")
+EVENTS = Resource("", "v1", "events")
 PODS = Resource("", "v1", "pods")
 SERVICES = Resource("", "v1", "services")
+ENDPOINT_SLICES = Resource("discovery.k8s.io", "v1", "endpointslices")
 DEPLOYMENTS = Resource("apps", "v1", "deployments")
 REPLICA_SETS = Resource("apps", "v1", "replicasets")
 STATEFUL_SETS = Resource("apps", "v1", "statefulsets")
@@ -52,6 +54,10 @@ DISRUPTION_BUDGETS = Resource("policy", "v1", "poddisruptionbudgets")
 
 class Conflict(Retryable):
     """The object is another one than was expected, or is there already."""
+
+
+class TooMany(Retryable):
+    """The API server has too much to do, and says when to ask again."""
 
 
 class Gone(AutonomicError):
@@ -287,7 +293,8 @@ class Api:
         if answer.status == 410:
             return Gone(message)
         if answer.status in _RETRIED:
-            return Retryable(
+            kind = TooMany if answer.status == 429 else Retryable
+            return kind(
                 f"The Kubernetes API server at {self._host} answers {answer.status} to {verb} {what}: {message}; it is asked again",
                 _retry_after(answer) or 2.0,
             )

@@ -56,7 +56,7 @@ class KubernetesApps:
         for other in others:
             self._api.apply(_RESOURCES[other["kind"]], other)
         self._store.put(f"manifest/{name}", deployment)
-        size = {"cpu": spec.cpu, "memory": spec.memory, "gpu": spec.gpu}
+        size = {**spec.resources.size, "accelerator": spec.resources.accelerator}
         self._store.put(f"variation/{name}", {"resources": size, "placement": spec.override})
         self.write(self._manifest(name, self._store.get(f"variation/{name}")), replicas)
 
@@ -85,7 +85,7 @@ class KubernetesApps:
         manifest = self._store.get(f"manifest/{name}")
         if manifest is None:
             raise Permanent(f"The application {name} is not there, so it cannot be changed; deploy the workflow again")
-        return varied(manifest, variation, self._settings.installation)
+        return varied(manifest, variation, self._settings)
 
     def _resize_in_place(self, name: str, old: dict[str, Any], size: dict[str, Any], replicas: int) -> None:
         """Resizes the pods where they are, if that can be done; the Deployment then waits to be written."""
@@ -93,7 +93,7 @@ class KubernetesApps:
             return
         paused = self.write({**old, "spec": {**old["spec"], "paused": True}}, replicas)
         try:
-            self._in_place.resize(paused, lambda: self._pods_of(name), container_resources(size))
+            self._in_place.resize(paused, lambda: self._pods_of(name), container_resources(size, self._settings))
         except NotInPlace as why:
             _log.info("%s is resized by a surge: %s", name, why)
 

@@ -7,7 +7,7 @@ from typing import Any
 from autonomic.seams.errors import Permanent
 from autonomic.workflows.batch.launcher import Attempt
 from autonomic.workflows.platforms.base.apps import AppSpec
-from autonomic.workflows.platforms.kubernetes import names
+from autonomic.workflows.platforms.kubernetes import names, placement
 from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.workflows.spec.workflow import Step
 
@@ -26,13 +26,16 @@ APP = f"{names.PREFIX}/app"
 DETECTOR = f"{names.PREFIX}/detector"
 """The annotation that tells one detector of a service from another; the label says which service it watches."""
 RUN, STEP, ATTEMPT = (f"{names.PREFIX}/{name}" for name in ("run", "step", "attempt"))
-GPU = "nvidia.com/gpu"
+CPU_AFTER = f"{names.PREFIX}/cpu-after"
+"""The annotation of a step's pod that says after how many seconds without a GPU it is made again without one."""
+QUEUE = "kueue.x-k8s.io/queue-name"
+"""The label by which Kueue takes a Job into a queue."""
 # how a Prometheus that finds pods by itself is told of replicas
 _SCRAPED = {"prometheus.io/scrape": "true", "prometheus.io/port": str(PORT), "prometheus.io/path": "/metrics"}
 # a step that was told to stop ends its processes at once
 _STEP_STOP_SECONDS = 5
-# how long after its own timeout a step's pod may take to say so
-_DEADLINE_GRACE_SECONDS = 5
+DEADLINE_GRACE_SECONDS = 5
+"""How long after its own timeout a step's pod may take to say so."""
 # the kernel takes no longer text of the environment
 _MAX_REQUEST_BYTES = 120_000
 
@@ -55,15 +58,26 @@ def replicas(settings: KubernetesSettings, app: str, labels: dict[str, str], spe
     name = names.dns_name(app)
     note = {APP: app}
     chosen = names.labels(settings.installation, app=app)
-    own = {**chosen, **names.labels(settings.installation, **labels), **_recommended(labels["service"], name, labels)}
-    meta = {"name": name, "namespace": settings.namespace, "labels": own, "annotations": note, "ownerReferences": [owner]}
-    drain = math.ceil(spec.drain_seconds)
+    own = {
+        **chosen,
+        **names.labels(settings.installation, **labels),
+        **names.recommended(labels["service"], name, labels["role"], labels["workflow"]),
+    }
+    meta = {
+        "name": name,
+        "namespace": settings.namespace,
+        "labels": {**own, **names.version_label()},
+        "annotations": note,
+        "ownerReferences": [owner],
+    }
+    drain, starting = math.ceil(spec.drain_seconds), math.ceil(settings.ready_seconds)
     container = {
         **_container(settings, "replica", "autonomic.workflows.platforms.kubernetes.replica"),
         "ports": [{"name": "http", "containerPort": PORT}],
-        "resources": resources(spec.cpu, spec.memory, spec.gpu),
+        "resources": placement.resources(settings, spec.resources),
         "readinessProbe": {**_probe("/v2/health/ready"), "periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": 2},
-        "livenessProbe": {**_probe("/v2/health/live"), "initialDelaySeconds": 60, "periodSeconds": 10, "timeoutSeconds": 5},
+        "startupProbe": {**_probe("/v2/health/live"), "periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": starting},
+        "livenessProbe": {**_probe("/v2/health/live"), "periodSeconds": 10, "timeoutSeconds": 5},
         # it serves on while everybody learns that it goes
         "lifecycle": {"preStop": {"sleep": {"seconds": settings.stop_seconds}}},
     }
@@ -73,7 +87,7 @@ def replicas(settings: KubernetesSettings, app: str, labels: dict[str, str], spe
         key = {"name": service_token_name(settings.installation), "key": "token"}
         container["env"].append({"name": "AUTONOMIC_SERVICE_TOKEN", "valueFrom": {"secretKeyRef": key}})
     pod = {
-        **_pod(settings, container, spec.server.get("package", ""), spec.server.get("package_parts", 0)),
+        **_pod(settings, container, spec.server.get("package", ""), spec.server.get("package_parts", 0), spec),
         "terminationGracePeriodSeconds": settings.stop_seconds + drain + 5,
         "topologySpreadConstraints": [
             {
@@ -119,18 +133,21 @@ def with_replicas(deployment: Manifest, count: int, epoch: int, version: str) ->
     return {**deployment, "metadata": meta, "spec": {**deployment["spec"], "replicas": count}}
 
 
-def job_name(run_id: str, step: str, attempt: int) -> str:
-    """The name of the Job of one attempt."""
-    return names.dns_name(f"{run_id}-{step}-{attempt}")
+def job_name(run_id: str, step: str, attempt: int, on_cpu: bool = False) -> str:
+    """The name of the Job of one attempt; `on_cpu`: of the one that is made where no GPU could be had."""
+    return names.dns_name(f"{run_id}-{step}-{attempt}{'-cpu' if on_cpu else ''}")
 
 
-def job(settings: KubernetesSettings, step: Step, attempt: Attempt, package: str, parts: int, owner: Manifest) -> Manifest:
-    """The Job of one attempt of a step. The run repeats attempts, not the Job.
+def job(
+    settings: KubernetesSettings, step: Step, attempt: Attempt, package: str, parts: int, owner: Manifest, on_cpu: bool = False
+) -> Manifest:
+    """The Job of one attempt of a step; `on_cpu`: without the GPUs that it asks for. The run repeats attempts, not the Job.
 
     Raises:
         Permanent: its arguments are too long, or it asks for a part of a GPU.
     """
-    name = job_name(attempt.run_id, attempt.step, attempt.attempt)
+    name = job_name(attempt.run_id, attempt.step, attempt.attempt, on_cpu)
+    needed = step.resources.model_copy(update={"gpu": 0.0}) if on_cpu else step.resources
     request = json.dumps({"attempt": attempt.model_dump(mode="json"), "package": package})
     if len(request.encode()) > _MAX_REQUEST_BYTES:
         raise Permanent(
@@ -138,32 +155,40 @@ def job(settings: KubernetesSettings, step: Step, attempt: Attempt, package: str
             "Write data to a file and pass its path"
         )
     told = {"workflow": attempt.workflow, "run": attempt.run_id, "step": attempt.step, "attempt": str(attempt.attempt)}
-    own = {**names.labels(settings.installation, **told), **_recommended(attempt.step, name, told)}
+    own = {**names.labels(settings.installation, **told), **names.recommended(attempt.step, name, "step", attempt.workflow)}
     notes = {RUN: attempt.run_id, STEP: attempt.step, ATTEMPT: str(attempt.attempt)}
+    if needed.gpu and needed.cpu_after is not None:
+        notes[CPU_AFTER] = f"{needed.cpu_after:g}"
     container = {
         **_container(settings, "step", "autonomic.workflows.platforms.kubernetes.step"),
-        "resources": resources(step.resources.cpu, step.resources.memory, step.resources.gpu),
+        "resources": placement.resources(settings, needed),
     }
     container["env"] = [*container["env"], {"name": "AUTONOMIC_STEP", "value": request}]
     pod = {
-        **_pod(settings, container, package, parts),
+        **_pod(settings, container, package, parts, step.model_copy(update={"resources": needed})),
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": _STEP_STOP_SECONDS,
     }
     if attempt.timeout_seconds is not None:
-        pod["activeDeadlineSeconds"] = math.ceil(attempt.timeout_seconds) + _DEADLINE_GRACE_SECONDS
+        pod["activeDeadlineSeconds"] = math.ceil(attempt.timeout_seconds) + DEADLINE_GRACE_SECONDS
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
             "name": name,
             "namespace": settings.namespace,
-            "labels": own,
+            "labels": {**own, **names.version_label()} | ({QUEUE: step.queue} if step.queue else {}),
             "annotations": notes,
             "ownerReferences": [owner],
         },
         "spec": {"backoffLimit": 0, "template": {"metadata": {"labels": own, "annotations": notes}, "spec": pod}},
     }
+
+
+def attempt_of(pod: Manifest) -> Attempt:
+    """The attempt that a pod of a Job was made for."""
+    env = {each["name"]: each.get("value", "") for each in pod["spec"]["containers"][0]["env"]}
+    return Attempt.model_validate(json.loads(env["AUTONOMIC_STEP"])["attempt"])
 
 
 def detector_name(workflow: str, service: str) -> str:
@@ -174,13 +199,16 @@ def detector_name(workflow: str, service: str) -> str:
 def detector(settings: KubernetesSettings, workflow: str, service: str, request: Manifest, parts: int, owner: Manifest) -> Manifest:
     """The Deployment of a service's drift detector, whose pod is told `request`. There is never more than one pod of it."""
     name = detector_name(workflow, service)
-    told = {"workflow": workflow, "service": service, "role": "detector"}
     chosen = names.labels(settings.installation, detector=f"{workflow}--{service}")
-    own = {**names.labels(settings.installation, workflow=workflow, service=service), **chosen, **_recommended(service, name, told)}
+    own = {
+        **names.labels(settings.installation, workflow=workflow, service=service),
+        **chosen,
+        **names.recommended(service, name, "detector", workflow),
+    }
     container = _container(settings, "detector", "autonomic.workflows.platforms.kubernetes.detector")
     container["env"] = [*container["env"], {"name": "AUTONOMIC_DETECTOR", "value": json.dumps(request, sort_keys=True)}]
-    pod = {**_pod(settings, container, request["package"], parts), "terminationGracePeriodSeconds": _STEP_STOP_SECONDS}
-    meta = {"name": name, "namespace": settings.namespace, "labels": own, "ownerReferences": [owner]}
+    pod = {**_pod(settings, container, request["package"], parts, AppSpec(server={})), "terminationGracePeriodSeconds": _STEP_STOP_SECONDS}
+    meta = {"name": name, "namespace": settings.namespace, "labels": {**own, **names.version_label()}, "ownerReferences": [owner]}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -195,33 +223,11 @@ def detector(settings: KubernetesSettings, workflow: str, service: str, request:
     }
 
 
-def resources(cpu: float, memory: int | None, gpu: float) -> Manifest:
-    """Requests and limits. CPU is what is asked for and no bound; memory and GPUs are both.
-
-    Raises:
-        Permanent: a part of a GPU is asked for.
-    """
-    if gpu != int(gpu):
-        raise Permanent(f"{gpu:g} of a GPU is asked for; Kubernetes gives whole ones only")
-    both = ({"memory": str(memory)} if memory else {}) | ({GPU: str(int(gpu))} if gpu else {})
-    asked = both | ({"cpu": f"{math.ceil(cpu * 1000)}m"} if cpu else {})
-    return {name: value for name, value in {"requests": asked, "limits": both}.items() if value}
-
-
 def service_token(settings: KubernetesSettings) -> Manifest:
     """The Secret with the token of services."""
     name = service_token_name(settings.installation)
-    meta = {"name": name, "namespace": settings.namespace, "labels": names.labels(settings.installation)}
+    meta = {"name": name, "namespace": settings.namespace, "labels": names.own_labels(settings.installation, "token")}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": {"token": settings.service_token}}
-
-
-def _recommended(name: str, instance: str, own: dict[str, str]) -> dict[str, str]:
-    return {
-        "app.kubernetes.io/name": names.label_value(name),
-        "app.kubernetes.io/instance": instance,
-        "app.kubernetes.io/component": names.label_value(own.get("role", "step")),
-        "app.kubernetes.io/part-of": names.label_value(own["workflow"]),
-    }
 
 
 def _probe(path: str) -> Manifest:
@@ -244,7 +250,7 @@ def _container(settings: KubernetesSettings, name: str, module: str) -> Manifest
     return made
 
 
-def _pod(settings: KubernetesSettings, container: Manifest, package: str, parts: int) -> Manifest:
+def _pod(settings: KubernetesSettings, container: Manifest, package: str, parts: int, of: Step | AppSpec) -> Manifest:
     volumes = [*settings.volumes, {"name": "autonomic-work", "emptyDir": {}}]
     if package:
         sources = [
@@ -270,8 +276,4 @@ def _pod(settings: KubernetesSettings, container: Manifest, package: str, parts:
         made["serviceAccountName"] = settings.service_account
     if settings.image_pull_secrets:
         made["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
-    if settings.node_selector:
-        made["nodeSelector"] = settings.node_selector
-    if settings.tolerations:
-        made["tolerations"] = list(settings.tolerations)
-    return made
+    return placement.with_volumes(placement.placed(made, settings, of.resources, of.placement), of.volumes)

@@ -40,6 +40,29 @@ def labels(installation: str, **own: str) -> dict[str, str]:
     return {**MANAGED, f"{PREFIX}/installation": installation, **{f"{PREFIX}/{name}": label_value(value) for name, value in own.items()}}
 
 
+def own_labels(installation: str, component: str, **own: str) -> dict[str, str]:
+    """The labels of what belongs to no workflow: the memory, code packages, tokens."""
+    about = {"name": "autonomic", "instance": installation, "component": component, "part-of": "autonomic", "version": _version()}
+    return {**{f"app.kubernetes.io/{name}": value for name, value in about.items()}, **labels(installation, **own)}
+
+
+def recommended(name: str, instance: str, component: str, workflow: str) -> dict[str, str]:
+    """The labels `app.kubernetes.io/*` of what is made for a workflow."""
+    about = {"name": label_value(name), "instance": instance, "component": label_value(component), "part-of": label_value(workflow)}
+    return {f"app.kubernetes.io/{key}": value for key, value in about.items()}
+
+
+def version_label() -> dict[str, str]:
+    """The label with the version of this product. Pods have none: another version shall not start them anew."""
+    return {"app.kubernetes.io/version": _version()}
+
+
+def _version() -> str:
+    from autonomic import __version__
+
+    return label_value(__version__)
+
+
 def selector(wanted: Mapping[str, str], *present: str) -> str:
     """A label selector: these labels with these values, and those that must be `present`."""
     return ",".join([*(f"{name}={value}" for name, value in wanted.items()), *present])

@@ -69,7 +69,7 @@ class Packages:
     def _part(self, digest: str, number: int, part: bytes) -> dict[str, object]:
         meta = {
             "name": package_part(self._installation, digest, number),
-            "labels": names.labels(self._installation, package=names.digest(digest, 20)),
+            "labels": names.own_labels(self._installation, "package", package=names.digest(digest, 20)),
         }
         encoded = base64.b64encode(part).decode()
         return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "immutable": True, "binaryData": {"part": encoded}}

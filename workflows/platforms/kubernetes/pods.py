@@ -5,6 +5,8 @@ from datetime import datetime
 from typing import Any
 
 from autonomic.workflows.batch.step_main import failed
+from autonomic.workflows.platforms.kubernetes.manifests import DEADLINE_GRACE_SECONDS
+from autonomic.workflows.spec.units import format_bytes
 
 Pod = dict[str, Any]
 
@@ -13,6 +15,13 @@ _PULLING = frozenset({"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable",
 _BROKEN = _NEVER | _PULLING | {"CrashLoopBackOff", "CreateContainerError", "RunContainerError"}
 _OUT_OF_MEMORY = "OOMKilled"
 _NODE_GONE = "DeletionByTaintManager"
+# how a pod that is ended by the cluster is told, by the reason of its condition DisruptionTarget
+_TAKEN = {
+    _NODE_GONE: "NodeLost: its node {node} does not answer, or turned it away",
+    "EvictionByEvictionAPI": "Evicted: it was asked to leave its node {node}, as when a node is drained",
+    "PreemptionByScheduler": "Preempted: its place on the node {node} was needed for a pod of higher priority",
+    "TerminationByKubelet": "Evicted: its node {node} had to end it",
+}
 
 
 def is_ready(pod: Pod) -> bool:
@@ -35,7 +44,7 @@ def trouble(pod: Pod) -> str:
     waiting = status.get("state", {}).get("waiting", {})
     ended = status.get("state", {}).get("terminated") or status.get("lastState", {}).get("terminated") or {}
     if ended.get("reason") == _OUT_OF_MEMORY:
-        return f"OOMKilled: {_memory(pod)}"
+        return f"{_OUT_OF_MEMORY}: {_memory(pod)}"
     if ended and not status.get("ready"):
         return f"it ended with exit code {ended.get('exitCode')}: {_last_lines(ended.get('message', ''))}"
     if waiting.get("reason") in _BROKEN:
@@ -48,11 +57,19 @@ def starts(pod: Pod) -> int:
     return int(_container(pod).get("restartCount", 0))
 
 
+def unscheduled_since(pod: Pod) -> float | None:
+    """When no node was found for it (seconds since the epoch), None where it has one or nobody has looked yet."""
+    condition = _condition(pod, "PodScheduled")
+    if condition.get("status") != "False" or pod["spec"].get("nodeName") or pod["metadata"].get("deletionTimestamp"):
+        return None
+    return datetime.fromisoformat(condition["lastTransitionTime"]).timestamp()
+
+
 def waits_for(pod: Pod) -> str:
     """Why it has not started, "" where nothing is known."""
-    for condition in pod["status"].get("conditions", []):
-        if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            return f"waits for a node ({condition.get('reason', '')}): {condition.get('message', '')}"
+    condition = _condition(pod, "PodScheduled")
+    if condition.get("status") == "False":
+        return f"waits for a node ({condition.get('reason', '')}): {condition.get('message', '')}"
     waiting = _container(pod).get("state", {}).get("waiting", {})
     if waiting.get("reason") in _PULLING:
         return f"its image cannot be brought ({waiting['reason']}): {waiting.get('message', '')}"
@@ -69,10 +86,9 @@ def step_report(pod: Pod) -> tuple[str, dict[str, Any]] | None:
     state = status.get("state", {})
     if phase in ("Succeeded", "Failed"):
         return "ended", _result(pod, state.get("terminated") or {})
-    taken = _disruption(pod)
-    if pod["metadata"].get("deletionTimestamp") and taken.get("reason") == _NODE_GONE:
+    if pod["metadata"].get("deletionTimestamp") and _condition(pod, "DisruptionTarget").get("reason") == _NODE_GONE:
         # its node does not answer, so that nobody will ever tell how it ended
-        return "ended", failed(f"{_NODE_GONE}: its node {pod['spec'].get('nodeName')} was given up: {taken.get('message', '')}")
+        return "ended", failed(_taken(pod))
     if "running" in state:
         return "started", {"pod": pod["metadata"]["name"], "node": pod["spec"].get("nodeName", "")}
     waiting = state.get("waiting", {})
@@ -85,27 +101,42 @@ def step_report(pod: Pod) -> tuple[str, dict[str, Any]] | None:
 def _result(pod: Pod, ended: dict[str, Any]) -> dict[str, Any]:
     reason, message = pod["status"].get("reason", ""), pod["status"].get("message", "")
     if ended.get("reason") == _OUT_OF_MEMORY:
-        return failed(f"OOMKilled: {_memory(pod)}")
+        return failed(f"{_OUT_OF_MEMORY}: {_memory(pod)}")
     if reason == "DeadlineExceeded":
-        limit = pod["spec"].get("activeDeadlineSeconds")
-        return failed(f"DeadlineExceeded: its pod was ended after {limit} s, its timeout and some grace")
+        limit = pod["spec"].get("activeDeadlineSeconds", 0) - DEADLINE_GRACE_SECONDS
+        return failed(f"timed out after {limit} s, and its pod was ended by the cluster (DeadlineExceeded)")
     if reason:
-        return failed(f"{reason}: {message or 'its pod was ended by the cluster'}")
+        return failed(f"{reason}: on the node {_node(pod)}: {message or 'its pod was ended by the cluster'}")
     told = ended.get("message", "")
     try:
         result = json.loads(told)
+        if isinstance(result, dict) and str(result.get("detail", "")).startswith(f"{_OUT_OF_MEMORY}: "):
+            # the step's process was ended within a container that lives on, which knows no limits
+            return {**result, "detail": f"{_OUT_OF_MEMORY}: {_memory(pod)} ({result['detail'].removeprefix(f'{_OUT_OF_MEMORY}: ')})"}
         if isinstance(result, dict) and ("status" in result or result.get("in_log")):
             return result
     except ValueError:
         pass
+    if _condition(pod, "DisruptionTarget"):
+        return failed(_taken(pod))
     if not ended:
-        taken = _disruption(pod)
-        return failed(f"{taken.get('reason')}: {taken.get('message', '')}" if taken else "its pod was ended by the cluster")
+        return failed("its pod was ended by the cluster")
     return failed(f"its pod ended with exit code {ended.get('exitCode')} and left no result: {_last_lines(told)}")
 
 
-def _disruption(pod: Pod) -> dict[str, Any]:
-    return next((each for each in pod["status"].get("conditions", []) if each["type"] == "DisruptionTarget"), {})
+def _taken(pod: Pod) -> str:
+    condition = _condition(pod, "DisruptionTarget")
+    reason, message = str(condition.get("reason", "")), condition.get("message", "")
+    words = _TAKEN.get(reason, f"{reason}: on the node {{node}}").format(node=_node(pod))
+    return f"{words}: {message}" if message else words
+
+
+def _node(pod: Pod) -> str:
+    return pod["spec"].get("nodeName", "")
+
+
+def _condition(pod: Pod, kind: str) -> dict[str, Any]:
+    return next((each for each in pod["status"].get("conditions", []) if each["type"] == kind), {})
 
 
 def _container(pod: Pod) -> dict[str, Any]:
@@ -117,7 +148,8 @@ def _memory(pod: Pod) -> str:
     limit = pod["spec"]["containers"][0].get("resources", {}).get("limits", {}).get("memory")
     if limit is None:
         return "its node ran out of memory; ask for some with resources.memory"
-    return f"its memory went over its limit of {limit}; ask for more with resources.memory"
+    told = format_bytes(int(limit)) if str(limit).isdecimal() else limit
+    return f"its memory went over its limit of {told}; ask for more with resources.memory"
 
 
 def _last_lines(text: str) -> str:

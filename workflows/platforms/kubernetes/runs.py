@@ -15,8 +15,9 @@ from autonomic.workflows.batch.run_driver import RunDriver
 from autonomic.workflows.batch.run_records import RunRecords, RunRequest, is_finished
 from autonomic.workflows.batch.step_main import failed
 from autonomic.workflows.platforms.base.services import Tell
-from autonomic.workflows.platforms.kubernetes import manifests, names, pods, step
+from autonomic.workflows.platforms.kubernetes import manifests, names, placement, pods, step
 from autonomic.workflows.platforms.kubernetes.api import JOBS, PODS, Api, Conflict
+from autonomic.workflows.platforms.kubernetes.events import Events, Object, owner_of
 from autonomic.workflows.platforms.kubernetes.packages import Packages
 from autonomic.workflows.platforms.kubernetes.patience import PatientStore, insist
 from autonomic.workflows.platforms.kubernetes.progress import Progress
@@ -83,15 +84,32 @@ class _Run:
         return insist(lambda: self._runs.launch(self._request, step, attempt), self._runs.stopping)
 
     def kill(self, step: str, attempt: int) -> None:
-        name = manifests.job_name(self._request.run_id, step, attempt)
-        insist(lambda: self._runs.api.delete(JOBS, name), self._runs.stopping)
+        insist(lambda: self._runs.kill(self._request, step, attempt), self._runs.stopping)
+
+    def go_on_without_gpus(self, pod: dict[str, Any]) -> None:
+        """Makes the attempt of a pod for which no GPU could be had again on CPU."""
+        try:
+            insist(lambda: self._runs.without_gpus(self._request, self.driver, pod), self._runs.stopping)
+        except Lost:
+            # a younger writer has the run
+            return
+        except Permanent as refused:
+            self._runs.refuse(pod, str(refused))
 
 
 class KubernetesRuns:
     """The runs of one installation; see `base.effects.Runs`. `heard` is to be called by the watches of pods and Jobs."""
 
     def __init__(
-        self, settings: KubernetesSettings, api: Api, store: ConfigMapStore, packages: Packages, of_pods: Watch, clock: Clock, tell: Tell
+        self,
+        settings: KubernetesSettings,
+        api: Api,
+        store: ConfigMapStore,
+        packages: Packages,
+        of_pods: Watch,
+        events: Events,
+        clock: Clock,
+        tell: Tell,
     ) -> None:
         self.settings = settings
         self.api = api
@@ -102,9 +120,14 @@ class KubernetesRuns:
         self.records = TellingRecords(PatientStore(store, self.stopping), tell)
         self.variations = StepVariations(store, self.records)
         self._pods = of_pods
+        self._events = events
         self._progress = Progress(settings.data_path)
         self._lock = threading.Lock()
         self._driven: dict[str, _Run] = {}
+        # Jobs whose pod waited for a GPU in vain (and of which run), and pods of which it is known when that will be
+        self._given_up: dict[str, str] = {}
+        self._patient: set[str] = set()
+        self._moving = threading.Lock()
 
     def resume(self) -> None:
         """Goes on with every run that has not ended."""
@@ -139,7 +162,7 @@ class KubernetesRuns:
         if not isinstance(request.workflow.spec, BatchSpec):
             raise Permanent(f"{request.workflow.name} is an online workflow; only batch workflows are run")
         for one in request.batch.steps:
-            manifests.resources(one.resources.cpu, one.resources.memory, one.resources.gpu)
+            placement.resources(self.settings, one.resources)
         if request.package:
             self.packages.parts(request.package)
         is_new = self.records.add(request)
@@ -176,6 +199,7 @@ class KubernetesRuns:
         """A run has ended."""
         with self._lock:
             self._driven.pop(run_id, None)
+            self._given_up = {job: run for job, run in self._given_up.items() if run != run_id}
 
     # -- questions
 
@@ -202,24 +226,93 @@ class KubernetesRuns:
     def launch(self, request: RunRequest, wanted: Step, attempt: Attempt) -> str:
         """Makes the Job of an attempt, unless it is there; what its pod says already is heard."""
         try:
-            parts = self.packages.parts(request.package) if request.package else 0
-            owner = self._store.owner(f"request/{request.run_id}")
-            sized, placement = self.variations.varied(request.workflow.name, wanted)
-            job = manifests.job(self.settings, sized, attempt, request.package, parts, owner)
-            template = job["spec"]["template"]
-            template["spec"] = varied_pod(template["spec"], {"placement": placement}, self.settings.installation, {})
-            self.api.create(JOBS, job)
-        except Conflict:
-            # made before a restart, or by a request whose answer was lost: it may have ended meanwhile
-            for pod in self._pods.all().values():
-                if _whose(pod) == (attempt.run_id, attempt.step, attempt.attempt):
-                    self.pod_changed(None, pod)
-            there = self.api.get(JOBS, manifests.job_name(attempt.run_id, attempt.step, attempt.attempt))
-            if there is not None:
-                self.job_changed(None, there)
+            if not self._is_on_cpu(wanted, attempt):
+                self._create(request, wanted, attempt)
         except Permanent as refused:
             self._hear(attempt.run_id, "ended", attempt.step, attempt.attempt, failed(str(refused), retry=False))
         return ""
+
+    def kill(self, request: RunRequest, step_name: str, attempt: int) -> None:
+        """Ends an attempt, whatever it runs on."""
+        wanted = next(each for each in request.batch.steps if each.name == step_name)
+        with self._moving:
+            self._given_up.pop(manifests.job_name(request.run_id, step_name, attempt), None)
+            for on_cpu in (False, True) if wanted.resources.cpu_after is not None else (False,):
+                self.api.delete(JOBS, manifests.job_name(request.run_id, step_name, attempt, on_cpu))
+
+    def _is_on_cpu(self, wanted: Step, attempt: Attempt) -> bool:
+        """Whether an attempt runs without the GPUs that it asks for; if so, what became of it is heard."""
+        if wanted.resources.cpu_after is None:
+            return False
+        there = self.api.get(JOBS, manifests.job_name(attempt.run_id, attempt.step, attempt.attempt, on_cpu=True))
+        if there is not None:
+            self._hear_again(there)
+        return there is not None
+
+    def _create(self, request: RunRequest, wanted: Step, attempt: Attempt, on_cpu: bool = False) -> None:
+        parts = self.packages.parts(request.package) if request.package else 0
+        owner = self._store.owner(f"request/{request.run_id}")
+        sized, override = self.variations.varied(request.workflow.name, wanted)
+        job = manifests.job(self.settings, sized, attempt, request.package, parts, owner, on_cpu)
+        template = job["spec"]["template"]
+        template["spec"] = varied_pod(template["spec"], {"placement": override}, self.settings, {})
+        try:
+            made = self.api.create(JOBS, job)
+        except Conflict:
+            # made before a restart, or by a request whose answer was lost: it may have ended meanwhile
+            there = self.api.get(JOBS, job["metadata"]["name"])
+            if there is not None:
+                self._hear_again(there)
+        else:
+            self._tell_start(request, wanted, attempt, made, on_cpu)
+
+    def _tell_start(self, request: RunRequest, wanted: Step, attempt: Attempt, job: dict[str, Any], on_cpu: bool) -> None:
+        run = self.records.state(attempt.run_id)
+        failures = run.steps[attempt.step].failures if run else ()
+        words = f"attempt {attempt.attempt} of at most {wanted.retries.limit + 1} of the step {attempt.step} of the run {attempt.run_id}"
+        why = f"{request.cause or 'it was asked for'}{f'; before: {failures[-1]}' if failures else ''}"
+        if on_cpu:
+            why = f"no GPU was free for {wanted.resources.cpu_after:g} s"
+        self._events.tell(job, "made", "AttemptMade", f"{words}{', without GPUs' if on_cpu else ''}: {why}")
+
+    def _tell_end(self, job: Object | None, run_id: str, result: dict[str, Any]) -> None:
+        with self._lock:
+            if run_id not in self._driven:
+                return
+        good = result["status"] == "succeeded"
+        self._events.tell(job, "ended", f"Attempt{'Succeeded' if good else 'Failed'}", result.get("detail") or "it has ended", good=good)
+
+    def _hear_again(self, job: dict[str, Any]) -> None:
+        for pod in self._pods.all().values():
+            if _job_of(pod) == job["metadata"]["name"]:
+                self.pod_changed(None, pod)
+        self.job_changed(None, job)
+
+    def without_gpus(self, request: RunRequest, driver: RunDriver, pod: dict[str, Any]) -> None:
+        """Makes the attempt of a pod for which no node was found again without GPUs, unless one is found at the last moment."""
+        meta, name = pod["metadata"], _job_of(pod)
+        run_id, step_name, number = _whose(pod)
+        wanted = next(each for each in request.batch.steps if each.name == step_name)
+        with self._moving:
+            there = self.api.get(JOBS, name)
+            if there is None and name not in self._given_up:
+                # it was stopped meanwhile
+                return
+            self._given_up[name] = run_id
+            try:
+                self.api.delete(PODS, meta["name"], uid=meta["uid"], resourceVersion=meta["resourceVersion"])
+            except Conflict:
+                # something has happened to it: it has a node now, or its wait is told again
+                self._given_up.pop(name, None)
+                return
+            self.api.delete(JOBS, name)
+            driver.hear("waiting", step_name, number, {"why": f"no GPU was free for {wanted.resources.cpu_after:g} s; it goes on without"})
+            self._create(request, wanted, manifests.attempt_of(pod), on_cpu=True)
+
+    def refuse(self, pod: dict[str, Any], why: str) -> None:
+        """Ends the attempt of a pod for good."""
+        run_id, step_name, attempt = _whose(pod)
+        self._hear(run_id, "ended", step_name, attempt, failed(why, retry=False))
 
     def hear_progress(self) -> None:
         """Reads how far the running steps are, where pods and this process share a folder."""
@@ -235,11 +328,22 @@ class KubernetesRuns:
     def pod_changed(self, before: dict[str, Any] | None, now: dict[str, Any] | None) -> None:
         """A pod of a step came, changed or went."""
         run_id, step_name, attempt = _whose(now or before or {})
-        if not run_id:
+        if not run_id or _job_of(now or before or {}) in self._given_up:
             return
         if now is None:
-            self._hear(run_id, "ended", step_name, attempt, failed("its pod was deleted"))
+            told = (pods.step_report(before) or ("",))[0] if before else ""
+            if told == "ended":
+                return
+            taken_back = self._taken_back(before or {})
+            if taken_back and told != "started":
+                # it had not begun, and begins when its Job is let go on
+                self._hear(run_id, "waiting", step_name, attempt, {"why": taken_back})
+                return
+            result = self._without_its_job(before or {}, taken_back) if taken_back else failed("its pod was deleted")
+            self._tell_end(owner_of(before or {}), run_id, result)
+            self._hear(run_id, "ended", step_name, attempt, result)
             return
+        self._wait_for_gpus(now)
         report = pods.step_report(now)
         if report is not None and (before is None or report != pods.step_report(before)):
             self._report(now, *report)
@@ -247,7 +351,12 @@ class KubernetesRuns:
     def job_changed(self, before: dict[str, Any] | None, now: dict[str, Any] | None) -> None:
         """A Job came, changed or went; what matters is one that has ended of which no pod has told."""
         condition = _ended(now) if now else None
-        if now is None or condition is None or (before is not None and _ended(before) is not None):
+        if now is None or now["metadata"]["name"] in self._given_up:
+            return
+        if condition is None:
+            self._tell_queue(before, now)
+            return
+        if before is not None and _ended(before) is not None:
             return
         run_id, step_name, attempt = _whose(now)
         with self._lock:
@@ -259,7 +368,50 @@ class KubernetesRuns:
             if report is not None and report[0] == "ended":
                 self._report(pod, *report)
                 return
-        self._hear(run_id, "ended", step_name, attempt, failed(f"{condition.get('reason')}: {condition.get('message')}"))
+        result = failed(f"{condition.get('reason')}: {condition.get('message')}")
+        self._tell_end(now, run_id, result)
+        self._hear(run_id, "ended", step_name, attempt, result)
+
+    def _tell_queue(self, before: dict[str, Any] | None, now: dict[str, Any]) -> None:
+        if now["spec"].get("suspend") and not (before and before["spec"].get("suspend")):
+            run_id, step_name, attempt = _whose(now)
+            self._hear(run_id, "waiting", step_name, attempt, {"why": _suspended(now)})
+
+    def _taken_back(self, pod: dict[str, Any]) -> str:
+        """In words, that the Job of a pod was suspended, as queues do; "" where it was not, or nobody waits for it."""
+        with self._lock:
+            if _whose(pod)[0] not in self._driven:
+                return ""
+        job = insist(lambda: self.api.get(JOBS, _job_of(pod)), self.stopping)
+        return _suspended(job) if job is not None and job["spec"].get("suspend") else ""
+
+    def _without_its_job(self, pod: dict[str, Any], taken_back: str) -> dict[str, Any]:
+        """The failure of an attempt that was taken back after it had begun. Its Job shall not begin it a second time."""
+        insist(lambda: self.api.delete(JOBS, _job_of(pod)), self.stopping)
+        return failed(f"Preempted: it was ended because its Job was suspended ({taken_back})")
+
+    def _wait_for_gpus(self, pod: dict[str, Any]) -> None:
+        """Sees that a pod that may go on without GPUs does so when it has waited long enough."""
+        patience = pod["metadata"].get("annotations", {}).get(manifests.CPU_AFTER)
+        since = pods.unscheduled_since(pod)
+        if patience is None or since is None or pod["metadata"]["name"] in self._patient:
+            return
+        with self._lock:
+            if _whose(pod)[0] not in self._driven:
+                return
+        self._patient.add(pod["metadata"]["name"])
+        self.clock.call_at(since + float(patience), lambda: self._give_up(pod["metadata"]["name"]))
+
+    def _give_up(self, name: str) -> None:
+        # from now on its wait is heard again
+        self._patient.discard(name)
+        pod = self._pods.get(name)
+        if pod is None or self.stopping.is_set():
+            return
+        with self._lock:
+            driven = self._driven.get(_whose(pod)[0])
+        if driven is not None and pods.unscheduled_since(pod) is not None:
+            driven.go_on_without_gpus(pod)
 
     def pod_refused(self, event: dict[str, Any]) -> None:
         """A Kubernetes event says that no pod can be made for a Job, as where a quota is used up: its step waits, and says why."""
@@ -277,6 +429,9 @@ class KubernetesRuns:
             if data.get("in_log"):
                 found = insist(lambda: self.api.log(pod["metadata"]["name"], _RESULT_LINES), self.stopping)
                 data = step.result_in(found or "") or failed("its result was too long to be told and is not in its log")
+            if data["status"] != "succeeded" and pod["metadata"].get("deletionTimestamp") and (why := self._taken_back(pod)):
+                data = self._without_its_job(pod, why)
+            self._tell_end(owner_of(pod), run_id, data)
         self._hear(run_id, kind, step_name, attempt, data)
 
     def _hear(self, run_id: str, kind: str, step_name: str, attempt: int, data: dict[str, Any]) -> None:
@@ -289,6 +444,15 @@ class KubernetesRuns:
 def _whose(item: dict[str, Any]) -> tuple[str, str, int]:
     notes = item.get("metadata", {}).get("annotations", {})
     return notes.get(manifests.RUN, ""), notes.get(manifests.STEP, ""), int(notes.get(manifests.ATTEMPT, 0))
+
+
+def _job_of(pod: dict[str, Any]) -> str:
+    return pod.get("metadata", {}).get("labels", {}).get("batch.kubernetes.io/job-name", "")
+
+
+def _suspended(job: dict[str, Any]) -> str:
+    queue = job["metadata"].get("labels", {}).get(manifests.QUEUE, "")
+    return f"waits in the queue {queue}" if queue else "its Job is suspended"
 
 
 def _ended(job: dict[str, Any]) -> dict[str, Any] | None:

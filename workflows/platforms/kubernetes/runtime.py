@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from autonomic.workflows.platforms.base.notices import Notices
 from autonomic.workflows.platforms.base.planning import SHAPING, check_known
 from autonomic.workflows.platforms.base.points import add_labels, points
 from autonomic.workflows.platforms.base.records import ReplicaRecord, ServiceRecord, WorkflowRecord, parse_online
-from autonomic.workflows.platforms.base.routes import FrontRoutes
 from autonomic.workflows.platforms.base.services import Services
 from autonomic.workflows.platforms.base.store import MemoryStore
 from autonomic.workflows.platforms.kubernetes import manifests, names, pods
@@ -26,6 +25,8 @@ from autonomic.workflows.platforms.kubernetes.adopted import Adopted
 from autonomic.workflows.platforms.kubernetes.api import DEPLOYMENTS, EVENTS, JOBS, PODS, SECRETS, Api
 from autonomic.workflows.platforms.kubernetes.apps import KubernetesApps, app_of, foreign_writer
 from autonomic.workflows.platforms.kubernetes.detectors import KubernetesDetectors
+from autonomic.workflows.platforms.kubernetes.events import Events
+from autonomic.workflows.platforms.kubernetes.exposure import ExposedRoutes
 from autonomic.workflows.platforms.kubernetes.packages import Packages
 from autonomic.workflows.platforms.kubernetes.patience import insist
 from autonomic.workflows.platforms.kubernetes.runs import KubernetesRuns
@@ -36,25 +37,39 @@ from autonomic.workflows.platforms.kubernetes.view import ClusterView
 from autonomic.workflows.platforms.kubernetes.watch import Object, Watch
 from autonomic.workflows.serving.front import Front
 from autonomic.workflows.serving.predictions import Label
-from autonomic.workflows.spec.workflow import OnlineSpec
+from autonomic.workflows.spec.units import format_bytes
+from autonomic.workflows.spec.workflow import OnlineSpec, Resources, Service
 
 _LOOK_SECONDS = 1.0
+_CERTIFICATE_SECONDS = 300.0
 _SYNC_SECONDS = 15.0
 _KEPT_NOTICES = 500
 _KEPT_EPOCHS = 50
 _log = logging.getLogger(__name__)
 
+TellDone = Callable[[str, str, str, str], None]
+"""(application, key of the change, reason, message)."""
+
 
 class KubernetesEffects(HostEffects):
-    """The effects of this platform: what the cluster's settings do not allow is refused before anything is touched."""
+    """The effects of this platform: what its settings or the cluster do not allow is refused before anything is touched."""
 
     def __init__(
-        self, services: Services, runs: KubernetesRuns, adopted: Adopted, predictions: Callable[[str, str], Path], data_path: str
+        self,
+        services: Services,
+        runs: KubernetesRuns,
+        adopted: Adopted,
+        predictions: Callable[[str, str], Path],
+        data_path: str,
+        routes: ExposedRoutes,
+        tell: TellDone,
     ) -> None:
         super().__init__(services, runs, predictions, "kubernetes")
         self._variations = runs.variations
         self._adopted = adopted
         self._data_path = data_path
+        self._routes = routes
+        self._tell = tell
 
     def prepare(self, change: Change) -> Prepared:
         check_known(change, self._platform)
@@ -72,14 +87,48 @@ class KubernetesEffects(HostEffects):
                 )
         if change.primitive in SHAPING and not self._is_online(change):
             return self._variations.prepare(change)
-        return super().prepare(change)
+        prepared = super().prepare(change)
+        if change.primitive == "deploy" and isinstance(spec := parse_online(change.to.get("spec")).spec, OnlineSpec):
+            for service in spec.services:
+                self._routes.check(change.target, service)
+        return prepared
 
     def perform(self, change: Change, before: dict[str, Any]) -> dict[str, Any]:
         if self._adopted.concerns(change):
             return self._adopted.perform(change)
         if change.primitive in SHAPING and not self._is_online(change):
             return self._variations.perform(change)
-        return super().perform(change, before)
+        done = super().perform(change, before)
+        if self._is_online(change):
+            for app, words in done_to(change, self._services.workflows().get(change.target.partition("/")[0])):
+                self._tell(app, change.key, change.primitive.capitalize(), f"{words} (change {change.key})")
+        return done
+
+
+def done_to(change: Change, record: WorkflowRecord | None) -> Iterator[tuple[str, str]]:
+    """The applications that a change of an online workflow was about, and what it did to each; `record` is after it. Pure."""
+    _, _, name = change.target.partition("/")
+    for service in record.services.values() if record else ():
+        if name not in ("", service.spec.name):
+            continue
+        for role, entry in service.roles.items():
+            share = f"{service.weights.get(role, 0)}% of the traffic"
+            of = f"{role} of {service.spec.name}"
+            whole = f"{of}: {entry.model}, {entry.replicas} replicas, {share}"
+            words = {
+                "rescale": f"{of}: {entry.replicas} replicas",
+                "reroute": f"{of}: {share}",
+                "resize": f"{of}: {_amounts(service.resources)} for each replica",
+                "reschedule": f"{of}: placed by {service.variation['placement'] or 'its declaration alone'}",
+            }
+            concerned = {"rescale": role == change.to.get("role"), "upgrade": role in change.to.get("models", {})}
+            if concerned.get(change.primitive, True):
+                yield entry.app, words.get(change.primitive, whole)
+
+
+def _amounts(size: Resources) -> str:
+    memory = f", {format_bytes(size.memory)} of memory" if size.memory else ""
+    return f"{size.cpu:g} CPU{memory}{f', {size.gpu:g} GPU' if size.gpu else ''}"
 
 
 class KubernetesHost(BaseHost):
@@ -91,6 +140,7 @@ class KubernetesHost(BaseHost):
     """
 
     platform = "kubernetes"
+    _routes: ExposedRoutes
 
     def __init__(self, settings: KubernetesSettings, clock: Clock | None = None) -> None:
         clock = clock or SystemClock()
@@ -104,12 +154,15 @@ class KubernetesHost(BaseHost):
             raise
 
     def _make(self, settings: KubernetesSettings, clock: Clock) -> None:
+        self._clock = clock
+        self._renewed = clock.monotonic()
         self._store = ConfigMapStore(self._api, settings.installation)
         self.notices = Notices(self._store, clock, _KEPT_NOTICES)
+        self._events = Events(self._api, clock)
         self._models = Models(settings.folder / "models", settings.mlflow_url)
         self._packages = Packages(self._api, self._store, settings.installation)
         self._front = Front(settings.folder / "haproxy", settings.front_port, address=settings.front_address, public_url=settings.front_url)
-        self._routes = FrontRoutes(self._front)
+        self._routes = ExposedRoutes(settings, self._api, self._store, self._front)
         mine = names.labels(settings.installation)
         self._pods = Watch(self._api, PODS, names.selector(mine), self._pod_changed)
         self._jobs = Watch(self._api, JOBS, names.selector(mine), self._job_changed)
@@ -132,12 +185,15 @@ class KubernetesHost(BaseHost):
             self._server_config,
             settings.ready_seconds,
             ready,
+            mounts_volumes=True,
         )
-        self.runs = KubernetesRuns(settings, self._api, self._store, self._packages, self._pods, clock, self._run_changed)
+        self.runs = KubernetesRuns(settings, self._api, self._store, self._packages, self._pods, self._events, clock, self._run_changed)
         self.searches = KubernetesSearches(settings, self._store, self.runs, clock)
         self._detectors = KubernetesDetectors(settings, self._store, apps, self._packages, self._deployments, self.predictions)
         self.adopted = Adopted(self._api, self._store, self.notices.tell)
-        effects = KubernetesEffects(self.services, self.runs, self.adopted, self._shared_predictions, settings.data_path)
+        effects = KubernetesEffects(
+            self.services, self.runs, self.adopted, self._shared_predictions, settings.data_path, self._routes, self._tell_done
+        )
         self.intents = Intents(self._store, effects, clock)
         self._store.epoch = self.intents.epoch
         self._stopping = threading.Event()
@@ -148,16 +204,21 @@ class KubernetesHost(BaseHost):
         """Puts the front right, settles what was left open, goes on with runs, and begins to watch."""
         if self.settings.service_token:
             self._api.apply(SECRETS, manifests.service_token(self.settings))
+        self._events.start()
         self._front.start()
         watches = (self._pods, self._jobs, self._deployments)
         for watch in watches:
             watch.start()
         for watch in watches:
             if not watch.wait(_SYNC_SECONDS):
+                if watch.refused:
+                    raise Permanent(watch.away)
                 raise Retryable(f"The cluster could not be listed within {_SYNC_SECONDS:g} s: {watch.away}")
         for replica, *_ in self.services.all_registered():
             if self._pods.get(replica.id) is None:
                 self.services.unregister(replica.id, "its pod is gone")
+        # what became of certificates while nobody looked
+        self._routes.renew(self._declared())
         self.services.route_all()
         self.runs.resume()
         self._refusals.start()
@@ -176,6 +237,7 @@ class KubernetesHost(BaseHost):
         for thread in (self._keeper, self._recovery):
             if thread.is_alive():
                 thread.join(10)
+        self._events.close()
         self._api.close()
 
     @property
@@ -296,6 +358,9 @@ class KubernetesHost(BaseHost):
             data = {"app": app_of(now), "writer": other, "replicas": now["spec"].get("replicas")}
             self.notices.tell("outside_write", f"{own.get(f'{names.PREFIX}/workflow')}/{own.get(f'{names.PREFIX}/service')}", data)
 
+    def _tell_done(self, app: str, key: str, reason: str, message: str) -> None:
+        self._events.tell(self._api.get(DEPLOYMENTS, names.dns_name(app)), key, reason, message)
+
     def _run_changed(self, kind: str, target: str, data: dict[str, Any]) -> None:
         self._tell_patiently(kind, target, data)
         self.searches.run_changed()
@@ -318,6 +383,7 @@ class KubernetesHost(BaseHost):
         while not self._stopping.wait(_LOOK_SECONDS):
             for what, look in (
                 ("the front", self._front.ensure),
+                ("the certificates", self._renew_certificates),
                 ("the drift detectors", self._watch_for_drift),
                 ("the progress of steps", self.runs.hear_progress),
             ):
@@ -339,6 +405,17 @@ class KubernetesHost(BaseHost):
                 if record.spec.drift and record.spec.log
             }
         )
+
+    def _renew_certificates(self) -> None:
+        if self.lost or self._clock.monotonic() - self._renewed < _CERTIFICATE_SECONDS:
+            return
+        self._renewed = self._clock.monotonic()
+        self._routes.renew(self._declared())
+        self.services.route_all()
+
+    def _declared(self) -> dict[tuple[str, str], Service]:
+        deployed = self.services.workflows().items()
+        return {(name, service): record.spec for name, workflow in deployed for service, record in workflow.services.items()}
 
 
 def replica_of(pod: Object) -> ReplicaRecord:

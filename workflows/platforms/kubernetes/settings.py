@@ -8,6 +8,14 @@ from pydantic import Field
 from autonomic.seams.word import Word
 
 
+class Accelerator(Word):
+    """GPUs of one type: the extended resource they are, the labels of the nodes that have them, and the taints of these nodes."""
+
+    resource: str = "nvidia.com/gpu"
+    nodes: dict[str, str] = {}
+    tolerations: tuple[dict[str, Any], ...] = ()
+
+
 class KubernetesSettings(Word):
     """`home` is a folder of the writer's own; the front and downloaded models are kept in it.
 
@@ -20,6 +28,9 @@ class KubernetesSettings(Word):
     that is the same in all pods and for the writer (a mount): steps work there, find what an earlier attempt left, and can
     hand paths on; prediction logs are kept there. Without it each pod has an empty folder of its own, and there is no
     prediction log.
+
+    `accelerators` says what a type of GPU in `resources.accelerator` is on this cluster; of one that is not listed, it is the value
+    of the nodes' label `accelerator_label`.
 
     `server` is the class that each replica starts (`package.module:Class`). `mlflow_url` is the address of MLflow for the
     pods, and for the writer; "" stands for the one that `autonomic up` starts, which then listens on `host_address`, an
@@ -47,6 +58,8 @@ class KubernetesSettings(Word):
     mounts: tuple[dict[str, Any], ...] = ()
     node_selector: dict[str, str] = {}
     tolerations: tuple[dict[str, Any], ...] = ()
+    accelerators: dict[str, Accelerator] = {}
+    accelerator_label: str = "nvidia.com/gpu.product"
     data_path: str = ""
     server: str = "autonomic.workflows.serving.server:ModelServer"
     mlflow_url: str = ""

@@ -180,7 +180,7 @@ class ConfigMapStore:
 
     def _document(self, group: str, entries: dict[str, str | None]) -> dict[str, Any]:
         own = {_KIND_LABEL: group.partition("/")[0]}
-        meta = {"name": object_name(self._installation, group), "labels": {**names.labels(self._installation), **own}}
+        meta = {"name": object_name(self._installation, group), "labels": {**names.own_labels(self._installation, "memory"), **own}}
         return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": to_data(entries)}
 
     def _look_again(self, group: str, conflict: Conflict) -> None:

@@ -3,13 +3,16 @@
 from typing import Any
 
 from autonomic.workflows.platforms.kubernetes import names
-from autonomic.workflows.platforms.kubernetes.manifests import Manifest, resources
+from autonomic.workflows.platforms.kubernetes.manifests import Manifest
+from autonomic.workflows.platforms.kubernetes.placement import resources
+from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.workflows.spec.placement_override import PlacementOverride
+from autonomic.workflows.spec.workflow import Resources
 
 HOST, ZONE = "kubernetes.io/hostname", "topology.kubernetes.io/zone"
 
 
-def varied(deployment: Manifest, variation: dict[str, Any] | None, installation: str) -> Manifest:
+def varied(deployment: Manifest, variation: dict[str, Any] | None, settings: KubernetesSettings) -> Manifest:
     """A Deployment with `{resources, placement}`; as it is where there is none.
 
     Raises:
@@ -19,23 +22,25 @@ def varied(deployment: Manifest, variation: dict[str, Any] | None, installation:
         return deployment
     template = deployment["spec"]["template"]
     chosen = deployment["spec"]["selector"]["matchLabels"]
-    pod = varied_pod(template["spec"], variation, installation, chosen)
+    pod = varied_pod(template["spec"], variation, settings, chosen)
     return {**deployment, "spec": {**deployment["spec"], "template": {**template, "spec": pod}}}
 
 
-def varied_pod(pod: Manifest, variation: dict[str, Any], installation: str, chosen: dict[str, str]) -> Manifest:
+def varied_pod(pod: Manifest, variation: dict[str, Any], settings: KubernetesSettings, chosen: dict[str, str]) -> Manifest:
     """The spec of a pod with `{resources, placement}`, either of which may be left out. `chosen` are the labels that its like have."""
     size = variation.get("resources")
     if size:
         first, *others = pod["containers"]
-        pod = {**pod, "containers": [{**first, "resources": container_resources(size)}, *others]}
+        pod = {**pod, "containers": [{**first, "resources": container_resources(size, settings)}, *others]}
     placement = variation.get("placement")
-    return _placed(pod, PlacementOverride.model_validate(placement), installation, chosen) if placement else pod
+    return _placed(pod, PlacementOverride.model_validate(placement), settings.installation, chosen) if placement else pod
 
 
-def container_resources(size: dict[str, Any]) -> Manifest:
-    """A size as a container has it."""
-    return resources(size.get("cpu") or 0.0, size.get("memory"), size.get("gpu") or 0.0)
+def container_resources(size: dict[str, Any], settings: KubernetesSettings) -> Manifest:
+    """A size, with the type of its GPUs (`accelerator`), as a container has it."""
+    gpu = size.get("gpu") or 0.0
+    accelerator = size.get("accelerator") if gpu else None
+    return resources(settings, Resources(cpu=size.get("cpu") or 0.0, memory=size.get("memory"), gpu=gpu, accelerator=accelerator))
 
 
 def _placed(pod: Manifest, placement: PlacementOverride, installation: str, chosen: dict[str, str]) -> Manifest:

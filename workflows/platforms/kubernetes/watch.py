@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from autonomic.seams.errors import AutonomicError
-from autonomic.workflows.platforms.kubernetes.api import Api, Gone, Resource, lines
+from autonomic.seams.errors import AutonomicError, Permanent
+from autonomic.workflows.platforms.kubernetes.api import Api, Gone, Resource, TooMany, lines
 
 # the API server ends a watch after this time, and sends a bookmark about once a minute
 _WATCH_SECONDS = 290
@@ -24,7 +24,8 @@ Changed = Callable[[Object | None, Object | None], None]
 class Watch:
     """The objects of one kind with certain labels (and values of `fields`), by name, as last heard of.
 
-    `changed` is called from the watch's thread for every change, also for those that happened while the watch was away.
+    `away` says why it cannot be followed now, "" while it is; `refused`: because of a missing right. `changed` is called
+    from the watch's thread for every change, also for those that happened while the watch was away.
     `close` ends the thread.
     """
 
@@ -42,6 +43,7 @@ class Watch:
         self._synced = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name=f"watch-{resource.plural}")
         self.away = ""
+        self.refused = False
 
     def start(self) -> None:
         """Begins to watch."""
@@ -83,7 +85,7 @@ class Watch:
                     self._version = self._list()
                     self._synced.set()
                 self._follow()
-                self.away, pause = "", _FIRST_PAUSE_SECONDS
+                self.away, self.refused, pause = "", False, _FIRST_PAUSE_SECONDS
             except Gone:
                 self._version = ""
             except Exception as error:  # noqa: BLE001 - whatever broke the watch, it is begun again
@@ -92,7 +94,9 @@ class Watch:
                 if not isinstance(error, AutonomicError | OSError):
                     _log.debug("the watch of %s broke: %r", self._resource.plural, error)
                 self.away = str(error)
-                self._stopping.wait(pause * random.uniform(0.5, 1.0))
+                self.refused = isinstance(error, Permanent)
+                asked = min(error.delay_seconds, _LONGEST_PAUSE_SECONDS) if isinstance(error, TooMany) else 0.0
+                self._stopping.wait(max(asked, pause * random.uniform(0.5, 1.0)))
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
     def _list(self) -> str:
@@ -119,7 +123,7 @@ class Watch:
                 self._answer = answer
             if self._stopping.is_set():
                 return
-            self.away = ""
+            self.away, self.refused = "", False
             for event in lines(answer):
                 kind, item = event["type"], event["object"]
                 if kind == "ERROR":

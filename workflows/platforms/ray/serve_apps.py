@@ -30,9 +30,9 @@ class ServeApps:
         from ray import serve
         from ray.serve import api
 
-        options: dict[str, Any] = {"num_cpus": spec.cpu, "num_gpus": spec.gpu}
-        if spec.memory:
-            options["memory"] = spec.memory
+        options: dict[str, Any] = {"num_cpus": spec.resources.cpu, "num_gpus": spec.resources.gpu}
+        if spec.resources.memory:
+            options["memory"] = spec.resources.memory
         deployment = serve.deployment(self._replica_class).options(
             name=DEPLOYMENT,
             num_replicas=replicas,

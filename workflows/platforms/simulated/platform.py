@@ -26,6 +26,7 @@ from autonomic.workflows.platforms.base.records import ServiceRecord, WorkflowRe
 from autonomic.workflows.platforms.base.store import MemoryStore
 from autonomic.workflows.platforms.simulated.queueing import Line, Load, QueueingService
 from autonomic.workflows.platforms.simulated.registry import SimulatedRegistry
+from autonomic.workflows.spec.workflow import Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +168,7 @@ class SimulatedPlatform:
             raise Refused(f"{change.primitive}: the steps of {name} are simulated, and have neither size nor place")
         return prepare_online(change, self._workflows.get(name), self._resolve, self._clock.now())
 
-    def _resolve(self, uri: str) -> str:
+    def _resolve(self, uri: str, service: Service) -> str:
         resolved = self.registry.resolve(uri)
         if resolved is None:
             raise Refused(f"The model {uri} is not in the registry")

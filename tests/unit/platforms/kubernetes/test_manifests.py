@@ -39,7 +39,7 @@ def made(app: str = "web--api--champion--1234", settings: KubernetesSettings = S
 
 
 def test_replicas_are_a_service_a_budget_and_a_deployment_of_one_owner() -> None:
-    service, budget, deployment = made(cpu=0.5, memory=2**30, gpu=1)
+    service, budget, deployment = made(resources={"cpu": 0.5, "memory": 2**30, "gpu": 1})
     for each in (service, budget, deployment):
         assert each["metadata"]["name"] == "web--api--champion--1234"
         assert each["metadata"]["ownerReferences"] == [OWNER]

@@ -47,14 +47,35 @@ GOOD = json.dumps({"status": "succeeded", "outputs": {"a": 1}, "detail": "", "re
         (pod("Pending", state=NO_IMAGE), "waiting", "(ImagePullBackOff): Back-off pulling image x:1"),
         (pod("Pending", state=NEVER), "ended", "(ErrImageNeverPull): image x:1 is not present"),
         (pod("Failed", state=ended(137, "OOMKilled")), "ended", "OOMKilled: its memory went over its limit of 512Mi"),
-        (pod("Failed", state={}, reason="Evicted", message="The node was low on memory"), "ended", "Evicted: The node was low"),
-        (pod("Failed", state=ended(143), reason="DeadlineExceeded"), "ended", "DeadlineExceeded: its pod was ended after 65 s"),
+        (
+            pod("Failed", state={}, reason="Evicted", message="The node was low on memory"),
+            "ended",
+            "Evicted: on the node node1: The node was low",
+        ),
+        (pod("Failed", state=ended(143), reason="DeadlineExceeded"), "ended", "timed out after 60 s, and its pod was ended by the cluster"),
         (pod("Failed", state=ended(3, message="Traceback: no such thing")), "ended", "exit code 3 and left no result: Traceback"),
         (pod("Failed", state=ended(1, message='["no", "result"]')), "ended", "left no result"),
         (
             pod("Failed", state={}, conditions=[{"type": "DisruptionTarget", "reason": "DeletionByTaintManager", "message": "node gone"}]),
             "ended",
-            "DeletionByTaintManager: node gone",
+            "NodeLost: its node node1 does not answer, or turned it away: node gone",
+        ),
+        (
+            pod(
+                "Failed", state=ended(143), conditions=[{"type": "DisruptionTarget", "reason": "EvictionByEvictionAPI", "message": "drain"}]
+            ),
+            "ended",
+            "Evicted: it was asked to leave its node node1, as when a node is drained: drain",
+        ),
+        (
+            pod("Failed", state=ended(143), conditions=[{"type": "DisruptionTarget", "reason": "PreemptionByScheduler", "message": "p"}]),
+            "ended",
+            "Preempted: its place on the node node1 was needed for a pod of higher priority: p",
+        ),
+        (
+            pod("Failed", state=ended(1, message=json.dumps({"status": "failed", "detail": "OOMKilled: code -9", "retry": True}))),
+            "ended",
+            "OOMKilled: its memory went over its limit of 512Mi; ask for more with resources.memory (code -9)",
         ),
     ],
 )
@@ -64,6 +85,13 @@ def test_what_kept_a_step_from_its_end_is_in_its_detail(told: dict[str, Any], ki
     assert report[0] == kind
     assert words in (report[1]["why"] if kind == "waiting" else report[1]["detail"])
     assert kind == "waiting" or report[1]["status"] == "failed"
+
+
+def test_how_long_a_pod_has_waited_for_a_node_is_known_only_while_it_waits() -> None:
+    waits = [{**UNSCHEDULABLE[0], "lastTransitionTime": "2026-11-24T10:00:00Z"}]
+    assert pods.unscheduled_since(pod("Pending", conditions=waits) | {"spec": {}}) == 1795514400
+    assert pods.unscheduled_since(pod("Pending", conditions=waits)) is None
+    assert pods.unscheduled_since(pod("Pending", conditions=[]) | {"spec": {}}) is None
 
 
 def test_the_result_of_a_step_is_what_its_pod_told_last() -> None:

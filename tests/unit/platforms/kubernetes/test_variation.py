@@ -1,7 +1,15 @@
+from pathlib import Path
 from typing import Any
 
+from autonomic.workflows.platforms.kubernetes.placement import placed
+from autonomic.workflows.platforms.kubernetes.settings import Accelerator, KubernetesSettings
 from autonomic.workflows.platforms.kubernetes.variation import varied
+from autonomic.workflows.spec.placement import Placement
+from autonomic.workflows.spec.workflow import Resources
 
+SETTINGS = KubernetesSettings(
+    home=Path("/home"), image="image:1", installation="mine", accelerators={"MI300": Accelerator(resource="amd.com/gpu")}
+)
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 ZONE_TERM = {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}
 
@@ -13,17 +21,17 @@ def deployment(**pod: Any) -> dict[str, Any]:
 
 
 def pod_of(placement: dict[str, Any], **pod: Any) -> dict[str, Any]:
-    return varied(deployment(**pod), {"resources": {}, "placement": placement}, "mine")["spec"]["template"]["spec"]
+    return varied(deployment(**pod), {"resources": {}, "placement": placement}, SETTINGS)["spec"]["template"]["spec"]
 
 
 def test_without_a_variation_nothing_changes() -> None:
-    assert varied(deployment(), None, "mine") == deployment()
-    assert varied(deployment(), {"resources": {}, "placement": {}}, "mine") == deployment()
+    assert varied(deployment(), None, SETTINGS) == deployment()
+    assert varied(deployment(), {"resources": {}, "placement": {}}, SETTINGS) == deployment()
 
 
 def test_the_first_container_is_resized_and_what_was_given_stays_as_it_was() -> None:
     given = deployment()
-    made = varied(given, {"resources": {"cpu": 0.5, "memory": 1024, "gpu": 1}, "placement": {}}, "mine")
+    made = varied(given, {"resources": {"cpu": 0.5, "memory": 1024, "gpu": 1}, "placement": {}}, SETTINGS)
     first, second = made["spec"]["template"]["spec"]["containers"]
     assert first["resources"] == {
         "requests": {"memory": "1024", "nvidia.com/gpu": "1", "cpu": "500m"},
@@ -31,6 +39,26 @@ def test_the_first_container_is_resized_and_what_was_given_stays_as_it_was() -> 
     }
     assert second == {"name": "proxy"}
     assert given == deployment()
+
+
+def test_gpus_are_resized_as_what_their_type_is_on_this_cluster() -> None:
+    def requests(gpu: int) -> dict[str, str]:
+        made = varied(deployment(), {"resources": {"gpu": gpu, "accelerator": "MI300"}, "placement": {}}, SETTINGS)
+        return made["spec"]["template"]["spec"]["containers"][0]["resources"].get("requests", {})
+
+    assert requests(2) == {"amd.com/gpu": "2"}
+    assert requests(0) == {}
+
+
+def test_where_a_part_was_rescheduled_to_is_said_on_top_of_where_it_is_declared() -> None:
+    declared = Placement.model_validate({"nodes": {"disk": "ssd"}, "near": [{"node": "n1"}], "avoid": [{"workflow": "noisy"}]})
+    pod = placed({"containers": [{"name": "replica"}]}, SETTINGS, Resources(), declared)
+    pod = pod_of({"nodes": {"zone": "a"}, "avoid": [{"node": "n2"}, {"workflow": "batch"}]}, **pod)
+    assert pod["nodeSelector"] == {"disk": "ssd", "zone": "a"}
+    (term,) = pod["affinity"]["nodeAffinity"][REQUIRED]["nodeSelectorTerms"]
+    assert [(each["operator"], each["values"]) for each in term["matchFields"]] == [("In", ["n1"]), ("NotIn", ["n2"])]
+    apart = pod["affinity"]["podAntiAffinity"][REQUIRED]
+    assert [each["labelSelector"]["matchLabels"]["autonomic.dev/workflow"] for each in apart] == ["noisy", "batch"]
 
 
 def test_each_term_of_what_is_declared_keeps_away_from_the_nodes_too() -> None:

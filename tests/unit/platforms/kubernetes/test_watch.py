@@ -1,6 +1,7 @@
 """A watch that breaks, is told that it is too old, or misses something has the truth in the end."""
 
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -85,6 +86,55 @@ def test_a_server_that_goes_away_is_found_again(settings: KubernetesSettings, ap
     try:
         assert heard.wait(1) == [("a", "came")]
         assert watch.get("a") == item("a", "1")
+    finally:
+        watch.close()
+        api.close()
+
+
+@pytest.mark.timeout(60)
+def test_a_busy_server_is_asked_again_when_it_says_so_and_a_missing_right_is_told(settings: KubernetesSettings, api_server: Any) -> None:
+    api_server.objects = {"a": item("a", "1")}
+    api_server.watched = lambda version: [{"type": "ADDED", "object": item("b", "2")}] if "b" not in api_server.objects else []
+    api = Api(settings)
+    heard = Heard()
+    watch = Watch(api, CONFIG_MAPS, "x=y", heard)
+    # the first list is answered; the watch that follows is told to come later
+    asked: list[float] = []
+    answer = api_server.answer
+
+    def busy(method: str, path: str, body: Any) -> Any:
+        if "watch=true" in path:
+            asked.append(time.monotonic())
+            if len(asked) == 1:
+                return 429, {"Retry-After": "1"}, {"message": "later"}
+        return answer(method, path, body)
+
+    api_server.answer = busy
+    watch.start()
+    try:
+        assert heard.wait(2)[:2] == [("a", "came"), ("b", "came")]
+        assert asked[1] - asked[0] >= 1
+        assert not watch.refused
+    finally:
+        watch.close()
+        api.close()
+
+
+@pytest.mark.timeout(60)
+def test_a_watch_that_is_not_allowed_says_which_right_is_missing(settings: KubernetesSettings, api_server: Any) -> None:
+    message = 'configmaps is forbidden: User "me" cannot list'
+    api_server.answer = lambda method, path, body: (403, {}, {"message": message})
+    api = Api(settings)
+    watch = Watch(api, CONFIG_MAPS, "x=y", Heard())
+    watch.start()
+    try:
+        deadline = time.monotonic() + 20
+        while not watch.refused:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert not watch.wait(0)
+        for words in ("get or list", "configmaps", "namespace here"):
+            assert words in watch.away
     finally:
         watch.close()
         api.close()
