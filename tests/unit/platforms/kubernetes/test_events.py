@@ -45,7 +45,9 @@ def test_an_event_is_told_once_for_each_key(api: Api, api_server: Any) -> None:
 
 
 def test_a_missing_right_keeps_an_event_back_and_nothing_else(api: Api, api_server: Any, caplog: pytest.LogCaptureFixture) -> None:
-    api_server.trouble = [(403, {}, {"message": "no"})]
+    refusal = (403, {}, {"message": "no"})
+    # asked again, after it said that it is ready
+    api_server.trouble = [refusal, (200, {}, {}), refusal]
     events = Events(api, VirtualClock())
     events.start()
     for number in (1, 2):
@@ -54,7 +56,7 @@ def test_a_missing_right_keeps_an_event_back_and_nothing_else(api: Api, api_serv
     (record,) = caplog.records
     assert "attempt 1" in record.message
     assert "resource events" in record.message
-    assert [method for method, _ in api_server.asked].count("POST") == 2
+    assert [method for method, _ in api_server.asked].count("POST") == 3
 
 
 def test_what_made_a_pod_is_its_controller() -> None:
