@@ -6,7 +6,7 @@ from autonomic.primitives.arguments import ResizeArguments
 from autonomic.primitives.base import Context, Layer, Refused, Unneeded, put_back
 from autonomic.seams.plan import Change, Irreversible, Outcome
 from autonomic.seams.state import State
-from autonomic.workflows.spec.workflow import Resources
+from autonomic.workflows.spec.workflow import Resources, StepResources
 
 
 class Resize:
@@ -58,7 +58,7 @@ def _resources(state: State, context: Context) -> Resources:
         steps = context.workflows.get(workflow, {}).get("spec", {}).get("steps", ())
         declared = next((one["resources"] for one in steps if one["name"] == step), None)
         if declared is not None:
-            resources = Resources.model_validate(declared)
+            resources = StepResources.model_validate(declared)
             return resources.resized(state.spec["resources"]) if "resources" in state.spec else resources
     if state.service is None:
         raise Refused(

@@ -10,6 +10,7 @@ from autonomic.primitives.gate import Snapshot, cuts_capacity
 from autonomic.primitives.resize import Resize
 from autonomic.seams.plan import Change
 from autonomic.seams.state import State
+from autonomic.workflows.spec.workflow import StepResources
 
 GIB = 2**30
 RESOURCES = {"cpu": 1.0, "memory": "1Gi", "min": {"cpu": 0.5}, "max": {"cpu": 2.0, "memory": "4Gi"}}
@@ -65,7 +66,12 @@ def test_what_was_never_declared_is_refused(online: State, sized: State, context
 
 
 def test_a_step_has_the_size_that_its_next_attempt_gets(context: Context) -> None:
-    document = {"spec": {"type": "batch", "steps": [{"name": "train", "resources": RESOURCES}]}}
+    document = {
+        "spec": {
+            "type": "batch",
+            "steps": [{"name": "train", "resources": StepResources.model_validate(RESOURCES).model_dump(mode="json")}],
+        }
+    }
     known = context.model_copy(update={"workflows": {"training": document}})
     state = State(target="training/train", kind="batch")
     assert plan({"times": {"memory": 2}}, state, known).to["resources"]["memory"] == 2 * GIB
