@@ -138,7 +138,10 @@ def save_model(
         torch.save(state, weights)
     else:
         _export(module, file, weights)
-    (folder / "model.json").write_text(file.model_dump_json(indent=2) + "\n")
+    described = folder / "model.json"
+    described.write_text(file.model_dump_json(indent=2) + "\n")
+    # safetensors writes for the owner only; who serves it may be somebody else
+    weights.chmod(described.stat().st_mode)
     return folder
 
 

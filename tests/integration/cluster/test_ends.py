@@ -32,7 +32,7 @@ def home(tmp_path: Path) -> Iterator[Path]:
 def test_two_clusters_live_beside_each_other_and_one_ends_without_a_trace(
     cluster: LocalCluster, home: Path, wait: Callable[..., Any]
 ) -> None:
-    before = _machine()
+    before = wait(_machine_at_rest, "the end of what other clusters ended")
     second = LocalCluster.start(home, Options(nodes=1, fake_nodes=3, audit=True), tied=True)
     assert second.index != cluster.index
     assert second.host_address != cluster.host_address
@@ -52,8 +52,8 @@ def test_two_clusters_live_beside_each_other_and_one_ends_without_a_trace(
     assert cluster.run_kubectl("get", "--raw", "/readyz") == "ok"
 
 
-def test_a_killed_supervisor_takes_all_processes_along_and_down_removes_the_rest(home: Path) -> None:
-    before = _machine()
+def test_a_killed_supervisor_takes_all_processes_along_and_down_removes_the_rest(home: Path, wait: Callable[..., Any]) -> None:
+    before = wait(_machine_at_rest, "the end of what other clusters ended")
     second = LocalCluster.start(home, Options(nodes=1), tied=True)
     entry = registry.find(home)
     assert entry is not None
@@ -66,7 +66,7 @@ def test_a_killed_supervisor_takes_all_processes_along_and_down_removes_the_rest
 
 
 def test_an_up_that_is_killed_while_it_starts_leaves_nothing_after_down(home: Path, wait: Callable[..., Any]) -> None:
-    before = _machine()
+    before = wait(_machine_at_rest, "the end of what other clusters ended")
     starting = _up(home.parent)
     wait(lambda: (home / "logs" / "kube-apiserver.log").exists(), "the start of the API server")
     starting.kill()
@@ -122,6 +122,11 @@ def _machine() -> dict[str, Any]:
         "folders": [name for name in FOLDERS if Path(name).exists()],
         "processes": _processes({pid for index in alive for pid in cgroups.pids(index)}),
     }
+
+
+def _machine_at_rest() -> dict[str, Any] | None:
+    """The machine, None while a container that ended leaves a process for a moment more."""
+    return machine if not (machine := _machine())["processes"] else None
 
 
 def _processes(known: set[int]) -> list[str]:

@@ -101,6 +101,11 @@ def test_a_folder_that_is_incomplete_is_refused(tmp_path: Path) -> None:
         read_model_file(folder)
 
 
+def test_weights_are_for_whoever_may_read_the_description(tmp_path: Path) -> None:
+    save(tmp_path)
+    assert (tmp_path / "weights.safetensors").stat().st_mode == (tmp_path / "model.json").stat().st_mode
+
+
 def test_a_description_that_cannot_be_true_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(Permanent, match="one output"):
         save(tmp_path / "m", postprocess="classifier", outputs=OUTPUTS * 2)
