@@ -37,6 +37,7 @@ COMMANDS = [
     "tune",
     "doctor",
     "cluster",
+    "build",
 ]
 BAD = "apiVersion: autonomic.dev/v1alpha1\nkind: Workflow\nmetadata: {name: w}\nspec:\n  type: batch\n  steps: [{name: a, rum: x}]\n"
 
