@@ -51,11 +51,11 @@ def build(
 
     Examples:
 
-        autonomic build examples/hello --tag registry.example.com/ml/hello:1 --load
+        autonomic build steps --tag registry.example.com/ml/steps:1 --load
 
         autonomic build --full --constraints constraints.txt --tag registry.example.com/autonomic:0.1.0
 
-        autonomic build examples/hello --context context && docker build --tag hello:1 context
+        autonomic build steps --context context && docker build --tag steps:1 context
     """
     from tempfile import TemporaryDirectory
 
