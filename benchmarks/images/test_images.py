@@ -25,9 +25,10 @@ IMAGE = "autonomic.local/images-test:1"
 STEP = """
 import os
 import humanize
+import numpy
 
 def say(size: int) -> dict:
-    return {"text": humanize.naturalsize(size), "user": os.getuid(), "from": humanize.__file__}
+    return {"text": humanize.naturalsize(size), "user": os.getuid(), "mean": float(numpy.mean([1, 2])), "from": humanize.__file__}
 """
 
 
@@ -48,7 +49,7 @@ def cluster(home: Path) -> Iterator[LocalCluster]:
 def code(home: Path) -> Path:
     folder = home / "code"
     folder.mkdir()
-    (folder / "requirements.txt").write_text("humanize>=4,<5\n")
+    (folder / "requirements.txt").write_text("humanize>=4,<5\nnumpy>=2,<3\n")
     (folder / "sizes.py").write_text(STEP)
     return folder
 
@@ -98,6 +99,8 @@ def test_a_step_finds_its_requirements_and_is_not_root(platform: KubernetesPlatf
         time.sleep(0.1)
     assert run.status == "succeeded", run.model_dump_json(indent=1)
     assert run.outputs["text"] == "1.0 MB"
+    # numpy finds the libraries that compiled wheels take to be there
+    assert run.outputs["mean"] == 1.5
     assert run.outputs["user"] == 10001
     assert run.outputs["from"].startswith("/opt/autonomic/")
 

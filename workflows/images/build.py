@@ -17,7 +17,8 @@ Report = Callable[[str], None]
 BASE = "localhost/autonomic-base"
 _DATA = Path(__file__).parent / "data"
 _DISTRIBUTIONS = ("Debian", "Ubuntu")
-_IN_BASE = ("ca-certificates", "python3", "python3-venv")
+# wheels take it that libstdc++ is there
+_IN_BASE = ("ca-certificates", "libstdc++6", "python3", "python3-venv")
 # without it Debian 12 takes a program that merges folders, and a whole Perl for it
 _MERGED = "/usr/share/mmdebstrap/hooks/maybe-merged-usr"
 _NOT_IN_BASE = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
