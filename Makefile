@@ -1,4 +1,4 @@
-.PHONY: help setup demo up cluster test unit check schema benchmarks clean
+.PHONY: help setup demo up cluster test unit check schema benchmarks images clean
 
 PLATFORM ?= ray
 
@@ -11,6 +11,7 @@ help:
 	@echo "make unit        set up, then run the unit tests (no network, about a minute)"
 	@echo "make check       lint, type-check, check the layers"
 	@echo "make benchmarks  run the benchmarks and write reports/benchmarks.html"
+	@echo "make images      build a container image and run a step in it on a Kubernetes cluster (root, Go, buildah and mmdebstrap; about two minutes)"
 	@echo "make clean       remove .venv and what was generated"
 
 setup:
@@ -36,6 +37,9 @@ check: setup
 
 benchmarks: setup
 	@.venv/bin/python -m benchmarks
+
+images: setup
+	@.venv/bin/pytest benchmarks/images
 
 clean:
 	rm -rf .venv .autonomic reports build dist .pytest_cache .ruff_cache

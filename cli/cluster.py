@@ -238,6 +238,16 @@ def helm(context: typer.Context) -> None:
     os.execve(built, ["helm", *context.args], {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)})
 
 
+def running(home: Path | None) -> Any:
+    """The cluster of this home.
+
+    Raises:
+        NothingRuns: it does not run.
+    """
+    with _told():
+        return _cluster(home)
+
+
 def _folder(home: Path | None) -> Path:
     from autonomic.agents.settings import home_from_environment
 

@@ -37,6 +37,7 @@ COMMANDS = [
     "tune",
     "doctor",
     "cluster",
+    "build",
 ]
 BAD = "apiVersion: autonomic.dev/v1alpha1\nkind: Workflow\nmetadata: {name: w}\nspec:\n  type: batch\n  steps: [{name: a, rum: x}]\n"
 
@@ -66,7 +67,7 @@ def test_the_help_of_a_command_teaches_by_example(invoke, command: str) -> None:
     assert result.exit_code == 0
     assert f"autonomic {command}" in result.output
     # what prints an answer prints it for programs too
-    assert ("--output" in result.output) == (command not in ("schema", "crds", "agent", "cluster"))
+    assert ("--output" in result.output) == (command not in ("schema", "crds", "agent", "cluster", "build"))
 
 
 def test_help_is_there_at_once() -> None:

@@ -1,0 +1,1 @@
+"""What `autonomic build` makes, on a real cluster."""

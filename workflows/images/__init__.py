@@ -1,0 +1,1 @@
+"""Container images with the package autonomic and what a team's steps need."""
