@@ -25,6 +25,7 @@ def test_requests_are_counted_by_account_once_each() -> None:
         event(2, "list", "pods"),
         event(3, "get", "pods", **of_log),
         event(4, "list", "pods", user="admin"),
+        json.dumps({"auditID": "6", "verb": "list", "user": {}, "objectRef": {"resource": "pods"}}),
         json.dumps({"auditID": "5", "verb": "get", "user": {"username": "system:serviceaccount:ml:host"}, "requestURI": "/version"}),
     ]
     found = asked(lines)

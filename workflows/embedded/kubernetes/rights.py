@@ -43,7 +43,8 @@ def asked(lines: Iterable[str]) -> dict[str, Asked]:
     seen: set[str] = set()
     for line in lines:
         event = json.loads(line)
-        user, what = event["user"]["username"], event.get("objectRef")
+        # who was not let in has no name
+        user, what = event["user"].get("username", ""), event.get("objectRef")
         # a watch is told of twice, when it begins and when it ends
         if not user.startswith(_ACCOUNT) or what is None or event["auditID"] in seen:
             continue
