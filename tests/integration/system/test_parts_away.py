@@ -87,19 +87,19 @@ def test_without_prometheus_a_reading_is_an_error_and_nothing_is_done(
     assert not [item for item in decisions if item["decision"]["strategy"] == "run-when-down"]
 
 
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=2).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
 def test_a_run_succeeds_while_mlflow_is_away(home: Path, succeeds: Succeeds, settings: Settings, eventually: Eventually) -> None:
     succeeds("apply", str(ROOT / "examples" / "hello"))
     for pid in pids_of(home, "mlflow", "server"):
         os.kill(pid, signal.SIGKILL)
     assert "most_common" in succeeds("run", "hello", "--wait")
-
-    def back() -> bool:
-        try:
-            return httpx.get(f"{settings.mlflow_url}/health", timeout=2).status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    eventually(back, "MLflow is back", 120)
+    eventually(lambda: answers(f"{settings.mlflow_url}/health"), "MLflow is back", 120)
 
 
 def test_a_worker_of_mlflow_that_outlived_its_parent_does_not_keep_the_port(home: Path, settings: Settings, eventually: Eventually) -> None:
@@ -108,14 +108,7 @@ def test_a_worker_of_mlflow_that_outlived_its_parent_does_not_keep_the_port(home
     for pid in pids_of(home, "-m mlflow server"):
         os.kill(pid, signal.SIGKILL)
     eventually(lambda: not orphans & set(pids_of(home, "uvicorn", "mlflow")), "the old worker has ended", 60)
-
-    def back() -> bool:
-        try:
-            return httpx.get(f"{settings.mlflow_url}/health", timeout=2).status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    eventually(back, "MLflow is back", 120)
+    eventually(lambda: answers(f"{settings.mlflow_url}/health"), "MLflow is back", 120)
 
 
 def test_ray_comes_back_and_runs_again(home: Path, settings: Settings, command: Callable[..., Any], eventually: Eventually) -> None:
