@@ -11,6 +11,7 @@ from autonomic.seams.errors import AutonomicError, Permanent, Retryable
 from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 
 FIELD_MANAGER = "autonomic"
+_DOUBT_SECONDS = 1.0
 _PATIENCE_SECONDS = 10.0
 _CONNECT_SECONDS = 5.0
 _LONGEST_WAIT_SECONDS = 5.0
@@ -224,9 +225,10 @@ class Api:
             if answer.status == 404 and missing:
                 return None
             if answer.status in (401, 403) and not doubted:
-                self._check_started()
-                # it may have learned who may do what between the two answers
+                self._check_started(answer)
+                # it may have learned who may do what since
                 doubted = True
+                self._clock.sleep(_DOUBT_SECONDS)
                 continue
             asked = _retry_after(answer)
             pause = min(wait if asked is None else asked, _LONGEST_WAIT_SECONDS)
@@ -258,10 +260,13 @@ class Api:
                 f"The Kubernetes API server at {self._host} does not answer ({type(error).__name__}: {error}); it is asked again", 2.0
             ) from error
 
-    def _check_started(self) -> None:
-        """Raises Retryable while the server does not know yet who may do what."""
+    def _check_started(self, refusal: Any) -> None:
+        """Raises Retryable while the server does not know yet who may do what, which it may not know itself."""
         try:
-            starting = self._request("GET", f"{self._host}/readyz", {}, None, "", self._seconds).status >= 500
+            starting = (
+                _lacks_own_roles(_message(refusal))
+                or self._request("GET", f"{self._host}/readyz", {}, None, "", self._seconds).status >= 500
+            )
         except Retryable:
             starting = True
         if starting:
@@ -272,7 +277,7 @@ class Api:
         verb = _VERBS.get(method, method.lower() if method != "GET" else "get or list")
         what = f"{resource.plural}{f'.{resource.group}' if resource.group else ''}"
         if answer.status in (401, 403):
-            self._check_started()
+            self._check_started(answer)
         if answer.status == 403 and "exceeded quota" in message:
             return Permanent(f"A quota of the namespace {self.namespace} leaves no room to {verb} {what}: {message}; nothing was done")
         if answer.status == 403:
@@ -299,6 +304,10 @@ class Api:
                 _retry_after(answer) or 2.0,
             )
         return Permanent(f"Kubernetes refuses to {verb} {what} ({answer.status}): {message}")
+
+
+def _lacks_own_roles(message: str) -> bool:
+    return 'clusterrole.rbac.authorization.k8s.io "system:' in message and "not found" in message
 
 
 def lines(answer: Any) -> Iterator[dict[str, Any]]:

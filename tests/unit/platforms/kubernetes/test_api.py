@@ -75,6 +75,13 @@ def test_a_server_that_is_starting_does_not_know_yet_who_may_what(api: Api, api_
         api.apply(DEPLOYMENTS, BODY)
 
 
+def test_a_server_without_its_own_roles_is_starting_whatever_it_says_of_itself(api: Api, api_server: Any) -> None:
+    message = 'cannot patch resource: RBAC: [clusterrole.rbac.authorization.k8s.io "system:discovery" not found]'
+    api_server.trouble = [(403, {}, {"message": message})]
+    with pytest.raises(Retryable, match="is starting"):
+        api.apply(DEPLOYMENTS, BODY)
+
+
 def test_a_server_that_has_just_started_is_believed_the_second_time(api: Api, api_server: Any) -> None:
     api_server.trouble = [(403, {}, {"message": "forbidden"})]
     assert api.create(CONFIG_MAPS, BODY)["metadata"]["name"] == "one"
