@@ -276,10 +276,10 @@ class SqlJournal:
         with self._read() as connection:
             return connection.execute(select(func.max(_records.c.cursor))).scalar_one() or 0
 
-    def prune(self, before: float, kinds: Iterable[str]) -> None:
-        """Forgets records of `kinds`, and which events came in, older than the time `before`."""
+    def prune(self, before: float) -> None:
+        """Forgets records, and which events came in, older than the time `before`. States stay."""
         with self._lock, self._engine.connect().execution_options(autonomic_write=True) as connection, connection.begin():
-            connection.execute(delete(_records).where(_records.c.time < before, _records.c.kind.in_(tuple(kinds))))
+            connection.execute(delete(_records).where(_records.c.time < before))
             connection.execute(delete(_inbox).where(_inbox.c.time < before))
 
     def outbox_sizes(self) -> dict[str, int]:

@@ -1,15 +1,18 @@
 """Where an agent keeps its state and finds the others."""
 
+import json
 import os
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import Field
 
 from autonomic.seams.errors import Permanent
 from autonomic.seams.word import Word
 
 DEFAULT_HOME = ".autonomic"
 JOURNAL_URL = "AUTONOMIC_JOURNAL_URL"
+KEEP_DAYS = "AUTONOMIC_KEEP_DAYS"
+_FIELDS = {JOURNAL_URL: "journal_url", KEEP_DAYS: "keep_days"}
 
 
 def home_from_environment() -> Path:
@@ -28,6 +31,8 @@ class Settings(Word):
     A part listens at its own URL, or at the port of it on every interface with the address `listen_address`, where the URL is a name
     that others know it by (0.0.0.0 in a pod behind a Service). AUTONOMIC_JOURNAL_URL in the environment goes before `journal_url`,
     so that the password of a database stands in no file.
+
+    Events, decisions, plans and runs that ended are forgotten after `keep_days`; AUTONOMIC_KEEP_DAYS goes before it.
     """
 
     home: Path
@@ -44,6 +49,7 @@ class Settings(Word):
     platform: str = "ray"
     custom_resources: bool = False
     listen_address: str = ""
+    keep_days: float = Field(default=30.0, gt=0)
 
     @property
     def tokens_path(self) -> Path:
@@ -78,11 +84,15 @@ class Settings(Word):
         home = (home or home_from_environment()).absolute()
         path = home / "settings.json"
         try:
-            written = cls.model_validate_json(path.read_text())
+            return cls.model_validate({**json.loads(path.read_text()), **{_FIELDS[name]: value for name, value in _given().items()}})
         except FileNotFoundError:
             raise Permanent(
                 f"{path} does not exist: nothing was started in this home. Start with `autonomic up`, or name another home with --home"
             ) from None
-        except ValidationError as invalid:
-            raise Permanent(f"{path} is not valid: {invalid}") from None
-        return written.model_copy(update={"journal_url": os.environ.get(JOURNAL_URL) or written.journal_url})
+        except ValueError as invalid:
+            given = f" with {', '.join(_given())} of the environment" if _given() else ""
+            raise Permanent(f"{path}{given} is not valid: {invalid}") from None
+
+
+def _given() -> dict[str, str]:
+    return {name: value for name in _FIELDS if (value := os.environ.get(name))}

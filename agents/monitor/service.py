@@ -9,8 +9,8 @@ from autonomic.agents.auth import Tokens
 from autonomic.agents.bus import HttpBus
 from autonomic.agents.journal import SqlJournal
 from autonomic.agents.monitor import labels
-from autonomic.agents.monitor.intake import OUTSIDE, Intake
-from autonomic.agents.monitor.loop import EVENT, PLANNER, MonitorLoop
+from autonomic.agents.monitor.intake import Intake
+from autonomic.agents.monitor.loop import PLANNER, MonitorLoop
 from autonomic.agents.monitor.metrics import MonitorMetrics, OutboxCollector
 from autonomic.agents.monitor.news import News, NewsSource
 from autonomic.agents.monitor.reader import Reader
@@ -29,7 +29,6 @@ from autonomic.strategies.readings import fill, group, label_of
 
 HOST_SECONDS = 5.0
 MLFLOW_TYPES = ("dev.autonomic.mlflow.run.finished", "dev.autonomic.model.version.created")
-KEEP_SECONDS = 7 * 86400.0
 FIRE_SECONDS = 30.0
 READY_SECONDS = 60.0
 """An older error says nothing of whether its signal answers now: a strategy may look once an hour."""
@@ -171,5 +170,5 @@ class MonitorService:
         return self._platform
 
     def _prune(self) -> None:
-        self.journal.prune(self.clock.now() - KEEP_SECONDS, (EVENT, OUTSIDE))
+        self.journal.prune(self.clock.now() - self.settings.keep_days * 86400.0)
         self.clock.call_at(self.clock.now() + 3600, self._prune)

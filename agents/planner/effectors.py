@@ -116,6 +116,13 @@ class AgentsEffector:
         value = self._journal.states(_EFFECT + key).get(_EFFECT + key)
         return None if value is None else Outcome.model_validate(value)
 
+    def forget(self, before: float) -> None:
+        """Forgets what was done before then (seconds since the epoch)."""
+        old = [key for key, value in self._journal.states(_EFFECT).items() if value["finished_at"] < before]
+        with self._journal.transaction() as transaction:
+            for key in old:
+                transaction.delete_state(key)
+
 
 def _post(url: str, event: CloudEvent) -> tuple[str, str]:
     if not url.startswith(("http://", "https://")):

@@ -30,13 +30,16 @@ class RunMirror:
     """Copies the platform's runs every `interval_seconds`; while the platform is away, every 2 s at last.
 
     State `run/ID` is the newest that is known of a run; records of kind "run" tell each change, those of kind
-    "notice" what the platform told.
+    "notice" what the platform told. Runs that ended longer ago than `keep_seconds` are not copied.
     """
 
-    def __init__(self, journal: Journal, clock: Clock, platform: Watched, interval_seconds: float = 1.0) -> None:
+    def __init__(
+        self, journal: Journal, clock: Clock, platform: Watched, keep_seconds: float = float("inf"), interval_seconds: float = 1.0
+    ) -> None:
         self._journal = journal
         self._clock = clock
         self._platform = platform
+        self._keep_seconds = keep_seconds
         self._interval_seconds = interval_seconds
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="run-mirror", daemon=True)
@@ -66,7 +69,8 @@ class RunMirror:
         if not notices and not self._unfinished and self._rounds % _ROUNDS_BETWEEN_RUNS:
             return
         known = self._journal.states(_RUN)
-        runs = {run.id: run.model_dump(mode="json") for run in self._platform.runs()}
+        since = self._clock.now() - self._keep_seconds
+        runs = {run.id: run.model_dump(mode="json") for run in self._platform.runs() if not _ended_before(run, since)}
         changed = {identifier: run for identifier, run in runs.items() if known.get(_RUN + identifier) != run}
         self._unfinished = any(run["status"] not in FINISHED for run in runs.values())
         # a run that ended stays as it ended, whatever a platform that was set up anew says or forgets
@@ -100,6 +104,18 @@ class RunMirror:
                 _log.exception("copying runs failed")
                 wait, self.missing = 5.0, f"{type(wrong).__name__}: {wrong}"
             self._stop.wait(wait)
+
+
+def forget(journal: Journal, before: float) -> None:
+    """Forgets the runs that ended before then (seconds since the epoch)."""
+    with journal.transaction() as transaction:
+        for old in runs(journal):
+            if _ended_before(old, before):
+                transaction.delete_state(_RUN + old.id)
+
+
+def _ended_before(run: RunState, time: float) -> bool:
+    return run.finished_at is not None and run.finished_at < time
 
 
 def runs(journal: Journal) -> list[RunState]:

@@ -1,5 +1,6 @@
 """Plans in the journal: how far each is, which are open, which shall stop."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from autonomic.agents.planner.interpreter import Progress, begin
@@ -58,6 +59,17 @@ class PlanStore:
         """Every plan, the newest first."""
         found = [Progress.model_validate(value).status for value in self._journal.states(_PLAN).values()]
         return sorted(found, key=lambda status: (status.plan.created_at, status.plan.id), reverse=True)
+
+    def ended_before(self, time: float) -> list[str]:
+        """The ids of the plans that ended before then (seconds since the epoch)."""
+        statuses = [value["status"] for value in self._journal.states(_PLAN).values()]
+        return [status["plan"]["id"] for status in statuses if status["phase"] in ENDED and status["updated_at"] < time]
+
+    def forget(self, plan_ids: Iterable[str]) -> None:
+        """Forgets plans; their records stay."""
+        with self._journal.transaction() as transaction:
+            for plan_id in plan_ids:
+                transaction.delete_state(_PLAN + plan_id)
 
     def cancel(self, plan_id: str) -> bool:
         """Notes that a plan shall stop; False where it has ended or is unknown."""

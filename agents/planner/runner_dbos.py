@@ -21,6 +21,7 @@ APPLICATION_VERSION = "1"
 """The version of the interpreter. Were it DBOS's own hash of the source, an edited source would leave old plans pending without a word."""
 EXECUTOR_ID = "planner"
 _UNLIMITED = 1_000_000_000
+_FORGOTTEN_TOGETHER = 500
 _result: TypeAdapter[Result] = TypeAdapter(Result)
 
 
@@ -109,6 +110,14 @@ class DbosRunner:
     def status(self, plan_id: str) -> PlanStatus | None:
         progress = self._store.load(plan_id)
         return progress.status if progress else None
+
+    def forget(self, before: float) -> None:
+        plans = self._store.ended_before(before)
+        for start in range(0, len(plans), _FORGOTTEN_TOGETHER):
+            some = plans[start : start + _FORGOTTEN_TOGETHER]
+            # the journal's copy last: what it knows is forgotten again after a crash
+            self._dbos.delete_workflows(some)
+            self._store.forget(some)
 
     def stop(self) -> None:
         """Starts no further step and closes the database; what is open goes on with the next `launch`."""

@@ -59,6 +59,9 @@ class JournalRunner:
         progress = self._store.load(plan_id)
         return progress.status if progress else None
 
+    def forget(self, before: float) -> None:
+        self._store.forget(self._store.ended_before(before))
+
     def stop(self) -> None:
         """Starts no further step; what is open goes on with the next `resume_all`."""
         self._stopped = True

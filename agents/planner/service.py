@@ -27,6 +27,7 @@ from autonomic.agents.planner.monitor_client import MonitorReadings
 from autonomic.agents.planner.plan_effects import PlanEffects
 from autonomic.agents.planner.plan_store import PlanStore
 from autonomic.agents.planner.registry import Registry
+from autonomic.agents.planner.retention import Retention
 from autonomic.agents.planner.runner_dbos import DbosRunner
 from autonomic.agents.planner.runner_journal import JournalRunner
 from autonomic.agents.planner.specs import Difference, Specs
@@ -68,14 +69,22 @@ class Planner:
         self._plans = PlanStore(self.journal)
         self._inbox = Inbox(self.journal, self.clock)
         self._bus = HttpBus(self.journal, self.clock, {"monitor": settings.monitor_url, "tuner": settings.tuner_url}, tokens["act"])
-        self._mirror = RunMirror(self.journal, self.clock, self.platform)
+        keep_seconds = settings.keep_days * 86400.0
+        self._mirror = RunMirror(self.journal, self.clock, self.platform, keep_seconds)
         self._readings = MonitorReadings(settings.monitor_url, tokens["act"])
         self._registry = Registry(settings.mlflow_url)
         self._tuner = TunerEffector(settings.tuner_url, tokens["act"])
         self._pool = ThreadPoolExecutor(32, thread_name_prefix="plan")
         self._leases = SqlLeases(self.journal, process_holder())
         self._leadership = Leadership(self._leases, self._gained, self._lost)
+        self._own = AgentsEffector(self.journal, frozenset({"monitor", "tuner"}))
         self.runner = self._make_runner(settings)
+        self._retention = Retention(
+            self.clock,
+            keep_seconds,
+            lambda: self._active,
+            (self.runner.forget, self._own.forget, lambda before: mirror.forget(self.journal, before), self.journal.prune),
+        )
         self.engine = Engine(self.clock, self.ids, self.journal, self._readings, self.platform.observe, self._registry.aliases, self.runner)
         self._dispatcher: Dispatcher[Arrived] = Dispatcher(self._handle)
         metrics.waiting.set_function(self._dispatcher.waiting)
@@ -93,7 +102,7 @@ class Planner:
                 "platform": self.platform,
                 "registry": self._registry,
                 "tuner": self._tuner,
-                "agents": AgentsEffector(self.journal, frozenset({"monitor", "tuner"})),
+                "agents": self._own,
             },
             fence=self._leadership.fence,
             # the engine is made with the runner, so that it is only known when the first plan runs
@@ -130,6 +139,7 @@ class Planner:
         """Begins to ask for the lease; events are accepted at once and acted on when it is held."""
         self._bus.start()
         self._mirror.start()
+        self._retention.start()
         self._leadership.start()
 
     def stop(self) -> None:

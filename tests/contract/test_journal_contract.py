@@ -147,11 +147,13 @@ def test_what_is_not_json_is_refused_and_nothing_is_written(journal: SqlJournal)
     assert journal.read() == []
 
 
-def test_old_records_and_arrivals_are_forgotten_and_others_kept(journal: SqlJournal) -> None:
+def test_old_records_are_forgotten_and_what_is_known_is_kept(journal: SqlJournal) -> None:
     with journal.transaction() as transaction:
         transaction.append_many([record("event", time=1), record("decision", time=1), record("event", time=9)])
-    journal.prune(5, ["event"])
-    assert [(found.kind, found.time) for found in journal.read()] == [("decision", 1), ("event", 9)]
+        transaction.put_state("known", 1)
+    journal.prune(5)
+    assert [(found.kind, found.time) for found in journal.read()] == [("event", 9)]
+    assert journal.states("") == {"known": 1}
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])

@@ -271,3 +271,27 @@ def test_a_change_whose_time_is_over_is_not_carried_out(bench: Bench) -> None:
 
 def test_an_unknown_plan_has_no_status(bench: Bench) -> None:
     assert bench.runner.status("unknown") is None
+
+
+def test_plans_that_ended_long_ago_are_forgotten_and_others_kept(bench: Bench) -> None:
+    old, young = plan_of("old"), plan_of("young")
+    bench.runner.start(old)
+    between = bench.ended(old).updated_at + 0.001
+    waiting = plan_of("waiting", 1, VerifySpec(that="p99 < 1", within_seconds=30), created_at=old.created_at)
+    bench.world.holds = lambda: False
+    bench.runner.start(waiting)
+    bench.reached(waiting, ["verifying"])
+    bench.runner.start(young)
+    bench.ended(young)
+    bench.runner.forget(between)
+    assert bench.runner.status("old") is None
+    assert bench.ended(young).phase == "kept"
+    bench.close()
+    bench.open()
+    # one that has not ended goes on, however old it is
+    assert bench.runner.resume_all() == ["waiting"]
+    bench.runner.forget(time.time() + 60)
+    assert bench.runner.status("young") is None
+    bench.world.holds = lambda: True
+    assert bench.ended(waiting).phase == "verified"
+    assert sorted(bench.world.done) == ["old-0", "old-1", "waiting-0", "young-0", "young-1"]

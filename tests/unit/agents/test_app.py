@@ -196,6 +196,16 @@ def test_the_journals_url_in_the_environment_goes_before_the_files(tmp_path: Pat
     assert Settings.load(tmp_path).journal("planner") == "postgresql+psycopg://u:p@db/autonomic_planner"
 
 
+def test_how_long_things_are_kept_is_said_in_the_file_or_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Settings(home=tmp_path, monitor_url="", planner_url="", tuner_url="").save()
+    assert Settings.load(tmp_path).keep_days == 30
+    monkeypatch.setenv("AUTONOMIC_KEEP_DAYS", "0.5")
+    assert Settings.load(tmp_path).keep_days == 0.5
+    monkeypatch.setenv("AUTONOMIC_KEEP_DAYS", "never")
+    with pytest.raises(Permanent, match=r"(?s)settings\.json with AUTONOMIC_KEEP_DAYS of the environment is not valid.*keep_days"):
+        Settings.load(tmp_path)
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"read": "x", "act": "x", "admin": "x", "host": "x"}', '{"read": 1}'])
 def test_a_broken_token_file_is_said_and_not_used(tmp_path: Path, content: str) -> None:
     path = tmp_path / "tokens.json"

@@ -23,6 +23,15 @@ def test_a_message_is_written_once_for_its_key(journal: SqlJournal) -> None:
     assert [record.data["message"] for record in journal.read(kinds=[NOTIFICATION])] == ["look"]
 
 
+def test_what_was_done_long_ago_is_forgotten(journal: SqlJournal) -> None:
+    effector = AgentsEffector(journal, frozenset({"monitor"}))
+    done = effector.apply(change("notify", message="look", webhook=None), 1)
+    effector.forget(done.finished_at)
+    assert effector.lookup("plan-1.0") == done
+    effector.forget(done.finished_at + 0.001)
+    assert effector.lookup("plan-1.0") is None
+
+
 def test_a_call_of_an_agent_goes_through_the_outbox_once(journal: SqlJournal) -> None:
     effector = AgentsEffector(journal, frozenset({"monitor"}))
     for _ in range(2):

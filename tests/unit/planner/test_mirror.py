@@ -81,3 +81,21 @@ def test_a_platform_that_is_away_changes_nothing(journal: SqlJournal, platform: 
     with pytest.raises(Retryable):
         copier(journal, platform).copy()
     assert journal.read() == []
+
+
+def test_runs_that_ended_long_ago_are_forgotten_and_not_copied_again(journal: SqlJournal, platform: Platform) -> None:
+    clock = VirtualClock()
+    copies = mirror.RunMirror(journal, clock, platform, keep_seconds=100)
+    now = clock.now()
+    ended = RunState(id="ended", workflow="w", status="succeeded", started_at=now - 5, finished_at=now)
+    running = RunState(id="running", workflow="w", status="running", started_at=now)
+    platform.known = [ended, running]
+    copies.copy()
+    clock.advance(90)
+    mirror.forget(journal, clock.now() - 100)
+    assert {run.id for run in mirror.runs(journal)} == {"ended", "running"}
+    clock.advance(20)
+    mirror.forget(journal, clock.now() - 100)
+    copies.copy()
+    assert {run.id for run in mirror.runs(journal)} == {"running"}
+    assert [record.subject for record in journal.read(kinds=[mirror.RUN])] == ["ended", "running"]

@@ -16,7 +16,7 @@ from autonomic.seams.plan import Change, Outcome
 from autonomic.seams.state import RunState
 from autonomic.workflows.platforms.base.apps import AppSpec, AppState
 from autonomic.workflows.platforms.base.effects import HostEffects
-from autonomic.workflows.platforms.base.intents import Intents
+from autonomic.workflows.platforms.base.intents import KEEP_SECONDS, Intents
 from autonomic.workflows.platforms.base.notices import Notices
 from autonomic.workflows.platforms.base.records import ReplicaRecord, ServiceRecord
 from autonomic.workflows.platforms.base.routes import Load
@@ -363,3 +363,26 @@ def test_an_application_that_somebody_deletes_while_it_starts_fails_the_deploy_s
         assert (outcome.status, words in outcome.detail) == ("failed", True), outcome.detail
         assert least <= world.clock.now() - began <= most
         assert (host.services.workflows(), world.apps) == ({}, {})
+
+
+def test_outcomes_are_forgotten_after_a_week_and_what_is_in_service_is_not() -> None:
+    world = deployed_world()
+    world.host.intents.apply(CHANGES["rescale"], 6)
+    before = settled(world)
+    world.clock.advance(KEEP_SECONDS - 10)
+    world.host.intents.apply(change("plan-2.0", "rescale", {"role": "champion", "replicas": 2}), 6)
+    between = settled(world)
+    assert between != before
+    world.host.intents.forget_old()
+    assert world.host.intents.lookup("plan-1.0") is not None
+    world.clock.advance(3600)
+    overtaken = world.host.intents
+    Host(world)
+    with pytest.raises(Retryable, match="Another host has taken over"):
+        overtaken.forget_old()
+    assert world.store.keys("outcome/") == ["outcome/plan-0.0", "outcome/plan-1.0", "outcome/plan-2.0"]
+    world.host.intents.forget_old()
+    assert world.store.keys("outcome/") == ["outcome/plan-2.0"]
+    assert settled(world) == between
+    # a change that was planned before is known by the revision that it expects
+    assert world.host.intents.apply(CHANGES["rescale"], 6).status == "refused"

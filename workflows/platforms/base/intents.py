@@ -14,6 +14,11 @@ from autonomic.seams.plan import Change, Outcome
 from autonomic.seams.word import Word
 from autonomic.workflows.platforms.base.store import Store
 
+KEEP_SECONDS = 7 * 86400.0
+"""Outcomes are remembered so long: a planner that was away for longer is told that nothing is known of its change."""
+_FORGET_EVERY_SECONDS = 3600.0
+_FORGOTTEN_TOGETHER = 200
+
 
 class Refused(Exception):
     """The change can never be carried out as it stands; nothing was touched."""
@@ -74,6 +79,7 @@ class Intents:
         self._effects = effects
         self._clock = clock
         self._locks: dict[str, threading.Lock] = {}
+        self._forget_at = clock.now()
         self.epoch = self._take_epoch()
 
     def _take_epoch(self) -> int:
@@ -115,6 +121,26 @@ class Intents:
                 except Retryable:
                     continue
         return settled
+
+    def forget_old(self) -> None:
+        """Forgets outcomes older than `KEEP_SECONDS`, some of them once an hour or until none is left; may be called at any time.
+
+        Raises:
+            Retryable: the store is away, or another host has taken over.
+        """
+        now = self._clock.now()
+        if now < self._forget_at:
+            return
+        self._forget_at = now + _FORGET_EVERY_SECONDS
+        self._still_ours()
+        old = [key for key in self._store.keys("outcome/") if self._ended_at(key) < now - KEEP_SECONDS]
+        for key in old[:_FORGOTTEN_TOGETHER]:
+            self._store.delete(key)
+        if len(old) > _FORGOTTEN_TOGETHER:
+            self._forget_at = now
+
+    def _ended_at(self, key: str) -> float:
+        return float(self._store.get(key)["outcome"]["finished_at"])
 
     def _lock(self, scope: str) -> threading.Lock:
         return self._locks.setdefault(scope, threading.Lock())

@@ -386,6 +386,7 @@ class KubernetesHost(BaseHost):
                 ("the certificates", self._renew_certificates),
                 ("the drift detectors", self._watch_for_drift),
                 ("the progress of steps", self.runs.hear_progress),
+                ("old outcomes", self._forget),
             ):
                 try:
                     look()
@@ -405,6 +406,10 @@ class KubernetesHost(BaseHost):
                 if record.spec.drift and record.spec.log
             }
         )
+
+    def _forget(self) -> None:
+        if not self.lost:
+            self.intents.forget_old()
 
     def _renew_certificates(self) -> None:
         if self.lost or self._clock.monotonic() - self._renewed < _CERTIFICATE_SECONDS:

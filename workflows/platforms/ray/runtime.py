@@ -149,6 +149,7 @@ class Host(BaseHost):
                     self._front.ensure()
                     self._watch_for_drift()
                     self.runs.tell_changes(self.notices.tell)
+                    self.intents.forget_old()
             except (Retryable, Permanent) as error:
                 _log.warning("looking after replicas: %s", error)
             except Exception:  # noqa: BLE001 - one bad turn must not end the watch over all services
