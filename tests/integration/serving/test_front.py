@@ -4,10 +4,12 @@ import datetime
 import ipaddress
 import os
 import signal
+import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from autonomic.seams.errors import Permanent
+from autonomic.seams.errors import Permanent, Retryable
 from autonomic.workflows.serving.front import Front
 from autonomic.workflows.serving.placement import FrontReplica, FrontService
 
@@ -201,6 +203,82 @@ def test_reloads_lose_no_request(front: Front, serve: Callable[..., int]) -> Non
     assert httpx.get(front.url("w", "other-0") + "/v2").status_code == 200
     front.remove_service("w", "other-0")
     assert httpx.get(front.url("w", "other-0") + "/v2").status_code == 404
+
+
+def reloads(home: Path) -> int:
+    """How often HAProxy has loaded its configuration again, as its master tells it."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(home / "master.sock"))
+        connection.sendall(b"show proc\n")
+        connection.shutdown(socket.SHUT_WR)
+        told = connection.makefile().read()
+    return next(int(line.split()[2]) for line in told.splitlines() if line.split()[1:2] == ["master"])
+
+
+def test_services_that_come_and_go_at_once_are_all_there_and_share_reloads(front: Front, serve: Callable[..., int], tmp_path: Path) -> None:
+    port = serve()
+    names = [f"s{number}" for number in range(40)]
+    home = tmp_path / "front"
+    before = reloads(home)
+
+    def put(name: str) -> None:
+        front.set_service(service(service=name), [replica(name, port)])
+        # who comes back is in force
+        assert httpx.post(front.url("w", name) + "/v2/models/s/infer", json=BODY, trust_env=False).status_code == 200
+
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(put, names))
+    came = reloads(home) - before
+    assert 1 <= came < 40
+    assert {name for _, name in front.services()} == set(names) == {name for _, name in front.stats()}
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(lambda name: front.remove_service("w", name), names[1:]))
+    assert reloads(home) - before - came < 39
+    assert [name for _, name in front.services()] == ["s0"] == [name for _, name in Front(tmp_path / "front").services()]
+    assert httpx.get(front.url("w", "s1") + "/v2").status_code == 404
+
+
+def test_a_service_that_haproxy_refuses_keeps_no_other_out(front: Front, serve: Callable[..., int], tmp_path: Path) -> None:
+    port = serve()
+    front.set_service(service(service="old"), [replica("old", port)])
+    (tmp_path / "bad.pem").write_text("no certificate")
+    bad = service(service="old", alone=True, certificate=str(tmp_path / "bad.pem"))
+    good = [service(service=f"s{number}") for number in range(8)]
+    failed: list[str] = []
+
+    def put(one: FrontService) -> None:
+        try:
+            front.set_service(one, [replica(one.service, port)])
+        except Permanent as refused:
+            failed.append(f"{one.service}: {refused}")
+
+    for _ in range(3):
+        failed.clear()
+        with ThreadPoolExecutor(9) as pool:
+            list(pool.map(put, [*good[:4], bad, *good[4:]]))
+        assert len(failed) == 1
+        assert failed[0].startswith("old: HAProxy refuses its new configuration")
+        assert "bad.pem" in failed[0]
+        # it is as it was, and the others are there
+        for name in ("old", *(one.service for one in good)):
+            assert httpx.post(front.url("w", name) + "/v2/models/s/infer", json=BODY, trust_env=False).status_code == 200
+        assert Front(tmp_path / "front").services() == front.services()
+        for one in good:
+            front.remove_service("w", one.service)
+
+
+def test_what_haproxy_did_not_hear_is_told_when_it_answers_again(front: Front, serve: Callable[..., int], tmp_path: Path) -> None:
+    port = serve()
+    front.set_service(service(), [replica("one", port)])
+    master = tmp_path / "front" / "master.sock"
+    hidden = master.rename(tmp_path / "hidden.sock")
+    with pytest.raises(Retryable, match="does not answer"):
+        front.set_service(service(service="late"), [replica("late", port)])
+    assert httpx.get(front.url("w", "late") + "/v2").status_code == 404
+    hidden.rename(master)
+    # the same again, as whoever was told to try again does
+    front.set_service(service(service="late"), [replica("late", port)])
+    assert httpx.get(front.url("w", "late") + "/v2").status_code == 200
 
 
 def test_waiting_in_the_front_counts_in_the_histogram(front: Front, serve: Callable[..., int]) -> None:
