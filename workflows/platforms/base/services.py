@@ -76,8 +76,8 @@ class Services:
         self._ready_seconds = ready_seconds
         self._mounts_volumes = mounts_volumes
         self._replicas_lock = threading.RLock()
-        # the front may take a while, and whoever only looks does not wait for it
-        self._routing = threading.Lock()
+        # one at a time for each service: the front may take a while, and what several services ask of it at once it does at once
+        self._routing: dict[tuple[str, str], threading.Lock] = {}
         self._replicas: dict[str, ReplicaRecord] = {
             key: ReplicaRecord.model_validate(self._replica_store.get(f"replica/{key}")) for key in _names(self._replica_store, "replica/")
         }
@@ -295,7 +295,7 @@ class Services:
         return (made["workflow"], made["service"], made["role"]) if made else None
 
     def _route(self, name: str, service: str) -> None:
-        with self._routing:
+        with self._routing.setdefault((name, service), threading.Lock()):
             workflow = self._workflows.get(name)
             record = workflow.services.get(service) if workflow else None
             if record is None:

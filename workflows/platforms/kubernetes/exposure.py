@@ -40,7 +40,7 @@ class ExposedRoutes(FrontRoutes):
         self._settings = settings
         self._api = api
         self._store = store
-        self._lock = threading.RLock()
+        self._locks: dict[str, threading.Lock] = {}
         self._made: dict[str, list[dict[str, Any]]] = {}
 
     def check(self, workflow: str, service: Service) -> None:
@@ -64,7 +64,8 @@ class ExposedRoutes(FrontRoutes):
         return {"alone": alone, "certificate": str(self._certificate(workflow, record.spec)) if record.spec.tls else ""}
 
     def update(self, workflow: str, record: ServiceRecord, replicas: dict[str, list[ReplicaRecord]]) -> None:
-        with self._lock:
+        key = _key(workflow, record.spec.name)
+        with self._locks.setdefault(key, threading.Lock()):
             if record.spec.tls is not None and not self._certificate(workflow, record.spec).exists():
                 try:
                     self._bring(workflow, record.spec.name, record.spec.tls)
@@ -73,16 +74,16 @@ class ExposedRoutes(FrontRoutes):
                     _log.error("%s/%s does not answer: %s", workflow, record.spec.name, wrong)
                     return
             super().update(workflow, record, replicas)
-            key = _key(workflow, record.spec.name)
             if record.spec.expose is None:
                 self._take_away(key)
             else:
                 self._expose(key, workflow, record.spec)
 
     def remove(self, workflow: str, service: str) -> None:
-        with self._lock:
+        key = _key(workflow, service)
+        with self._locks.setdefault(key, threading.Lock()):
             super().remove(workflow, service)
-            self._take_away(_key(workflow, service))
+            self._take_away(key)
             self._file(workflow, service).unlink(missing_ok=True)
 
     def renew(self, services: dict[tuple[str, str], Service]) -> None:
