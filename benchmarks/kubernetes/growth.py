@@ -5,6 +5,9 @@ every 15 s. The pods are objects only; behind all of their addresses answers one
 Prometheus and the scrapes find a server in each. Requests of our host to the API server are counted from its audit log over
 minute in which nothing happens; the reaction is that of one service whose strategy scrapes it ten times a second, from
 the sample that meets its condition to the API server being asked, while all others are watched.
+
+Then nodes are added, twice as many each time, with a strategy that counts those that are ready, until something saturates:
+the machine is busy, a cycle is missed, reactions are late, or the nodes do not become ready.
 """
 
 import json
@@ -25,6 +28,7 @@ from rich.progress import track
 
 from autonomic.cli.system import AGENTS
 from autonomic.seams.runner import ENDED
+from autonomic.workflows.embedded.kubernetes.addons import fake_node
 from autonomic.workflows.embedded.kubernetes.network import Network
 from autonomic.workflows.embedded.kubernetes.supervisor import Options
 from autonomic.workflows.embedded.processes import start_process, stop_process
@@ -41,11 +45,18 @@ from benchmarks.services import service_document
 SIZES = (10, 100, 1000)
 FAKE_NODES = 100
 TOGETHER = 50
+NODES_TOGETHER = 100
 IDLE_SECONDS = 45.0
-BREACHES = 30
+BREACHES = 50
+BREACHES_BY_NODES = 20
+MOST_NODES = 6400
+NODES_SECONDS = 180.0
+BUSY = 0.95
+"""The share of the machine's cores from which on it counts as saturated."""
 CYCLE_SECONDS = 15
 PROBE = "acting/api"
 PART = "kubernetes-growth"
+BY_NODES = f"{PART}/nodes"
 REACTION_SECONDS = 0.25
 AGENTS_MIB = 1024
 _MIB = 2**20
@@ -118,6 +129,34 @@ def documents(number: int) -> list[dict[str, Any]]:
     return [strategy]
 
 
+def counting() -> dict[str, Any]:
+    """A strategy that counts the ready nodes, for which the host watches all of them, and never acts."""
+    return {
+        "apiVersion": "autonomic.dev/v1alpha1",
+        "kind": "Strategy",
+        "metadata": {"name": "count-nodes"},
+        "spec": {
+            "target": PROBE,
+            "on": {"every": f"{CYCLE_SECONDS}s"},
+            "readings": {"nodes": {"kubernetes": {"metric": "nodes", "condition": "Ready"}}},
+            "when": "nodes < 1",
+            "do": [{"rescale": {"to": 2}}],
+            "guard": {"autonomy": "auto"},
+        },
+    }
+
+
+def saturated(row: Mapping[str, float]) -> list[str]:
+    """What gave way first with so many nodes; nothing where all held. Pure."""
+    found = {
+        f"the machine is {row['busy']:.0%} busy": row["busy"] >= BUSY,
+        f"{row['missed_cycles'] * IDLE_SECONDS:.0f} cycles were missed in {IDLE_SECONDS:.0f} s": row["missed_cycles"] > 0,
+        f"the reaction's p99 is {1000 * row['reaction_p99']:.0f} ms": row["reaction_p99"] > REACTION_SECONDS,
+        f"{row['nodes'] - row['nodes_ready']:.0f} nodes were not ready after {NODES_SECONDS:.0f} s": row["nodes_ready"] < row["nodes"],
+    }
+    return [words for words, given in found.items() if given]
+
+
 def workflow(name: str, model: str) -> dict[str, Any]:
     """A service of one replica, two at most."""
     return service_document(name, "api", model, replicas={"min": 1, "max": 2})
@@ -130,6 +169,7 @@ class Growth:
         self._world = world
         self._answering = answering
         self._there = 0
+        self._nodes = FAKE_NODES
         world.apply(workflow("acting", world.model), *strategies())
         self._wait_deployed(1)
 
@@ -137,23 +177,51 @@ class Growth:
         """Grows to `size` workflows and measures."""
         begin = time.monotonic()
         self._grow(size)
+        return {"workflows": float(size), "grow_seconds": time.monotonic() - begin, **self._figures(BREACHES, f"{size} workflows")}
+
+    def measure_nodes(self, count: int) -> Mapping[str, float]:
+        """Adds fake nodes until there are `count`, and measures; `nodes_ready` are those that were in time."""
+        world, begin = self._world, time.monotonic()
+        if self._nodes == FAKE_NODES:
+            self._count_nodes()
+        for start in range(self._nodes, count, NODES_TOGETHER):
+            nodes = [fake_node(number) for number in range(start, min(count, start + NODES_TOGETHER))]
+            world.kubectl("create", "-f", "-", text="\n---\n".join(json.dumps(node) for node in nodes))
+        self._nodes = count
+        ready = self._ready_nodes()
+        while ready < count and time.monotonic() - begin < NODES_SECONDS:
+            time.sleep(1)
+            ready = self._ready_nodes()
         grown = time.monotonic() - begin
+        figures = self._figures(BREACHES_BY_NODES, f"{count} nodes")
+        return {"nodes": float(count), "nodes_ready": float(ready), "grow_seconds": grown, **figures}
+
+    def _count_nodes(self) -> None:
+        account = f"--serviceaccount={NAMESPACE}:host"
+        self._world.kubectl("create", "clusterrole", "benchmark-nodes", "--verb=list,watch", "--resource=nodes")
+        self._world.kubectl("create", "clusterrolebinding", "benchmark-nodes", "--clusterrole=benchmark-nodes", account)
+        self._world.apply(counting())
+
+    def _ready_nodes(self) -> int:
+        lines = self._world.kubectl("get", "nodes", "--selector=type=kwok", "--no-headers").splitlines()
+        return sum(line.split()[1] == "Ready" for line in lines)
+
+    def _figures(self, breaches: int, where: str) -> dict[str, float]:
         plans = self._plans()
-        first, idle = self._counters(), time.monotonic()
+        first, idle, before = self._counters(), time.monotonic(), psutil.cpu_times()
         self._world.audit.read()
         time.sleep(IDLE_SECONDS)
-        asked, last, elapsed = self._world.audit.read(), self._counters(), time.monotonic() - idle
+        after, asked, last, elapsed = psutil.cpu_times(), self._world.audit.read(), self._counters(), time.monotonic() - idle
         of_host = [one for one in asked if one.user == HOST_USER]
         figures = {name: (last[name] - first[name]) / elapsed for name in first}
         memory = {f"{name}_mib": process.memory_info().rss / _MIB for name, process in self._processes().items()}
         unwanted = self._plans() - plans
-        reactions = [self._breach(number) for number in track(range(BREACHES), f"breaches at {size} workflows")]
+        reactions = [self._breach(number) for number in track(range(breaches), f"breaches at {where}")]
         return {
-            "workflows": float(size),
-            "grow_seconds": grown,
             "host_requests_per_second": len(of_host) / elapsed,
             "host_writes": float(sum(one.verb not in ("get", "list", "watch") for one in of_host)),
             "unwanted_plans": float(unwanted),
+            "busy": 1 - (after.idle - before.idle) / (sum(after) - sum(before)),
             "reaction_p50": quantile(reactions, 0.5),
             "reaction_p99": quantile(reactions, 0.99),
             "agents_mib": sum(memory[f"{agent}_mib"] for agent in AGENTS),
@@ -238,12 +306,22 @@ def measure(report: Report, results: Path, sizes: tuple[int, ...]) -> list[Claim
                 run_interleaved(PART, {f"{size} workflows": lambda _, size=size: growth.measure(size)}, range(1), results)[0]
                 for size in sizes
             ]
+            by_nodes = _until_saturated(growth, results)
         finally:
             answering.stop()
-    return _report(report, rows)
+    return _report(report, rows, by_nodes)
 
 
-def _report(report: Report, rows: list[dict[str, Any]]) -> list[Claim]:
+def _until_saturated(growth: Growth, results: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    count = FAKE_NODES
+    while count <= MOST_NODES and not (rows and saturated(rows[-1])):
+        rows += run_interleaved(BY_NODES, {f"{count} nodes": lambda _, count=count: growth.measure_nodes(count)}, range(1), results)
+        count *= 2
+    return rows
+
+
+def _report(report: Report, rows: list[dict[str, Any]], by_nodes: list[dict[str, Any]]) -> list[Claim]:
     report.heading("Kubernetes: growth")
     report.text(" ".join((__doc__ or "").split()))
     figures = {
@@ -259,10 +337,14 @@ def _report(report: Report, rows: list[dict[str, Any]]) -> list[Claim]:
         "all_requests_per_second": "all API requests/s",
         "evaluations": "evaluations/s",
         "missed_cycles": "missed cycles/s",
+        "busy": "machine (share busy)",
         "reaction_p50": "reaction p50 (s)",
         "reaction_p99": "reaction p99 (s)",
     }
     report.table(["workflows", *figures.values()], [[f"{row['workflows']:.0f}", *(f"{row[name]:.3g}" for name in figures)] for row in rows])
+    report.table(["nodes", *figures.values()], [[f"{row['nodes']:.0f}", *(f"{row[name]:.3g}" for name in figures)] for row in by_nodes])
+    gave_way = "; ".join(saturated(by_nodes[-1])) or "nothing gave way"
+    report.text(f"With {rows[-1]['workflows']:.0f} workflows and {by_nodes[-1]['nodes']:.0f} nodes: {gave_way}.")
     panels = (("MiB", "monitor_mib", "planner_mib", "tuner_mib", "host_mib"), ("cores", "monitor_cores", "planner_cores", "host_cores"))
     reaction = ("reaction (s)", "reaction_p50", "reaction_p99")
     figure, axes = plt.subplots(1, 3, figsize=(11, 2.8))
