@@ -8,6 +8,7 @@ import httpx
 
 from autonomic.agents.auth import Tokens
 from autonomic.agents.settings import Settings
+from autonomic.seams.errors import Retryable
 from autonomic.seams.state import ServiceState
 from autonomic.workflows.platforms.base.client import HostPlatform
 
@@ -70,16 +71,20 @@ class Api:
 
 
 def wait_for(condition: Callable[[], Any], what: str, within_seconds: float, every_seconds: float = 0.25) -> Any:
-    """Waits until `condition()` gives something true and returns it.
+    """Waits until `condition()` gives something true and returns it; what cannot be asked yet is asked again.
 
     Raises:
         TimeoutError: it did not within the time.
     """
     deadline = time.monotonic() + within_seconds
     while True:
-        found = condition()
+        why = ""
+        try:
+            found = condition()
+        except Retryable as later:
+            found, why = None, f" ({later})"
         if found:
             return found
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{what}: not within {within_seconds:g} s")
+            raise TimeoutError(f"{what}: not within {within_seconds:g} s{why}")
         time.sleep(every_seconds)
