@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -75,6 +76,10 @@ class World:
 
     def objects(self, kinds: str, name: str) -> list[dict[str, Any]]:
         return json.loads(self.cluster.kubectl("get", kinds, "-l", f"autonomic.dev/workflow={name}", "-o", "json"))["items"]
+
+    def seen(self, target: str) -> list[dict[str, Any]]:
+        """The pods of a target as the host sees them."""
+        return self.platform.host.view.state(target, ["pods"])["pods"].get("items", [])
 
     def gone(self, name: str) -> None:
         assert self.apply(self.change("delete", name, {})).status in ("done", "unchanged")
@@ -199,6 +204,29 @@ def test_a_name_that_kubernetes_refuses_is_refused_before_anything_is_made(world
 
 
 # -- hands that interfere
+
+
+def test_a_deployment_that_is_deleted_by_hand_fails_the_deploy_and_is_made_again_by_the_next_step_of_a_plan(world: World) -> None:
+    outcomes: list[Outcome] = []
+    deploy = world.deploy("taken", resources={"cpu": 900})
+    deploying = threading.Thread(target=lambda: outcomes.append(world.apply(deploy)))
+    deploying.start()
+    wait_until(lambda: [pod for pod in world.seen("taken/api") if "Unschedulable" in pod["reasons"]])
+    world.cluster.kubectl("delete", "deployment", "-l", "autonomic.dev/workflow=taken", "--wait=false")
+    deploying.join(120)
+    assert [(outcome.status, "was deleted by somebody else" in outcome.detail) for outcome in outcomes] == [("failed", True)], outcomes
+    assert world.platform.observe("taken").kind == "absent"
+    assert world.apply(world.deploy("taken")).status == "done"
+    world.cluster.kubectl("delete", "deployment", "-l", "autonomic.dev/workflow=taken", "--wait=false")
+    rescale = world.change("rescale", "taken/api", {"role": "champion", "replicas": 3})
+    outcomes = [world.apply(rescale)]
+    assert [outcome.status for outcome in outcomes] == ["done"]
+    wait_until(lambda: world.ready("taken") == 3)
+    (again,) = world.objects("deployments", "taken")
+    assert again["spec"]["replicas"] == 3
+    # once more is once
+    assert world.apply(rescale) == outcomes[0]
+    world.gone("taken")
 
 
 def test_a_job_that_is_deleted_by_hand_costs_an_attempt(world: World) -> None:

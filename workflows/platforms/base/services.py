@@ -24,6 +24,8 @@ _FIRST_ASK_SECONDS = 0.2
 _ASK_SECONDS = 1.0
 # an application that was there is not told of for so long: it is no gap in what is told
 _GONE_SECONDS = 3.0
+# one that was made is told of within this, unless it was deleted at once
+_NEVER_TOLD_SECONDS = 10.0
 _DONE = {
     "deploy": "deployed",
     "delete": "deleted",
@@ -190,8 +192,8 @@ class Services:
         )
 
     def _wait_ready(self, app: str, replicas: int) -> None:
-        deadline = self._clock.monotonic() + self._ready_seconds
-        asked = self._clock.monotonic()
+        asked = made = self._clock.monotonic()
+        deadline = made + self._ready_seconds
         seen: float | None = None
         why = ""
         while len(self.registered(app)) < replicas:
@@ -207,7 +209,7 @@ class Services:
                     raise Permanent(f"{app} does not start: {state.message.strip()[-800:]}")
                 if state is not None:
                     seen, why = now, f": {state.message.strip()[-800:]}" if state.message else ""
-                elif seen is not None and now - seen > _GONE_SECONDS:
+                elif now - seen > _GONE_SECONDS if seen is not None else now - made > _NEVER_TOLD_SECONDS:
                     raise Permanent(f"{app} was deleted by somebody else before its replicas were ready; deploy it again")
             self._clock.sleep(_POLL_SECONDS)
 
