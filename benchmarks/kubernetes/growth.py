@@ -182,8 +182,6 @@ class Growth:
     def measure_nodes(self, count: int) -> Mapping[str, float]:
         """Adds fake nodes until there are `count`, and measures; `nodes_ready` are those that were in time."""
         world, begin = self._world, time.monotonic()
-        if self._nodes == FAKE_NODES:
-            self._count_nodes()
         for start in range(self._nodes, count, NODES_TOGETHER):
             nodes = [fake_node(number) for number in range(start, min(count, start + NODES_TOGETHER))]
             world.kubectl("create", "-f", "-", text="\n---\n".join(json.dumps(node) for node in nodes))
@@ -196,7 +194,8 @@ class Growth:
         figures = self._figures(BREACHES_BY_NODES, f"{count} nodes")
         return {"nodes": float(count), "nodes_ready": float(ready), "grow_seconds": grown, **figures}
 
-    def _count_nodes(self) -> None:
+    def count_nodes(self) -> None:
+        """Has a strategy count the nodes from now on."""
         account = f"--serviceaccount={NAMESPACE}:host"
         self._world.kubectl("create", "clusterrole", "benchmark-nodes", "--verb=list,watch", "--resource=nodes")
         self._world.kubectl("create", "clusterrolebinding", "benchmark-nodes", "--clusterrole=benchmark-nodes", account)
@@ -314,6 +313,7 @@ def measure(report: Report, results: Path, sizes: tuple[int, ...]) -> list[Claim
 
 def _until_saturated(growth: Growth, results: Path) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
+    growth.count_nodes()
     count = FAKE_NODES
     while count <= MOST_NODES and not (rows and saturated(rows[-1])):
         rows += run_interleaved(BY_NODES, {f"{count} nodes": lambda _, count=count: growth.measure_nodes(count)}, range(1), results)
