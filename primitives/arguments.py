@@ -104,6 +104,28 @@ class RescheduleArguments(PlacementOverride):
     """
 
 
+class RetargetArguments(Word):
+    """Changes the value at which the HPA or the ScaledObject of an adopted workload keeps a metric: `to` a value, or `times` what it is.
+
+    `metric` is its name there (of a trigger of KEDA its name, else its type), needed where there are several. The value has the unit
+    that the metric's target has there: percent of what is requested, or an amount. It stays within `min` and `max`.
+    """
+
+    metric: str | None = None
+    to: float | None = Field(None, gt=0)
+    times: float | None = Field(None, gt=0)
+    min: float | None = Field(None, gt=0)
+    max: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _one(self) -> "RetargetArguments":
+        if (self.to is None) == (self.times is None):
+            raise ValueError("retarget takes exactly one of to, times")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError("retarget's min is greater than its max")
+        return self
+
+
 class RerouteArguments(Word):
     """Sets the shares of traffic; what is not named keeps its part of the rest, the champion takes what is left."""
 
@@ -180,6 +202,7 @@ ARGUMENTS: dict[str, type[Word]] = {
     "rescale": RescaleArguments,
     "reschedule": RescheduleArguments,
     "resize": ResizeArguments,
+    "retarget": RetargetArguments,
     "retrain": RetrainArguments,
     "rollback": RollbackArguments,
     "run": RunArguments,

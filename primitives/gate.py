@@ -207,6 +207,9 @@ def cuts_capacity(change: Change, snapshot: Snapshot) -> bool:
     if change.primitive == "resize":
         now = state.spec.get("resources", {}) if state is not None else {}
         return any((value or 0) < (now.get(name) or 0) for name, value in change.to["resources"].items())
+    if change.primitive == "retarget":
+        kept = state.spec.get("targets", {}).get(change.to["metric"]) if state is not None else None
+        return kept is None or change.to["value"] > kept
     if change.primitive != "rescale":
         return False
     if state is None or state.service is None or change.to["role"] not in state.service.roles:

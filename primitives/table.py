@@ -12,6 +12,7 @@ from autonomic.primitives.reroute import Reroute
 from autonomic.primitives.rescale import Rescale
 from autonomic.primitives.reschedule import Reschedule
 from autonomic.primitives.resize import Resize
+from autonomic.primitives.retarget import Retarget
 from autonomic.primitives.retrain import Retrain
 from autonomic.primitives.rollback import Rollback
 from autonomic.primitives.run import Run
@@ -29,6 +30,7 @@ PRIMITIVES: dict[str, Primitive[Any]] = {
     "rescale": Rescale(),
     "reschedule": Reschedule(),
     "resize": Resize(),
+    "retarget": Retarget(),
     "retrain": Retrain(),
     "rollback": Rollback(),
     "run": Run(),

@@ -19,7 +19,7 @@ from autonomic.strategies.conditions import Condition
 from autonomic.strategies.cron import cron_trigger
 from autonomic.strategies.promql import PromqlChecker
 from autonomic.strategies.spec.strategy import ActionSpec, On, Strategy
-from autonomic.workflows.platforms.base.planning import PRIMITIVES
+from autonomic.workflows.platforms.base.planning import ADOPTED, PRIMITIVES
 from autonomic.workflows.spec.checks import Finding
 from autonomic.workflows.spec.documents import Keys
 from autonomic.workflows.spec.faults import listed, nearest
@@ -38,6 +38,7 @@ TARGETS: dict[str, Wanted] = {
     "rescale": "service",
     "reschedule": "placed",
     "resize": "part",
+    "retarget": "service",
     "retrain": "batch",
     "rollback": "service",
     "run": "batch",
@@ -223,8 +224,11 @@ def _check_actions(strategy: Strategy, workflows: Mapping[str, Workflow]) -> Ite
         if spec.guard.autonomy == "auto" and action.primitive in NEVER_AUTO:
             why = f"{action.primitive} cannot be undone, so it is never auto; write suggest or approve"
             yield ("spec", "guard", "autonomy"), f"{why} (irreversible are {listed(sorted(IRREVERSIBLE))})"
-        if wanted in _PARTS and action.primitive != "rescale" and _is_adopted(target, workflows):
-            yield (*at, action.primitive), f"{target!r} is adopted: it can be rescaled, and not be told to {action.primitive}"
+        adopted = wanted in _PARTS and _is_adopted(target, workflows)
+        if adopted and action.primitive not in ADOPTED:
+            yield (*at, action.primitive), f"{target!r} is adopted: it takes {' and '.join(sorted(ADOPTED))}, and not {action.primitive}"
+        if action.primitive == "retarget" and not adopted and target.partition("/")[0] in workflows:
+            yield (*at, action.primitive), f"{target!r} is not adopted; retarget acts on what an HPA or a ScaledObject scales"
         yield from _check_arguments(action, target, (*at, action.primitive), spec.readings, workflows)
         for path, reference in located_references(action.args, (*at, action.primitive)):
             of_event = len(reference) > 2 and reference[:2] == ("event", "data")

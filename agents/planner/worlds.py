@@ -126,5 +126,5 @@ def _models(actions: Sequence[Action], states: Mapping[str, State]) -> set[str]:
 
 
 def _wants_more(strategy: Strategy) -> bool:
-    asks = [action.args for action in strategy.spec.do if action.primitive == "rescale"]
-    return any((isinstance(args.get("by"), int) and args["by"] > 0) or "require" in args for args in asks)
+    asks = [action.args for action in strategy.spec.do if action.primitive in ("rescale", "retarget")]
+    return any((isinstance(args.get("by"), int) and args["by"] > 0) or "require" in args or args.get("times", 1) < 1 for args in asks)

@@ -118,6 +118,10 @@ RULES: dict[str, tuple[Rule, ...]] = {
         Rule(f"!has(self.{name}) || self.metric in {list(metrics)}", f"{name}: goes with {', '.join(metrics)} only")
         for name, metrics in KUBERNETES_FILTERS.items()
     ),
+    "RetargetArguments": (
+        Rule(exactly_one(["to", "times"]), "retarget takes exactly one of to, times"),
+        Rule("!has(self.min) || !has(self.max) || self.min <= self.max", "retarget's min is greater than its max"),
+    ),
     "RescaleArguments": (Rule(exactly_one(["by", "to", "require"]), "rescale takes exactly one of by, to, require"),),
     "UpgradeArguments": (
         Rule("has(self.champion) || has(self.canary) || has(self.backup)", "upgrade needs at least one of champion, canary, backup"),

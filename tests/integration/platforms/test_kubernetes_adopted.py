@@ -72,6 +72,9 @@ class World:
     def rescale(self, target: str, replicas: int) -> Outcome:
         return self.apply("rescale", target, {"role": "champion", "replicas": replicas})
 
+    def retarget(self, target: str, metric: str, value: float) -> Outcome:
+        return self.apply("retarget", target, {"metric": metric, "value": value})
+
     def adopt(self, name: str, most: int = 3, **what: str) -> Outcome:
         spec = {"type": "online", "adopt": {**what, "replicas": {"min": 1, "max": most}}}
         document = {"apiVersion": "autonomic.dev/v1alpha1", "kind": "Workflow", "metadata": {"name": name}, "spec": spec}
@@ -160,6 +163,8 @@ def test_only_the_number_of_replicas_becomes_ours_and_is_given_back(
     assert world.rescale(target, 2).status == "unchanged"
     refused = world.rescale(target, 9)
     assert (refused.status, "1 to 3 are allowed" in refused.detail) == ("refused", True)
+    none = world.retarget(target, "cpu", 60)
+    assert (none.status, "is scaled by no metric" in none.detail) == ("refused", True)
     assert world.apply("upgrade", target, {"models": {"champion": "models:/m/1"}}).status == "refused"
     assert world.apply("rescale", target, outcome.before).status == "done"
     assert world.get(kind, name)["spec"][field] == 1
@@ -218,6 +223,23 @@ def test_an_autoscaler_is_tuned_and_the_workload_left_to_it(world: World) -> Non
     wait_until(lambda: world.get("deployment", "scaled")["spec"]["replicas"] == 3)
     assert "autonomic" not in owners(world.get("deployment", "scaled"), "replicas")
     assert world.rescale("auto/scaled", 3).status == "unchanged"
+    # the value of its metric, whose list is one field to Kubernetes
+    assert world.platform.observe("auto/scaled").spec["targets"] == {"cpu": 80}
+    retargeted = world.retarget("auto/scaled", "cpu", 60.4)
+    assert (retargeted.status, retargeted.before, retargeted.after) == (
+        "done",
+        {"metric": "cpu", "value": 80},
+        {"metric": "cpu", "value": 60},
+    )
+    hpa = world.get("hpa", "their-hpa")
+    (held,) = hpa["spec"]["metrics"]
+    assert held == {**metric, "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 60}}}
+    assert (hpa["spec"]["minReplicas"], hpa["spec"]["maxReplicas"], owners(hpa, "metrics")) == (3, 3, ["autonomic"])
+    assert world.retarget("auto/scaled", "cpu", 60).status == "unchanged"
+    refused = world.retarget("auto/scaled", "memory", 60)
+    assert (refused.status, "is scaled by cpu" in refused.detail) == ("refused", True)
+    assert world.apply("retarget", "auto/scaled", retargeted.before).status == "done"
+    assert world.get("hpa", "their-hpa")["spec"]["metrics"] == [metric]
     # what the API server refuses leaves nothing behind
     none = world.apply("rescale", "auto/scaled", {"role": "champion", "replicas": 3, "bounds": {"min": 1, "max": 0}})
     assert none.status == "refused"
@@ -233,6 +255,7 @@ def test_an_autoscaler_is_tuned_and_the_workload_left_to_it(world: World) -> Non
     assert (hpa["spec"]["minReplicas"], hpa["spec"]["maxReplicas"]) == (1, 2)
     assert world.apply("delete", "auto", {}).status == "done"
     assert owners(world.get("hpa", "their-hpa"), "minReplicas") == ["their-tool"]
+    assert owners(world.get("hpa", "their-hpa"), "metrics") == ["their-tool"]
     world.cluster.kubectl("delete", "hpa", "their-hpa")
 
 
@@ -253,6 +276,9 @@ def test_a_scaled_object_of_keda_is_tuned_instead_of_the_autoscaler_that_it_make
         found = world.get("scaledobject", "their-keda")
         assert (found["spec"]["minReplicaCount"], found["spec"]["maxReplicaCount"]) == (now + 2, now + 2)
         assert found["spec"]["triggers"] == [trigger]
+        assert world.retarget("keda/scaled", "cpu", 55).status == "done"
+        found = world.get("scaledobject", "their-keda")
+        assert found["spec"]["triggers"] == [{**trigger, "metadata": {"value": "55"}}]
         assert world.get("deployment", "scaled")["spec"]["replicas"] == now
         assert world.apply("delete", "keda", {}).status == "done"
         found = world.get("scaledobject", "their-keda")

@@ -395,8 +395,12 @@ def test_an_adopted_workload_is_a_target_by_its_name_and_may_be_rescaled(write: 
         load_specs([write(ADOPTED)], platform="ray")
     with pytest.raises(SpecError, match="has no service 'web'"):
         load_specs([write(ADOPTED + strategy("on: {every: 1s}, do: [{rescale: {by: 1}}]", "legacy/web"))])
-    with pytest.raises(SpecError, match="is adopted: it can be rescaled, and not be told to reroute"):
+    with pytest.raises(SpecError, match="is adopted: it takes rescale and retarget, and not reroute"):
         load_specs([write(ADOPTED + strategy("on: {every: 1s}, do: [{reroute: {canary: 10%}}]", "legacy/web.v1"))])
+    retarget = "on: {every: 1s}, do: [{retarget: {metric: cpu, times: 0.8}}]"
+    assert load_specs([write(ADOPTED + strategy(retarget, "legacy/web.v1"))], platform="kubernetes").strategies
+    with pytest.raises(SpecError, match="is not adopted; retarget acts on what an HPA or a ScaledObject scales"):
+        load_specs([write(strategy(retarget))])
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,13 @@ from autonomic.seams.plan import Change
 from autonomic.seams.state import RoleState, ServiceState, State
 from autonomic.seams.word import Word
 from autonomic.workflows.platforms.base.intents import Prepared, Refused
+from autonomic.workflows.platforms.base.planning import ADOPTED
 from autonomic.workflows.platforms.base.records import parse_online
 from autonomic.workflows.platforms.base.services import Tell
 from autonomic.workflows.platforms.base.store import Store
 from autonomic.workflows.platforms.kubernetes import names, ownership
 from autonomic.workflows.platforms.kubernetes.api import DEPLOYMENTS, JOBS, STATEFUL_SETS, Api, Conflict, Resource
-from autonomic.workflows.platforms.kubernetes.scalers import Scalers, Workload
+from autonomic.workflows.platforms.kubernetes.scalers import Scaler, Scalers, Workload
 from autonomic.workflows.spec.workflow import Adopt, OnlineSpec
 
 _ATTEMPTS = 20
@@ -31,6 +32,7 @@ class Kind(Word):
     ready: tuple[str, ...]
 
 
+_DONE = {"rescale": "rescaled", "retarget": "retargeted"}
 _READY = ("status", "readyReplicas")
 KINDS = {
     "deployment": Kind(kind="Deployment", version="apps/v1", resource=DEPLOYMENTS, replicas=("spec", "replicas"), ready=_READY),
@@ -93,9 +95,11 @@ class Adopted:
         if record is None or part != record.adopt.name:
             known = f"; {workflow} has {workflow}/{record.adopt.name}" if record else ""
             raise Refused(f"{change.target} is not adopted here{known}")
-        if change.primitive != "rescale":
-            raise Refused(f"{change.target} was made by somebody else: it can be rescaled, and not be told to {change.primitive}")
-        return self._prepare_rescale(change, record)
+        if change.primitive not in ADOPTED:
+            raise Refused(
+                f"{change.target} was made by somebody else: it takes {' and '.join(sorted(ADOPTED))}, and not {change.primitive}"
+            )
+        return self._prepare_retarget(change, record) if change.primitive == "retarget" else self._prepare_rescale(change, record)
 
     def _prepare_adopt(self, change: Change, record: AdoptedRecord | None, before: dict[str, Any]) -> Prepared:
         workflow = parse_online(change.to.get("spec"))
@@ -134,6 +138,28 @@ class Adopted:
         reverts = "bounds" in change.to or replicas in [one.before for one in record.taken if one.path == KINDS[adopt.kind].replicas]
         if not isinstance(replicas, int) or isinstance(replicas, bool) or (not reverts and not low <= replicas <= high):
             raise Refused(f"{change.target} cannot have {replicas!r} replicas; {low} to {high} are allowed (adopt.replicas)")
+        self._check_ours(change, record, scaler)
+        if scaler is None:
+            before = {"role": role, "replicas": now}
+            return Prepared(to={"role": role, "replicas": replicas}, before=before, unchanged=replicas == now, moves=(change.target,))
+        bounds = scaler.checked(change.to["bounds"]) if "bounds" in change.to else scaler.bounds_for(replicas, now)
+        before = {"role": role, "replicas": now, "bounds": scaler.bounds}
+        to = {"role": role, "replicas": replicas, "bounds": bounds}
+        return Prepared(to=to, before=before, unchanged=bounds == scaler.bounds, moves=(change.target,))
+
+    def _prepare_retarget(self, change: Change, record: AdoptedRecord) -> Prepared:
+        scaler = self._scalers.of(KINDS[record.adopt.kind].kind, record.adopt.name)
+        metric, value = change.to.get("metric"), change.to.get("value")
+        known = scaler.targets if scaler else {}
+        if metric not in known:
+            raise Refused(f"{change.target} is not scaled by {metric!r}; it is scaled by {', '.join(known) or 'no metric'}")
+        if not isinstance(value, int | float) or isinstance(value, bool) or known[metric].rounded(value) <= 0:
+            raise Refused(f"retarget got the value {value!r} for {metric} of {change.target}; give a number greater than 0")
+        self._check_ours(change, record, scaler)
+        to, before = {"metric": metric, "value": known[metric].rounded(value)}, {"metric": metric, "value": known[metric].value}
+        return Prepared(to=to, before=before, unchanged=to == before, moves=(change.target,))
+
+    def _check_ours(self, change: Change, record: AdoptedRecord, scaler: Scaler | None) -> None:
         for taken in self._lost(record):
             # where something scales the workload, the number of its replicas is not ours to keep
             if scaler is None or taken.of.kind == scaler.kind:
@@ -142,13 +168,6 @@ class Adopted:
                     f"{change.target}: {self._changed_by(taken)} changed {field} after us, and that stays; adopt it again (the primitive "
                     "deploy) to take it back"
                 )
-        if scaler is None:
-            before = {"role": role, "replicas": now}
-            return Prepared(to={"role": role, "replicas": replicas}, before=before, unchanged=replicas == now, moves=(change.target,))
-        bounds = scaler.checked(change.to["bounds"]) if "bounds" in change.to else scaler.bounds_for(replicas, now)
-        before = {"role": role, "replicas": now, "bounds": scaler.bounds}
-        to = {"role": role, "replicas": replicas, "bounds": bounds}
-        return Prepared(to=to, before=before, unchanged=bounds == scaler.bounds, moves=(change.target,))
 
     def perform(self, change: Change) -> dict[str, Any]:
         """See `intents.Effects.perform`."""
@@ -167,8 +186,11 @@ class Adopted:
         else:
             if record is None:
                 raise Permanent(f"{change.target} is not adopted any more")
-            self._rescale(workflow, record, change)
-            self._tell("rescaled", change.target, change.to)
+            if change.primitive == "retarget":
+                self._retarget(workflow, record, change)
+            else:
+                self._rescale(workflow, record, change)
+            self._tell(_DONE[change.primitive], change.target, change.to)
         return change.to
 
     def _rescale(self, workflow: str, record: AdoptedRecord, change: Change) -> None:
@@ -178,11 +200,22 @@ class Adopted:
             workload = Workload(resource=kind.resource, kind=kind.kind, version=kind.version, name=name)
             self._write(workflow, workload, {kind.replicas: change.to["replicas"]})
             return
-        scaler = self._scalers.of(kind.kind, name)
+        scaler = self._scaler_of(record, change)
+        self._write(workflow, scaler.workload, {path: change.to["bounds"][bound] for bound, path in scaler.paths.items()})
+
+    def _retarget(self, workflow: str, record: AdoptedRecord, change: Change) -> None:
+        scaler = self._scaler_of(record, change)
+        metric = change.to["metric"]
+        if metric not in scaler.targets:
+            raise Permanent(f"{change.target}: the {scaler.kind} {scaler.name} has no metric {metric} any more; plan it again")
+        self._write(workflow, scaler.workload, {scaler.metrics_path: scaler.retargeted(metric, change.to["value"])})
+
+    def _scaler_of(self, record: AdoptedRecord, change: Change) -> Scaler:
+        kind, name = KINDS[record.adopt.kind].kind, record.adopt.name
+        scaler = self._scalers.of(kind, name)
         if scaler is None:
-            raise Permanent(f"{change.target}: what scaled the {kind.kind} {name} is not there any more; plan it again")
-        wanted = {path: change.to["bounds"][bound] for bound, path in scaler.paths.items()}
-        self._write(workflow, Workload.model_validate(scaler.model_dump(include=set(Workload.model_fields))), wanted)
+            raise Permanent(f"{change.target}: what scaled the {kind} {name} is not there any more; plan it again")
+        return scaler
 
     def _write(self, workflow: str, of: Workload, fields: dict[tuple[str, ...], Any]) -> None:
         before = self._records[workflow]
@@ -248,7 +281,10 @@ class Adopted:
         roles = {_ROLE: RoleState(model="", wanted=wanted, ready=min(ready, wanted))}
         bounds = adopt.replicas
         service = ServiceState(roles=roles, weights={_ROLE: 100}, min_replicas=bounds.min, max_replicas=bounds.max)
-        return State(target=target, kind="online", revision=revision, spec=adopt.model_dump(mode="json"), service=service)
+        scaler = self._scalers.of(kind.kind, adopt.name)
+        targets = {metric: one.value for metric, one in scaler.targets.items()} if scaler else {}
+        spec = {**adopt.model_dump(mode="json"), "targets": targets}
+        return State(target=target, kind="online", revision=revision, spec=spec, service=service)
 
     def _item(self, adopt: Adopt) -> Object | None:
         return self._api.get(KINDS[adopt.kind].resource, adopt.name)

@@ -87,6 +87,8 @@ class KubernetesEffects(HostEffects):
                 )
         if change.primitive in SHAPING and not self._is_online(change):
             return self._variations.prepare(change)
+        if change.primitive == "retarget":
+            raise Refused(f"{change.target} is not adopted; retarget acts on what an HPA or a ScaledObject scales")
         prepared = super().prepare(change)
         if change.primitive == "deploy" and isinstance(spec := parse_online(change.to.get("spec")).spec, OnlineSpec):
             for service in spec.services:

@@ -1,34 +1,44 @@
-import pytest
+from typing import Any
 
-from autonomic.workflows.platforms.base.intents import Refused
-from autonomic.workflows.platforms.kubernetes.api import AUTOSCALERS
-from autonomic.workflows.platforms.kubernetes.scalers import Scaler
+from autonomic.workflows.platforms.kubernetes.scalers import targets_of
 
-SCALER = Scaler(
-    resource=AUTOSCALERS,
-    kind="HorizontalPodAutoscaler",
-    version="autoscaling/v2",
-    name="a",
-    paths={"min": ("spec", "minReplicas"), "max": ("spec", "maxReplicas")},
-    bounds={"min": 2, "max": 5},
+HPA: tuple[dict[str, Any], ...] = (
+    {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}},
+    {"type": "ContainerResource", "containerResource": {"name": "cpu", "container": "a", "target": {"averageUtilization": 70}}},
+    {"type": "Pods", "pods": {"metric": {"name": "requests"}, "target": {"type": "AverageValue", "averageValue": "500m"}}},
+    {"type": "External", "external": {"metric": {"name": "queue"}, "target": {"type": "Value", "value": "2k"}}},
+    {"type": "Resource", "resource": {"name": "memory", "target": {"type": "AverageValue", "averageValue": "1Gi"}}},
+)
+KEDA: tuple[dict[str, Any], ...] = (
+    {"type": "prometheus", "metadata": {"query": "up", "threshold": "100.5"}},
+    {"type": "cpu", "metricType": "Utilization", "metadata": {"value": "60"}},
+    {"type": "prometheus", "name": "waiting", "metadata": {"threshold": "3"}},
+    {"type": "cron", "metadata": {"start": "0 8 * * *", "desiredReplicas": "3"}},
+    {"type": "prometheus", "metadata": {"threshold": "7"}},
+    {"type": "kafka", "metadata": {"threshold": "not a number"}},
 )
 
 
-@pytest.mark.parametrize(
-    ("replicas", "now", "bounds"),
-    [
-        (4, 3, {"min": 4, "max": 5}),
-        (7, 3, {"min": 7, "max": 7}),
-        (1, 3, {"min": 1, "max": 5}),
-        (2, 3, {"min": 2, "max": 5}),
-        (3, 3, {"min": 2, "max": 5}),
-    ],
-)
-def test_more_is_had_at_once_and_less_is_allowed(replicas: int, now: int, bounds: dict[str, int]) -> None:
-    assert SCALER.bounds_for(replicas, now) == bounds
+def test_the_targets_of_an_autoscaler_are_known_by_their_metrics() -> None:
+    found = targets_of(HPA)
+    assert {name: target.value for name, target in found.items()} == {
+        "cpu": 80,
+        "cpu-1": 70,
+        "requests": 0.5,
+        "queue": 2000,
+        "memory": 2**30,
+    }
 
 
-@pytest.mark.parametrize("bounds", [None, {}, {"min": 1}, {"min": 3, "max": 2}, {"min": -1, "max": 2}, {"min": True, "max": 2}])
-def test_bounds_that_are_none_are_refused(bounds: object) -> None:
-    with pytest.raises(Refused, match="whole numbers"):
-        SCALER.checked(bounds)
+def test_the_targets_of_a_scaled_object_are_known_by_their_triggers() -> None:
+    found = targets_of(KEDA)
+    assert {name: target.value for name, target in found.items()} == {"prometheus": 100.5, "cpu": 60, "waiting": 3, "prometheus-4": 7}
+
+
+def test_values_are_written_as_their_objects_have_them() -> None:
+    hpa, keda = targets_of(HPA), targets_of(KEDA)
+    assert hpa["cpu"].written(hpa["cpu"].rounded(71.6)) == 72
+    assert hpa["requests"].written(hpa["requests"].rounded(0.75)) == "750m"
+    assert hpa["queue"].written(hpa["queue"].rounded(3_000_000.0)) == "3000000"
+    assert hpa["memory"].written(2.0**31) == "2147483648"
+    assert keda["prometheus"].written(keda["prometheus"].rounded(0.25)) == "0.25"
