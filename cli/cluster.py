@@ -29,12 +29,18 @@ class Addon(StrEnum):
     """What a cluster may have besides."""
 
     KEDA = "keda"
+    GATEWAY_API = "gateway-api"
 
 
 NodesOption = Annotated[int, typer.Option(min=1, max=7, help="Nodes with a kubelet and a containerd of their own.")]
 FakeNodesOption = Annotated[int, typer.Option(min=0, max=1000, help="Nodes that kwok plays: they take pods and run none.")]
 AuditOption = Annotated[bool, typer.Option("--audit", help="Write every change that the API server is asked for to logs/audit.log.")]
-WithOption = Annotated[list[Addon] | None, typer.Option("--with", help="What it has besides; KEDA takes another 8 minutes to build.")]
+WithOption = Annotated[
+    list[Addon] | None,
+    typer.Option(
+        "--with", help="What it has besides; KEDA takes another 8 minutes to build, of the Gateway API there are the kinds alone."
+    ),
+]
 NodeArgument = Annotated[str, typer.Argument(help="The name of a node, as `autonomic cluster status` shows it.")]
 
 
@@ -68,7 +74,8 @@ def up(
     from autonomic.workflows.embedded.kubernetes.supervisor import Options, Supervisor
 
     folder = _folder(home)
-    options = Options(nodes=nodes, fake_nodes=fake_nodes, audit=audit, keda=Addon.KEDA in (with_ or ()))
+    addons = with_ or ()
+    options = Options(nodes=nodes, fake_nodes=fake_nodes, audit=audit, keda=Addon.KEDA in addons, gateway_api=Addon.GATEWAY_API in addons)
     console = Console(stderr=True, highlight=False)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with _told(), Progress(*columns, console=console, transient=True) as progress:

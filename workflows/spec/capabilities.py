@@ -9,7 +9,7 @@ from autonomic.workflows.spec.workflow import OnlineSpec, Resources, Service, St
 
 CAPABILITIES: Mapping[str, frozenset[str]] = {
     "ray": frozenset({"parts-of-gpus"}),
-    "kubernetes": frozenset({"accelerators", "expose", "placement", "queues", "tls", "volumes"}),
+    "kubernetes": frozenset({"accelerators", "expose", "placement", "queues", "routes", "tls", "volumes"}),
 }
 """By the name of the platform."""
 
@@ -52,6 +52,8 @@ def _of_service(service: Service, at: Keys) -> Iterator[_Want]:
     yield from _of_pods(service.resources, service.placement, service.volumes, at)
     if service.expose is not None:
         yield (*at, "expose"), "expose", "makes no Service; this one answers at the front only", False
+    if service.route is not None:
+        yield (*at, "route"), "routes", "makes no HTTPRoute; this one answers at the front only", False
     if service.tls is not None:
         yield (*at, "tls"), "tls", "does not terminate TLS; take tls: away and put a proxy of your own before the front", True
 

@@ -13,3 +13,10 @@ LabelKey = Annotated[str, StringConstraints(pattern=LABEL_KEY)]
 """The key of a label, also of a taint."""
 LabelValue = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$")]
 """The value of a label, also of a taint."""
+HostName = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^(\*\.)?[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$", min_length=1, max_length=253
+    ),
+]
+"""A host of the Domain Name System; it may begin with `*.`."""

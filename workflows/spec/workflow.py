@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from autonomic.seams.word import Word
-from autonomic.workflows.spec.name import LabelValue, Name, ObjectName
+from autonomic.workflows.spec.name import HostName, LabelValue, Name, ObjectName
 from autonomic.workflows.spec.placement import Folder, Placement, Volume
 from autonomic.workflows.spec.units import Bytes, Cpu, Duration, Percent
 
@@ -198,13 +198,26 @@ class Tls(Word):
         return self
 
 
+class Route(Word):
+    """Traffic by the Gateway API of Kubernetes: the Gateway (and its listener, `section`) that a service's HTTPRoute is for.
+
+    `namespace` is that of the Gateway, by default the service's; without `hostnames` all of the listener's are taken.
+    """
+
+    gateway: ObjectName
+    namespace: ObjectName | None = None
+    section: ObjectName | None = None
+    hostnames: tuple[HostName, ...] = ()
+
+
 class Service(Word):
     """One service of an online workflow.
 
     `max_in_flight` is how many requests one replica may hold; the others wait in the front. `device_time` is spent
     asleep per batch and stands for an accelerator where there is none (0: nothing is pretended). `token` asks callers
     for a bearer token. `expose` gives it a Service of this type on the cluster, at whose root it answers; with `tls` it
-    answers nothing but TLS. `log` keeps predictions (with their inputs) for drift detection and labels.
+    answers nothing but TLS. `route` has a Gateway split its traffic as well, straight to the replicas. `log` keeps
+    predictions (with their inputs) for drift detection and labels.
     """
 
     name: Name
@@ -221,6 +234,7 @@ class Service(Word):
     token: bool = False
     expose: Literal["ClusterIP", "NodePort", "LoadBalancer"] | None = None
     tls: Tls | None = None
+    route: Route | None = None
     log: bool = True
     drift: Drift | None = None
     placement: Placement = Placement()

@@ -33,12 +33,13 @@ def test_two_clusters_live_beside_each_other_and_one_ends_without_a_trace(
     cluster: LocalCluster, home: Path, wait: Callable[..., Any]
 ) -> None:
     before = wait(_machine_at_rest, "the end of what other clusters ended")
-    second = LocalCluster.start(home, Options(nodes=1, fake_nodes=3, audit=True), tied=True)
+    second = LocalCluster.start(home, Options(nodes=1, fake_nodes=3, audit=True, gateway_api=True), tied=True)
     assert second.index != cluster.index
     assert second.host_address != cluster.host_address
     nodes = json.loads(second.run_kubectl("get", "nodes", "-o", "json"))["items"]
     assert {node["metadata"]["name"] for node in nodes} == {"node1", "fake-0", "fake-1", "fake-2"}
     wait(lambda: "fake-0   Ready" in second.run_kubectl("get", "nodes"), "Ready fake nodes")
+    assert "httproutes" in second.run_kubectl("api-resources", "--api-group=gateway.networking.k8s.io")
     second.run_kubectl("create", "namespace", "audited")
     audit = (home / "logs" / "audit.log").read_text()
     assert any(entry["verb"] == "create" and entry["objectRef"].get("name") == "audited" for entry in map(json.loads, audit.splitlines()))

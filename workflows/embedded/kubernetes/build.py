@@ -6,6 +6,7 @@ and the machine's architecture.
 
 import fcntl
 import hashlib
+import json
 import os
 import platform
 import re
@@ -213,15 +214,25 @@ def compile_module(module: Module, binaries: Path, report: Report, place: str = 
     report("built", f"{name} in {time.monotonic() - started:.0f} s")
 
 
+def source(module: Module, modules: Path | None = None) -> Path:
+    """The source of what a module pins, fetched where it is not there; `modules` as for `compile_module`.
+
+    Raises:
+        Permanent: Go is missing or too old, or the source cannot be had; says why.
+    """
+    _check_go()
+    command = ["go", "mod", "download", "-json", module.pinned]
+    environment = {**os.environ, "GOWORK": "off", "GOFLAGS": ""}
+    where = (modules or DATA / "go") / module.folder
+    done = subprocess.run(command, cwd=where, env=environment, capture_output=True, text=True, check=False)
+    told = json.loads(done.stdout) if done.stdout.strip() else {}
+    if done.returncode or "Dir" not in told:
+        raise Permanent(f"{module.pinned} cannot be fetched: {told.get('Error') or done.stderr.strip()}")
+    return Path(told["Dir"])
+
+
 def _copy_stages(target: Path) -> None:
     # kwok knows no behaviour of its own: its module carries it
-    command = ["go", "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/kwok"]
-    environment = {**os.environ, "GOWORK": "off", "GOFLAGS": ""}
-    done = subprocess.run(command, cwd=DATA / "go" / "kwok", env=environment, capture_output=True, text=True, check=True)
-    files = [
-        file
-        for stage in _STAGES
-        for file in sorted((Path(done.stdout.strip()) / "kustomize" / "stage" / stage).glob("*.yaml"))
-        if file.name != "kustomization.yaml"
-    ]
+    carried = source(MODULES[-1]) / "kustomize" / "stage"
+    files = [file for stage in _STAGES for file in sorted((carried / stage).glob("*.yaml")) if file.name != "kustomization.yaml"]
     target.write_text("\n---\n".join(file.read_text().strip() for file in files) + "\n")

@@ -3,9 +3,7 @@
 import base64
 import fcntl
 import hashlib
-import os
 import platform
-import subprocess
 from pathlib import Path
 
 from autonomic.workflows.embedded.kubernetes import build, images, pki
@@ -48,7 +46,7 @@ def ensure(report: build.Report = lambda part, state: None) -> Path:
         if not (made / "keda.tar").exists():
             if not all((made / "bin" / name).exists() for name in MODULE.packages):
                 build.compile_module(MODULE, made / "bin", report, modules=DATA)
-            definitions = sorted((_source() / "config" / "crd" / "bases").glob("*.yaml"))
+            definitions = sorted((build.source(MODULE, DATA) / "config" / "crd" / "bases").glob("*.yaml"))
             (made / "definitions.yaml").write_text("\n---\n".join(file.read_text() for file in definitions))
             files = {name: made / "bin" / name for name in MODULE.packages}
             images.write_archive(images.Image(IMAGE, files=files, folders=("tmp", "certs")), made / "keda.partial")
@@ -63,10 +61,3 @@ def manifests(folder: Path) -> str:
     files = {"ca": "keda-ca.crt", "certificate": "keda.crt", "key": "keda.key"}
     values = {name: base64.b64encode((folder / file).read_bytes()).decode() for name, file in files.items()}
     return render(DATA / "manifests" / "keda.yaml", {"keda_image": IMAGE, **values})
-
-
-def _source() -> Path:
-    command = ["go", "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", MODULE.pinned]
-    environment = {**os.environ, "GOWORK": "off", "GOFLAGS": ""}
-    done = subprocess.run(command, cwd=DATA / MODULE.folder, env=environment, capture_output=True, text=True, check=True)
-    return Path(done.stdout.strip())

@@ -17,7 +17,20 @@ from pathlib import Path
 from typing import Any
 
 from autonomic.seams.errors import AutonomicError, Permanent
-from autonomic.workflows.embedded.kubernetes import addons, build, cgroups, control_plane, keda, limits, network, node, pki, registry, tools
+from autonomic.workflows.embedded.kubernetes import (
+    addons,
+    build,
+    cgroups,
+    control_plane,
+    gateway_api,
+    keda,
+    limits,
+    network,
+    node,
+    pki,
+    registry,
+    tools,
+)
 from autonomic.workflows.embedded.kubernetes.api import Api
 from autonomic.workflows.embedded.kubernetes.control_plane import Part, Paths
 from autonomic.workflows.embedded.processes import start_process, wait_until
@@ -37,6 +50,7 @@ class Options:
     fake_nodes: int = 0
     audit: bool = False
     keda: bool = False
+    gateway_api: bool = False
     usual_autoscaling: bool = False
 
 
@@ -126,6 +140,9 @@ class Supervisor:
         self._wait(lambda: names <= api.ready_nodes(), "node1")
         fake = f", and {self.options.fake_nodes} fake ones" if self.options.fake_nodes else ""
         self._report("nodes", f"{', '.join(sorted(names))} Ready{fake}")
+        if self.options.gateway_api:
+            self._apply(gateway_api.definitions())
+            self._report("Gateway API", f"{gateway_api.version()}: its kinds, without a controller")
         if self.options.keda:
             self._add_keda(api)
         self._wait(lambda: api.available("kube-system", "coredns"), "node1-kubelet")
@@ -264,6 +281,8 @@ def build_all(options: Options, report: build.Report) -> build.Programs:
     """Builds all that a cluster with these options needs and that is not built yet."""
     if options.keda:
         keda.ensure(report)
+    if options.gateway_api:
+        gateway_api.definitions()
     return build.ensure(report)
 
 

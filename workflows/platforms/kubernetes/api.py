@@ -50,6 +50,7 @@ NODES = Resource("", "v1", "nodes", namespaced=False)
 POD_METRICS = Resource("metrics.k8s.io", "v1beta1", "pods")
 AUTOSCALERS = Resource("autoscaling", "v2", "horizontalpodautoscalers")
 SCALED_OBJECTS = Resource("keda.sh", "v1alpha1", "scaledobjects")
+HTTP_ROUTES = Resource("gateway.networking.k8s.io", "v1", "httproutes")
 DISRUPTION_BUDGETS = Resource("policy", "v1", "poddisruptionbudgets")
 
 

@@ -20,6 +20,7 @@ from autonomic.workflows.platforms.base.records import ReplicaRecord, ServiceRec
 from autonomic.workflows.platforms.base.routes import FrontRoutes
 from autonomic.workflows.platforms.kubernetes import names
 from autonomic.workflows.platforms.kubernetes.api import ENDPOINT_SLICES, SECRETS, SERVICES, Api
+from autonomic.workflows.platforms.kubernetes.http_routes import HttpRoutes
 from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.workflows.platforms.kubernetes.store import ConfigMapStore
 from autonomic.workflows.serving.front import Front
@@ -42,14 +43,16 @@ class ExposedRoutes(FrontRoutes):
         self._store = store
         self._locks: dict[str, threading.Lock] = {}
         self._made: dict[str, list[dict[str, Any]]] = {}
+        self._http = HttpRoutes(settings, api, store)
 
     def check(self, workflow: str, service: Service) -> None:
         """Whether a service can be given what it declares.
 
         Raises:
-            Refused: nodes would not reach the front, somebody else has a Service of this name, or there is no certificate that
-                can be used; says why.
+            Refused: nodes would not reach the front, somebody else has a Service or an HTTPRoute of this name, the cluster knows no
+                HTTPRoutes, or there is no certificate that can be used; says why.
         """
+        self._http.check(workflow, service)
         if service.expose is not None:
             front_address(self._settings)
             self._check_name(workflow, service)
@@ -78,12 +81,14 @@ class ExposedRoutes(FrontRoutes):
                 self._take_away(key)
             else:
                 self._expose(key, workflow, record.spec)
+            self._http.update(workflow, record)
 
     def remove(self, workflow: str, service: str) -> None:
         key = _key(workflow, service)
         with self._locks.setdefault(key, threading.Lock()):
             super().remove(workflow, service)
             self._take_away(key)
+            self._http.remove(workflow, service)
             self._file(workflow, service).unlink(missing_ok=True)
 
     def renew(self, services: dict[tuple[str, str], Service]) -> None:
