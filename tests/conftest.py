@@ -324,6 +324,19 @@ def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubernetes]
     cluster.stop()
 
 
+@pytest.fixture
+def healed(kubernetes: Kubernetes) -> Iterator[list[str]]:
+    """Nodes that are named here come back in the end."""
+    if kubernetes.local is None:
+        pytest.skip("NO NODE IS CRASHED: the cluster was given, and is not ours to crash")
+    nodes: list[str] = []
+    yield nodes
+    for node in nodes:
+        kubernetes.local.heal(node)
+    if nodes:
+        kubernetes.local.run_kubectl("wait", "--for=condition=Ready", "node", *nodes, "--timeout=60s")
+
+
 @pytest.fixture(autouse=True)
 def _no_generic_top_level_packages() -> Iterator[None]:
     import sys

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -22,19 +22,6 @@ def wait_until(condition: Callable[[], bool], within_seconds: float) -> float:
         assert time.monotonic() - started < within_seconds, f"not within {within_seconds} s"
         time.sleep(0.1)
     return time.monotonic() - started
-
-
-@pytest.fixture
-def healed(kubernetes: Any) -> Iterator[list[str]]:
-    """Nodes that are named here come back in the end."""
-    if kubernetes.local is None:
-        pytest.skip("NO NODE IS CRASHED: the cluster was given, and is not ours to crash")
-    nodes: list[str] = []
-    yield nodes
-    for node in nodes:
-        kubernetes.local.heal(node)
-    if nodes:
-        kubernetes.local.run_kubectl("wait", "--for=condition=Ready", "node", *nodes, "--timeout=60s")
 
 
 @pytest.mark.timeout(280)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
 from autonomic.workflows.serving.config import ServerConfig
 from autonomic.workflows.serving.predictions import Prediction, PredictionLog
@@ -34,6 +35,11 @@ class LightServer:
         self._config = config
         self._draining = False
         self._in_flight = 0
+        self._registry = CollectorRegistry()
+        buckets = (0.1, 0.25, 0.5, 1.0)
+        self._seconds = Histogram(
+            "autonomic_request_duration_seconds", "As real replicas say it.", buckets=buckets, registry=self._registry
+        )
         self._predictions = PredictionLog(config.predictions) if config.predictions else None
 
     def start(self) -> int:
@@ -49,14 +55,16 @@ class LightServer:
 
             def do_GET(self) -> None:
                 if self.path == "/metrics":
-                    self._send(200, "text/plain; version=0.0.4", f"light_in_flight {light._in_flight}\n".encode())
+                    own = f"light_in_flight {light._in_flight}\n".encode()
+                    self._send(200, "text/plain; version=0.0.4", own + generate_latest(light._registry))
                 else:
                     self._reply(503 if light._draining else 200, {})
 
             def do_POST(self) -> None:
                 light._in_flight += 1
                 light._log(self.rfile.read(int(self.headers.get("content-length", 0))))
-                time.sleep(light._config.device_time_seconds)
+                with light._seconds.time():
+                    time.sleep(light._config.device_time_seconds)
                 self._reply(200, {"role": light._config.role, "model": light._config.model})
                 light._in_flight -= 1
 

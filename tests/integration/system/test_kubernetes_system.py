@@ -3,7 +3,9 @@
 import json
 import os
 import signal
+import sqlite3
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -64,10 +66,51 @@ spec: {{type: batch, steps: [{{name: wait, command: ["true"], resources: {{cpu: 
 """
 
 
+APART = """
+apiVersion: autonomic.dev/v1alpha1
+kind: Workflow
+metadata: {{name: slow}}
+spec: {{type: online, services: [{{name: api, model: "{model}", device_time: 400ms, max_in_flight: 4, log: false}}]}}
+---
+apiVersion: autonomic.dev/v1alpha1
+kind: Workflow
+metadata: {{name: crunch}}
+spec:
+  type: batch
+  steps:
+    - name: work
+      command:
+        - sh
+        - -c
+        - |
+          echo x >> {marks}
+          test $(wc -l < {marks}) -gt 1 && exit 0
+          until test -e {marks}.go; do sleep 0.2; done
+          exit 1
+      resources: {{cpu: 0.1}}
+      retries: {{limit: 1, backoff: 100ms}}
+---
+"""
+SPREAD = """
+apiVersion: autonomic.dev/v1alpha1
+kind: Workflow
+metadata: {{name: spread}}
+spec: {{type: online, services: [{{name: api, model: "{model}", replicas: {{min: 2, max: 2}}, log: false}}]}}
+---
+"""
+
+
 @pytest.fixture(scope="module")
 def light(installation: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     made = installation(tmp_path_factory.mktemp("system"))
+    # the right that docs/kubernetes.md asks for where nodes are watched
+    name = f"nodes-{made.settings.namespace}"
+    made._run_kubectl("create", "clusterrole", name, "--verb=list,watch", "--resource=nodes")
+    account = f"--serviceaccount={made.settings.namespace}:host"
+    made._run_kubectl("create", "clusterrolebinding", name, f"--clusterrole={name}", account)
     yield made
+    made._run_kubectl("delete", "clusterrolebinding", name)
+    made._run_kubectl("delete", "clusterrole", name)
     made.remove()
 
 
@@ -143,6 +186,110 @@ def test_the_shipped_strategies_double_the_memory_of_a_step_and_explain_a_pendin
 
     eventually(lambda: "Insufficient cpu" in explained(), "the scheduler's words are told")
     assert len(json.loads(succeeds("decisions", "--strategy", "explain-pending-training", "--output", "json"))) == 1
+
+
+def test_the_shipped_strategy_keeps_a_training_apart_from_a_slow_service(
+    light: Any, home: Path, succeeds: Succeeds, eventually: Eventually, tmp_path: Path
+) -> None:
+    marks = light.home / "data" / "crunch"
+    apart = (LIBRARY / "keep-apart.yaml").read_text().replace("mnist-training", "crunch").replace("mnist-online", "slow")
+    text = APART.format(model=light.model("slow"), marks=marks) + apart.replace("for: 30s", "for: 2s")
+    (tmp_path / "apart.yaml").write_text(text)
+    succeeds("apply", str(tmp_path))
+    settings = Settings.load(home)
+    url = f"{settings.front_url}/slow/api/v2/models/api/infer"
+    eventually(lambda: nodes_of(light, "slow"), "the service has a node")
+    (node,) = nodes_of(light, "slow").values()
+    stop = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(timeout=30, trust_env=False) as client:
+            while not stop.wait(0.1):
+                client.post(url, json={})
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    others = [name for name in real_nodes(light) if name != node]
+    try:
+        slow = "histogram_quantile(0.99, sum by (le) (rate(autonomic_request_duration_seconds_bucket{workflow='slow'}[30s]))) > 0.25"
+        eventually(lambda: found_by(settings, slow), "the service is slow")
+        # a service that is slow alone is nobody's fault
+        assert json.loads(succeeds("decisions", "--strategy", "keep-apart", "--output", "json")) == []
+        light._run_kubectl("cordon", *others)
+        succeeds("run", "crunch")
+        eventually(lambda: nodes_of(light, "crunch"), "the training has a node")
+        assert set(nodes_of(light, "crunch").values()) == {node}
+        eventually(lambda: json.loads(succeeds("decisions", "--strategy", "keep-apart", "--output", "json")), "they are told apart", 120)
+    finally:
+        stop.set()
+        asking.join()
+        light._run_kubectl("uncordon", *others)
+    (decision,) = json.loads(succeeds("decisions", "--strategy", "keep-apart", "--output", "json"))
+    assert "reschedule crunch to nodes away from slow" in succeeds("explain", decision["id"])
+    # the attempt that runs is left alone, and the next one is made elsewhere
+    assert set(nodes_of(light, "crunch").values()) == {node}
+    (marks.parent / "crunch.go").touch()
+    eventually(lambda: len(nodes_of(light, "crunch")) == 2, "the second attempt has a node")
+    assert set(nodes_of(light, "crunch").values()) == {node, *others}
+    eventually(lambda: "succeeded" in succeeds("status", "crunch"), "the run ends well")
+
+
+@pytest.mark.timeout(280)
+def test_the_shipped_strategies_spread_replicas_again_after_the_loss_of_a_node(
+    light: Any, kubernetes: Any, healed: list[str], home: Path, succeeds: Succeeds, eventually: Eventually, tmp_path: Path
+) -> None:
+    strategies = (LIBRARY / "spread-after-node-loss.yaml").read_text().replace("mnist-online/predictor", "spread/api")
+    (tmp_path / "spread.yaml").write_text(SPREAD.format(model=light.model("spread")) + strategies)
+    succeeds("apply", str(tmp_path))
+    everywhere = set(real_nodes(light))
+    eventually(lambda: set(nodes_of(light, "spread").values()) == everywhere and ready(light, "spread") == 2, "the replicas are spread")
+
+    def decided(strategy: str) -> list[Any]:
+        return json.loads(succeeds("decisions", "--strategy", strategy, "--output", "json"))
+
+    def looked() -> bool:
+        with closing(sqlite3.connect(home / "monitor.db")) as journal:
+            return bool(journal.execute("SELECT 1 FROM states WHERE key = 'news/kubernetes-nodes'").fetchone())
+
+    # what happened before the monitor looked for the first time is no news
+    eventually(looked, "the monitor has looked at the nodes")
+    lost = max(everywhere)
+    healed.append(lost)
+    kubernetes.local.crash(lost)
+    eventually(lambda: decided("gather-at-node-loss"), "the loss is heard of", 120)
+    left = everywhere - {lost}
+    eventually(lambda: set(nodes_of(light, "spread").values()) == left and ready(light, "spread") == 2, "two replicas serve elsewhere", 120)
+    assert decided("spread-after-node-loss") == []
+    kubernetes.local.heal(lost)
+    eventually(lambda: decided("spread-after-node-loss"), "the node is back", 120)
+    eventually(lambda: set(nodes_of(light, "spread").values()) == everywhere and ready(light, "spread") == 2, "they are spread again", 120)
+    (decision,) = decided("spread-after-node-loss")
+    told = succeeds("explain", decision["id"])
+    assert "spread over each node" in told
+    eventually(lambda: "verified" in succeeds("explain", decision["id"]), "the check has held")
+    assert len(decided("gather-at-node-loss")) == 1
+
+
+def nodes_of(light: Any, workflow: str) -> dict[str, str]:
+    """The node of each pod of a workflow that has one and is not being deleted."""
+    pods = json.loads(light.kubectl("get", "pods", "-l", f"autonomic.dev/workflow={workflow}", "-o", "json"))["items"]
+    staying = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"] and pod["spec"].get("nodeName")]
+    return {pod["metadata"]["name"]: pod["spec"]["nodeName"] for pod in staying}
+
+
+def real_nodes(light: Any) -> list[str]:
+    return light.kubectl("get", "nodes", "--selector=type!=kwok", "-o", "jsonpath={.items[*].metadata.name}").split()
+
+
+def ready(light: Any, workflow: str) -> int:
+    chosen = f"autonomic.dev/workflow={workflow}"
+    told = light.kubectl("get", "deployments", "-l", chosen, "-o", "jsonpath={.items[*].status.readyReplicas}")
+    return sum(map(int, told.split()))
+
+
+def found_by(settings: Settings, query: str) -> bool:
+    answer = httpx.get(f"{settings.prometheus_url}/api/v1/query", params={"query": query}, trust_env=False)
+    return bool(answer.json()["data"]["result"])
 
 
 def test_a_host_that_is_killed_comes_back_and_requests_go_on(home: Path, eventually: Eventually) -> None:
