@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import lru_cache
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from autonomic.seams.clock import Clock
 from autonomic.seams.reading import Reading, error, missing, number
@@ -57,7 +57,7 @@ class ScrapeSignal:
         self._pool = ThreadPoolExecutor(workers, "scrape")
         self._pages: dict[Endpoint, _Page] = {}
         self._lock = threading.Lock()
-        self._endpoints: list[Endpoint] = []
+        self._endpoints: dict[str, list[Endpoint]] = {}
         self._discovered_at = -math.inf
         self._discovery_error = ""
         self._discovery: Future[None] | None = None
@@ -71,25 +71,27 @@ class ScrapeSignal:
             discovery = self._discovery
         wait([discovery], self._timeout_seconds)
         parsed = [(ScrapeQuery.model_validate(query.args), Target.parse(query.target)) for query in queries]
+        host = self._host({target.workflow for _, target in parsed})
         needed: dict[Endpoint, set[str]] = {}
         reach = 0.0
         for query, target in parsed:
             reach = max(reach, query.rate or query.window)
-            for endpoint in self._of(target):
+            for endpoint in (*self._of(target), host):
                 needed.setdefault(endpoint, set()).add(_sample_name(query))
         self._scrape_all(needed, reach)
-        return [self._answer(query, target, now) for query, target in parsed]
+        return [self._answer(query, target, host, now) for query, target in parsed]
 
     def close(self) -> None:
         """Lets go of the threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _of(self, target: Target) -> list[Endpoint]:
-        return [*(endpoint for endpoint in self._endpoints if endpoint.belongs_to(target)), self._host]
+        return [endpoint for endpoint in self._endpoints.get(target.workflow, ()) if endpoint.belongs_to(target)]
 
-    @property
-    def _host(self) -> Endpoint:
-        return Endpoint(f"{self._host_url}/metrics", ())
+    def _host(self, workflows: set[str]) -> Endpoint:
+        # what it says of one workflow costs the same however many others there are
+        asked = f"?workflow={quote(next(iter(workflows)))}" if len(workflows) == 1 else ""
+        return Endpoint(f"{self._host_url}/metrics{asked}", ())
 
     def _discover(self) -> None:
         now = self._clock.monotonic()
@@ -101,10 +103,12 @@ class ScrapeSignal:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as failure:
             self._discovery_error = f"the host at {self._host_url} did not say what runs: {failure}"
             if now - self._discovered_at > KEPT_SECONDS:
-                self._endpoints = []
+                self._endpoints = {}
+        endpoints = self._endpoints
+        known = {endpoint for several in endpoints.values() for endpoint in several}
+        hosts = {self._host({workflow}) for workflow in endpoints} | {self._host(set())}
         with self._lock:
-            known = {*self._endpoints, self._host}
-            self._pages = {endpoint: page for endpoint, page in self._pages.items() if endpoint in known}
+            self._pages = {endpoint: page for endpoint, page in self._pages.items() if endpoint in known or endpoint in hosts}
 
     def _scrape_all(self, needed: Mapping[Endpoint, set[str]], reach: float) -> None:
         pending: list[Future[None]] = []
@@ -116,7 +120,7 @@ class ScrapeSignal:
         with self._lock:
             return self._pages.setdefault(endpoint, _Page(endpoint, self._fetch, self._clock, self._timeout_seconds))
 
-    def _answer(self, query: ScrapeQuery, target: Target, now: float) -> Reading:
+    def _answer(self, query: ScrapeQuery, target: Target, host: Endpoint, now: float) -> Reading:
         window = query.rate or query.window
         counts = query.rate is not None or query.quantile is not None
         name = _sample_name(query)
@@ -124,7 +128,7 @@ class ScrapeSignal:
         failed: list[str] = []
         oldest = math.inf
         seen_once = False
-        for endpoint in self._of(target):
+        for endpoint in (*self._of(target), host):
             page = self._page(endpoint)
             history, why = page.history()
             if why and (endpoint.labels or page.has(name)):
@@ -245,16 +249,18 @@ def _value(query: ScrapeQuery, found: Sequence[tuple[Key, float, float]]) -> flo
             return math.fsum(values) / len(values)
 
 
-def _endpoints(text: str) -> list[Endpoint]:
+def _endpoints(text: str) -> dict[str, list[Endpoint]]:
+    """What is exposed where, by workflow."""
     import json
 
     groups: Any = json.loads(text)
-    found: list[Endpoint] = []
+    found: dict[str, list[Endpoint]] = {}
     for group in groups:
         labels = {str(name): str(value) for name, value in group.get("labels", {}).items()}
         scheme, path = labels.get("__scheme__", "http"), labels.get("__metrics_path__", "/metrics")
         kept = tuple(sorted((name, value) for name, value in labels.items() if not name.startswith("__")))
-        found.extend(Endpoint(f"{scheme}://{address}{path}", kept) for address in group["targets"])
+        of_workflow = found.setdefault(labels.get("workflow", ""), [])
+        of_workflow.extend(Endpoint(f"{scheme}://{address}{path}", kept) for address in group["targets"])
     return found
 
 

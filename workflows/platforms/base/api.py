@@ -66,7 +66,7 @@ class Host(Protocol):
 
     def urls(self) -> dict[str, str]: ...
 
-    def metrics(self) -> str: ...
+    def metrics(self, workflow: str = "") -> str: ...
 
     def scrape_targets(self) -> list[dict[str, Any]]: ...
 
@@ -129,6 +129,9 @@ def create_app(host: Host, token: str) -> Starlette:
     def outcome(request: Request) -> Any:
         return _found(host.intents.lookup(request.path_params["key"]), f"no outcome of {request.path_params['key']}")
 
+    def exposition(request: Request) -> Any:
+        return PlainTextResponse(host.metrics(request.query_params.get("workflow", "")), media_type="text/plain; version=0.0.4")
+
     def state(request: Request) -> Any:
         return host.observe("/".join(part for part in (request.path_params["workflow"], request.path_params.get("step")) if part))
 
@@ -178,7 +181,7 @@ def create_app(host: Host, token: str) -> Starlette:
 
     routes = [
         Route("/healthz", get(lambda _: {"status": "ok", "epoch": host.intents.epoch})),
-        Route("/metrics", get(lambda _: PlainTextResponse(host.metrics(), media_type="text/plain; version=0.0.4"))),
+        Route("/metrics", get(exposition)),
         Route("/v1/sd", get(lambda _: host.scrape_targets())),
         Route("/v1/capabilities", get(lambda _: sorted(host.capabilities()))),
         Route("/v1/apply", post(apply), methods=["POST"]),

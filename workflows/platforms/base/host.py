@@ -57,9 +57,9 @@ class BaseHost:
             for service in workflow.services
         }
 
-    def metrics(self) -> str:
-        """The host's own metrics in Prometheus' text format."""
-        return metrics.exposition(self.services, self._routes)
+    def metrics(self, workflow: str = "") -> str:
+        """The host's own metrics in Prometheus' text format, or what they say of one workflow."""
+        return metrics.exposition(self.services, self._routes, workflow)
 
     def scrape_targets(self) -> list[dict[str, Any]]:
         """The replicas for Prometheus' http_sd."""

@@ -5,19 +5,22 @@ from autonomic.workflows.platforms.base.routes import Routes
 from autonomic.workflows.platforms.base.services import Services
 
 
-def exposition(services: Services, routes: Routes) -> str:
-    """Queue, requests in flight and replicas of every service; what cannot be known now is left out."""
+def exposition(services: Services, routes: Routes, only: str = "") -> str:
+    """Queue, requests in flight and replicas of every service, or of those of one workflow; what cannot be known now is left out."""
     replicas = [
         "# HELP autonomic_replicas Replicas by state: wanted, ready, or standby (warm, without traffic).",
         "# TYPE autonomic_replicas gauge",
     ]
     queued = ["# HELP autonomic_queue_requests Requests that wait in the front.", "# TYPE autonomic_queue_requests gauge"]
     in_flight = ["# HELP autonomic_in_flight_requests Requests that replicas work on.", "# TYPE autonomic_in_flight_requests gauge"]
+    workflows = {name: workflow for name, workflow in services.workflows().items() if only in ("", name)}
     try:
-        loads = routes.loads()
+        loads = (
+            {(only, service): routes.load(only, service) for service in workflows[only].services} if only in workflows else routes.loads()
+        )
     except Retryable:
         loads = {}
-    for name, workflow in services.workflows().items():
+    for name, workflow in workflows.items():
         for service, record in workflow.services.items():
             labels = f'workflow="{name}",service="{service}"'
             load = loads.get((name, service))

@@ -86,9 +86,11 @@ class Services:
         self._of_app: dict[str, dict[str, ReplicaRecord]] = {}
         for replica in self._replicas.values():
             self._of_app.setdefault(replica.app, {})[replica.id] = replica
-        self._workflows: dict[str, WorkflowRecord] = {
-            name: WorkflowRecord.model_validate(store.get(f"workflow/{name}")) for name in _names(store, "workflow/")
-        }
+        self._workflows: dict[str, WorkflowRecord] = {}
+        # the workflow, service and role of each application in service
+        self._owners: dict[str, tuple[str, str, str]] = {}
+        for name in _names(store, "workflow/"):
+            self._hold(name, WorkflowRecord.model_validate(store.get(f"workflow/{name}")))
 
     # -- changes
 
@@ -218,7 +220,7 @@ class Services:
         for service in current.services if current else ():
             self._routes.remove(name, service)
         self._store.delete(f"workflow/{name}")
-        self._workflows.pop(name, None)
+        self._hold(name, None)
         self._drop_others(name, None)
 
     def _drop_others(self, name: str, wanted: WorkflowRecord | None) -> None:
@@ -233,7 +235,18 @@ class Services:
 
     def _put(self, name: str, record: WorkflowRecord) -> None:
         self._store.put(f"workflow/{name}", record.model_dump(mode="json", by_alias=True))
-        self._workflows[name] = record
+        self._hold(name, record)
+
+    def _hold(self, name: str, record: WorkflowRecord | None) -> None:
+        before = self._workflows.get(name)
+        if record is None:
+            self._workflows.pop(name, None)
+        else:
+            self._workflows[name] = record
+        owners = _owners(name, record)
+        self._owners.update(owners)
+        for app in _owners(name, before).keys() - owners.keys():
+            self._owners.pop(app, None)
 
     # -- replicas
 
@@ -288,11 +301,9 @@ class Services:
         return [(replica, *owner) for replica, owner in owners if owner]
 
     def _owner(self, app: str) -> tuple[str, str, str] | None:
-        for name, workflow in list(self._workflows.items()):
-            for service, record in workflow.services.items():
-                for role, entry in record.roles.items():
-                    if entry.app == app:
-                        return name, service, role
+        owner = self._owners.get(app)
+        if owner is not None:
+            return owner
         made = self._store.get(f"app/{app}")
         return (made["workflow"], made["service"], made["role"]) if made else None
 
@@ -349,6 +360,11 @@ class Services:
 def _in_volume(uri: str, service: Service) -> bool:
     path = PurePosixPath(unquote(urlparse(uri).path))
     return uri.startswith("file://") and ".." not in path.parts and any(path.is_relative_to(volume.mount) for volume in service.volumes)
+
+
+def _owners(name: str, record: WorkflowRecord | None) -> dict[str, tuple[str, str, str]]:
+    services = record.services.items() if record else ()
+    return {entry.app: (name, service, role) for service, one in services for role, entry in one.roles.items()}
 
 
 def _names(store: Store, prefix: str) -> list[str]:
