@@ -26,6 +26,7 @@ from autonomic.workflows.embedded.prometheus_server import PrometheusServer
 from autonomic.workflows.platforms.kubernetes import pods
 from autonomic.workflows.platforms.kubernetes.api import PODS
 from autonomic.workflows.platforms.kubernetes.api import Api as KubernetesApi
+from autonomic.workflows.platforms.kubernetes.facts import quantity
 from autonomic.workflows.platforms.kubernetes.manifests import PORT
 from autonomic.workflows.platforms.kubernetes.watch import Object, Watch
 from autonomic.workflows.serving.front import Front
@@ -48,6 +49,7 @@ SLO_SECONDS = 0.5
 WORK_SECONDS = 0.015
 PER_REPLICA = 9.0
 MAX_REPLICAS = 5
+IDLE_CORES = 0.02
 WANTED_SEEDS = 5
 TARGET = "autoscaling/api"
 PART = "kubernetes-autoscaling"
@@ -67,7 +69,7 @@ def needed(workflow: str, waiting: str) -> str:
 
 
 def strategies() -> list[dict[str, Any]]:
-    """Out at once to what the rate and the queue need; in slowly, one replica at a time."""
+    """Out at once to what the rate and the queue need; in when that was too much for 20 s, one replica at a time."""
     out = {
         "target": TARGET,
         "on": {"every": "250ms"},
@@ -90,7 +92,7 @@ def strategies() -> list[dict[str, Any]]:
             "wanted": {"platform": "wanted_replicas"},
         },
         "when": f"wanted > 1 && queued < 1 && served < {PER_REPLICA * 0.8:g} * (wanted - 1)",
-        "for": "4s",
+        "for": "20s",
         "do": [{"rescale": {"by": -1}}],
         "guard": {"autonomy": "auto", "cooldown": "2s"},
     }
@@ -242,7 +244,7 @@ class Arms:
             "HPA on a custom metric": ("hpa", autoscaler(_CUSTOM)),
             "KEDA": ("scaledobject", scaled_object(TWIN, TWIN, MAX_REPLICAS, self._beside.prometheus_url)),
         }[name]
-        wait_for(lambda: self._beside.pods.settled(1), "one replica of theirs", 120)
+        wait_for(lambda: self._beside.pods.settled(1) and self._at_rest(), "one replica of theirs at rest", 180, 1)
         self._create(document)
         try:
             hpa = f"keda-hpa-{TWIN}" if kind == "scaledobject" else TWIN
@@ -256,6 +258,13 @@ class Arms:
 
     def _create(self, document: dict[str, Any]) -> None:
         self._world.kubectl("create", f"--namespace={NAMESPACE}", "-f", "-", text=json.dumps(document))
+
+    def _at_rest(self) -> bool:
+        """Whether the metrics API has heard that the twin does nothing, so that no autoscaler begins with the load of the one before."""
+        listed = self._world.kubectl("get", "--raw", f"/apis/metrics.k8s.io/v1beta1/namespaces/{NAMESPACE}/pods?labelSelector=app%3D{TWIN}")
+        found = json.loads(listed)["items"]
+        used = [quantity(container["usage"]["cpu"]) for pod in found for container in pod["containers"]]
+        return len(found) == 1 and sum(used) < IDLE_CORES
 
     def _of(self, kind: str, name: str, condition: str) -> bool:
         listed = self._world.kubectl("get", kind, f"--namespace={NAMESPACE}", "-o", "json")

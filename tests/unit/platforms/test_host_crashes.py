@@ -17,6 +17,7 @@ from autonomic.seams.state import RunState
 from autonomic.workflows.platforms.base.apps import AppSpec, AppState
 from autonomic.workflows.platforms.base.effects import HostEffects
 from autonomic.workflows.platforms.base.intents import KEEP_SECONDS, Intents
+from autonomic.workflows.platforms.base.metrics import exposition
 from autonomic.workflows.platforms.base.notices import Notices
 from autonomic.workflows.platforms.base.records import ReplicaRecord, ServiceRecord
 from autonomic.workflows.platforms.base.routes import Load
@@ -386,3 +387,15 @@ def test_outcomes_are_forgotten_after_a_week_and_what_is_in_service_is_not() -> 
     assert settled(world) == between
     # a change that was planned before is known by the revision that it expects
     assert world.host.intents.apply(CHANGES["rescale"], 6).status == "refused"
+
+
+def test_what_the_host_says_of_one_workflow_is_what_it_says_of_it_among_all() -> None:
+    world = deployed_world()
+    other = {**online(), "metadata": {"name": "other"}}
+    world.host.intents.apply(change("plan-3.0", "deploy", {"spec": other, "package": ""}, "other"), 5)
+    routes = WorldRoutes(world)
+    everything = exposition(world.host.services, routes).splitlines()
+    alone = exposition(world.host.services, routes, "web").splitlines()
+    assert alone == [line for line in everything if 'workflow="other"' not in line]
+    assert len(alone) < len(everything)
+    assert [line for line in exposition(world.host.services, routes, "nobody").splitlines() if not line.startswith("#")] == []

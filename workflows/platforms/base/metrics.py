@@ -15,9 +15,8 @@ def exposition(services: Services, routes: Routes, only: str = "") -> str:
     in_flight = ["# HELP autonomic_in_flight_requests Requests that replicas work on.", "# TYPE autonomic_in_flight_requests gauge"]
     workflows = {name: workflow for name, workflow in services.workflows().items() if only in ("", name)}
     try:
-        loads = (
-            {(only, service): routes.load(only, service) for service in workflows[only].services} if only in workflows else routes.loads()
-        )
+        named = [(only, service) for workflow in workflows.values() for service in workflow.services]
+        loads = {key: routes.load(*key) for key in named} if only else routes.loads()
     except Retryable:
         loads = {}
     for name, workflow in workflows.items():
