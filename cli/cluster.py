@@ -215,7 +215,16 @@ def rights(
     show(rows_shown, output, [name.upper() for name in columns], rows, "No service account has a Role.")
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+# all that follows is the other program's, its options and a `--` of its own
+_PASSED_ON: dict[str, Any] = {
+    "allow_extra_args": True,
+    "allow_interspersed_args": False,
+    "ignore_unknown_options": True,
+    "help_option_names": [],
+}
+
+
+@app.command(context_settings=_PASSED_ON)
 def kubectl(context: typer.Context) -> None:
     """Run the kubectl that was built for the cluster, against the cluster of this home (see AUTONOMIC_HOME).
 
@@ -228,7 +237,7 @@ def kubectl(context: typer.Context) -> None:
     os.execve(cluster.kubectl, ["kubectl", *context.args], {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)})
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+@app.command(context_settings=_PASSED_ON)
 def helm(context: typer.Context) -> None:
     """Run Helm against the cluster of this home (see AUTONOMIC_HOME); it is built the first time, which takes some minutes.
 

@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import yaml
@@ -237,3 +238,16 @@ def test_what_a_platform_lacks_is_told_with_its_place(invoke, tmp_path: Path) ->
     refused = invoke("validate", str(path), "--platform", "kubernetes")
     assert refused.exit_code == 2
     assert "gives whole GPUs only, and 0.5 is asked for (spec.steps[0].resources.gpu)" in refused.stderr
+
+
+@pytest.mark.parametrize("given", [["exec", "pod", "--", "ls", "-l"], ["--help"], ["get", "pods", "--output", "json", "-h"]])
+def test_what_follows_kubectl_reaches_it_as_it_was_typed(given: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    class Cluster(NamedTuple):
+        kubectl: Path = Path("/bin/kubectl")
+        kubeconfig: Path = Path("/etc/kubeconfig")
+
+    ran: list[list[str]] = []
+    monkeypatch.setattr("autonomic.cli.cluster._cluster", lambda home: Cluster())
+    monkeypatch.setattr(os, "execve", lambda program, arguments, environment: ran.append(arguments))
+    done = CliRunner().invoke(app, ["cluster", "kubectl", *given])
+    assert (done.exit_code, ran) == (0, [["kubectl", *given]]), done.output
