@@ -85,8 +85,8 @@ class WorldApps:
         for name in names:
             self._world.operation(lambda name=name: self._world.apps.pop(name, None))
 
-    def states(self) -> dict[str, AppState]:
-        return {name: AppState(status="RUNNING", target=target) for name, target in self._world.apps.items()}
+    def state(self, name: str) -> AppState | None:
+        return AppState(status="RUNNING", target=self._world.apps[name]) if name in self._world.apps else None
 
     def _announce(self, name: str, replicas: int) -> None:
         for number in range(replicas):

@@ -206,7 +206,7 @@ class Services:
                 )
             if now - asked > (_FIRST_ASK_SECONDS if seen is None else _ASK_SECONDS):
                 asked = now
-                state = self._apps.states().get(app)
+                state = self._apps.state(app)
                 if state is not None and state.status in FAILED:
                     raise Permanent(f"{app} does not start: {state.message.strip()[-800:]}")
                 if state is not None:

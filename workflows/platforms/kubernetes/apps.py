@@ -149,11 +149,11 @@ class KubernetesApps:
         for name in names:
             self._delete(name)
 
-    def states(self) -> dict[str, AppState]:
-        of_app: dict[str, list[dict[str, Any]]] = {}
-        for pod in self._pods.all().values():
-            of_app.setdefault(app_of(pod), []).append(pod)
-        return {app: state_of(each, of_app.get(app, [])) for each in self._deployments.all().values() if (app := app_of(each))}
+    def state(self, name: str) -> AppState | None:
+        deployment = self._deployments.get(names.dns_name(name))
+        if deployment is None:
+            return None
+        return state_of(deployment, [pod for pod in self._pods.all().values() if app_of(pod) == name])
 
     def write(self, deployment: dict[str, Any], replicas: int) -> dict[str, Any]:
         """Makes a Deployment as it is described, with so many replicas.

@@ -8,7 +8,6 @@ from typing import Any
 from autonomic.seams.clock import Clock
 from autonomic.seams.errors import Permanent, Retryable
 from autonomic.workflows.batch.packages import package_folder, put_package
-from autonomic.workflows.platforms.base.apps import Apps
 from autonomic.workflows.platforms.base.drift import watched
 from autonomic.workflows.platforms.base.effects import HostEffects
 from autonomic.workflows.platforms.base.host import BaseHost, described
@@ -22,6 +21,7 @@ from autonomic.workflows.platforms.base.services import Services
 from autonomic.workflows.platforms.base.store import Store
 from autonomic.workflows.platforms.ray.detectors import Detectors
 from autonomic.workflows.platforms.ray.runs import BatchRuns
+from autonomic.workflows.platforms.ray.serve_apps import ServeApps
 from autonomic.workflows.platforms.ray.settings import HostSettings
 from autonomic.workflows.serving.front import Front
 from autonomic.workflows.serving.predictions import Label
@@ -40,7 +40,7 @@ class Host(BaseHost):
         self,
         settings: HostSettings,
         store: Store,
-        apps: Apps,
+        apps: ServeApps,
         front: Front,
         detectors: Detectors,
         runs: BatchRuns,

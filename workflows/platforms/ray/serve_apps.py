@@ -23,7 +23,7 @@ class ServeApps:
         self._lock = threading.Lock()
 
     def create(self, name: str, spec: AppSpec, replicas: int) -> None:
-        state = self.states().get(name)
+        state = self.state(name)
         if state is not None and state.status != "DELETING":
             self.scale(name, replicas)
             return
@@ -72,7 +72,11 @@ class ServeApps:
         if wanted:
             self._call("delete_apps", wanted)
 
+    def state(self, name: str) -> AppState | None:
+        return self.states().get(name)
+
     def states(self) -> dict[str, AppState]:
+        """All applications by name, whoever made them."""
         details = self._call("get_serve_instance_details")
         found: dict[str, AppState] = {}
         for name, app in details["applications"].items():

@@ -9,8 +9,8 @@ from autonomic.seams.clock import VirtualClock
 from autonomic.seams.plan import Change
 from autonomic.workflows.platforms.base.records import WorkflowRecord
 from autonomic.workflows.platforms.kubernetes.api import Api
+from autonomic.workflows.platforms.kubernetes.effects import done_to
 from autonomic.workflows.platforms.kubernetes.events import Events, owner_of
-from autonomic.workflows.platforms.kubernetes.runtime import done_to
 from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 
 JOB = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "run-1-work-1", "namespace": "here", "uid": "u1"}}
