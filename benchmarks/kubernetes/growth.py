@@ -314,7 +314,7 @@ def measure(report: Report, results: Path, sizes: tuple[int, ...]) -> list[Claim
 def _until_saturated(growth: Growth, results: Path) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     growth.count_nodes()
-    count = FAKE_NODES
+    count = 2 * FAKE_NODES
     while count <= MOST_NODES and not (rows and saturated(rows[-1])):
         rows += run_interleaved(BY_NODES, {f"{count} nodes": lambda _, count=count: growth.measure_nodes(count)}, range(1), results)
         count *= 2
