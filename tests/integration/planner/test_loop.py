@@ -183,7 +183,8 @@ def test_the_stream_tells_everything_in_order_and_goes_on_after_a_break(system: 
 
 
 def test_runs_are_known_after_the_platform_forgot_them(system: Any, online: Any) -> None:
-    run = {"id": "run-x", "workflow": "w", "status": "succeeded", "started_at": 5.0, "finished_at": 6.0, "outputs": {"a": 1}}
+    now = time.time()
+    run = {"id": "run-x", "workflow": "w", "status": "succeeded", "started_at": now - 1, "finished_at": now, "outputs": {"a": 1}}
     system.put(runs=[run])
     system.until(lambda: [one for one in system.get("/v1/runs")["items"] if one["id"] == "run-x"])
     assert system.planner.get("/v1/runs/run-x/steps/train/log").text == "line 1\nline 2\n"

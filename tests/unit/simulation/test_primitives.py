@@ -60,7 +60,15 @@ def plan_of(simulation: Simulation, identifier: str) -> PlanStatus:
     return found
 
 
-@pytest.mark.parametrize("name", sorted(PRIMITIVES))
+def test_what_nobody_else_scales_is_not_retargeted(simulate: Callable[..., Simulation]) -> None:
+    simulation = simulate()
+    told = simulation.engine.by_hand(Action(primitive="retarget", target=TARGET, args={"to": 50}))
+    assert told.plan == ""
+    assert "is not scaled by a metric" in str(told.model_dump())
+
+
+# nothing is adopted on the simulated platform
+@pytest.mark.parametrize("name", sorted(set(PRIMITIVES) - {"retarget"}))
 def test_it_says_what_it_would_do_does_it_and_goes_back_or_says_that_it_cannot(name: str, simulate: Callable[..., Simulation]) -> None:
     target, args, irreversible = CASES[name]
     simulation = simulate()
