@@ -127,4 +127,9 @@ def _models(actions: Sequence[Action], states: Mapping[str, State]) -> set[str]:
 
 def _wants_more(strategy: Strategy) -> bool:
     asks = [action.args for action in strategy.spec.do if action.primitive in ("rescale", "retarget")]
-    return any((isinstance(args.get("by"), int) and args["by"] > 0) or "require" in args or args.get("times", 1) < 1 for args in asks)
+    return any(
+        (isinstance(args.get("by"), int) and args["by"] > 0)
+        or "require" in args
+        or (isinstance(args.get("times"), int | float) and args["times"] < 1)
+        for args in asks
+    )
