@@ -53,6 +53,8 @@ MOST_NODES = 6400
 NODES_SECONDS = 180.0
 BUSY = 0.95
 """The share of the machine's cores from which on it counts as saturated."""
+MISSED = 0.01
+"""The share of cycles that may be missed: two strategies look ten times a second, and one look may take longer."""
 CYCLE_SECONDS = 15
 PROBE = "acting/api"
 PART = "kubernetes-growth"
@@ -146,11 +148,16 @@ def counting() -> dict[str, Any]:
     }
 
 
+def missed_share(row: Mapping[str, float]) -> float:
+    """Cycles that were missed, of all that were due. Pure."""
+    return row["missed_cycles"] / (row["missed_cycles"] + row["evaluations"])
+
+
 def saturated(row: Mapping[str, float]) -> list[str]:
     """What gave way first with so many nodes; nothing where all held. Pure."""
     found = {
         f"the machine is {row['busy']:.0%} busy": row["busy"] >= BUSY,
-        f"{row['missed_cycles'] * IDLE_SECONDS:.0f} cycles were missed in {IDLE_SECONDS:.0f} s": row["missed_cycles"] > 0,
+        f"{missed_share(row):.1%} of the cycles were missed": missed_share(row) > MISSED,
         f"the reaction's p99 is {1000 * row['reaction_p99']:.0f} ms": row["reaction_p99"] > REACTION_SECONDS,
         f"{row['nodes'] - row['nodes_ready']:.0f} nodes were not ready after {NODES_SECONDS:.0f} s": row["nodes_ready"] < row["nodes"],
     }
@@ -372,11 +379,11 @@ def _report(report: Report, rows: list[dict[str, Any]], by_nodes: list[dict[str,
         ),
         Claim(
             PART,
-            "no cycle is missed, and nothing is done or written where nothing happens",
-            f"{last['missed_cycles'] * IDLE_SECONDS:.0f} cycles missed, {last['unwanted_plans']:.0f} plans, "
+            f"at most {MISSED:.0%} of the cycles are missed, and nothing is done or written where nothing happens",
+            f"{missed_share(last):.2%} of the cycles missed, {last['unwanted_plans']:.0f} plans, "
             f"{last['host_writes']:.0f} writes; "
             f"{last['host_requests_per_second']:.2f} of {last['all_requests_per_second']:.0f} API requests/s are ours",
-            last["missed_cycles"] == 0 and last["unwanted_plans"] == 0 and last["host_writes"] == 0,
+            missed_share(last) <= MISSED and last["unwanted_plans"] == 0 and last["host_writes"] == 0,
         ),
     ]
     report.claims(claims)
