@@ -85,7 +85,7 @@ def test_the_weights_of_a_service_are_carried_by_its_route(web: Web) -> None:
     }
     web.cluster._run_kubectl("create", "-f", "-", text=json.dumps(foreign))
     refused = web.deploy(route=ROUTE)
-    assert (refused.status, "an HTTPRoute routed-api" in refused.detail) == ("refused", True)
+    assert (refused.status, "a HTTPRoute named routed-api" in refused.detail) == ("refused", True)
     web.cluster.kubectl("delete", "httproute", "routed-api")
 
     done = web.deploy(route=ROUTE)

@@ -20,6 +20,7 @@ from autonomic.workflows.platforms.base.records import ReplicaRecord, ServiceRec
 from autonomic.workflows.platforms.base.routes import FrontRoutes
 from autonomic.workflows.platforms.kubernetes import names
 from autonomic.workflows.platforms.kubernetes.api import ENDPOINT_SLICES, SECRETS, SERVICES, Api
+from autonomic.workflows.platforms.kubernetes.foreign import check_name
 from autonomic.workflows.platforms.kubernetes.http_routes import HttpRoutes
 from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.workflows.platforms.kubernetes.store import ConfigMapStore
@@ -55,7 +56,8 @@ class ExposedRoutes(FrontRoutes):
         self._http.check(workflow, service)
         if service.expose is not None:
             front_address(self._settings)
-            self._check_name(workflow, service)
+            own = names.labels(self._settings.installation, workflow=workflow, service=service.name)
+            check_name(self._api, SERVICES, "Service", service_name(workflow, service), own, service.name)
         if service.tls is not None:
             try:
                 check_certificate(self._settings.folder, self._read(service.tls))
@@ -102,16 +104,6 @@ class ExposedRoutes(FrontRoutes):
                     _log.warning("the certificate of %s/%s stays as it is: %s", workflow, name, wrong)
         if changed:
             self.front.reload()
-
-    def _check_name(self, workflow: str, service: Service) -> None:
-        name = service_name(workflow, service)
-        there = self._api.get(SERVICES, name)
-        own = names.labels(self._settings.installation, workflow=workflow, service=service.name)
-        if there is not None and not own.items() <= there["metadata"].get("labels", {}).items():
-            raise Refused(
-                f"{service.name}: there is a Service {name} in the namespace {self._settings.namespace} that is somebody else's; "
-                "delete it, or name the workflow or the service otherwise"
-            )
 
     def _expose(self, key: str, workflow: str, service: Service) -> None:
         self._store.put_new(key, {"workflow": workflow, "service": service.name})

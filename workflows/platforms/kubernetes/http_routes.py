@@ -4,13 +4,13 @@ What is made for a service goes with a record of its own (`routed/WORKFLOW--SERV
 owns it.
 """
 
-import threading
 from typing import Any
 
 from autonomic.workflows.platforms.base.intents import Refused
 from autonomic.workflows.platforms.base.records import ServiceRecord
 from autonomic.workflows.platforms.kubernetes import names
 from autonomic.workflows.platforms.kubernetes.api import HTTP_ROUTES, Api
+from autonomic.workflows.platforms.kubernetes.foreign import check_name
 from autonomic.workflows.platforms.kubernetes.manifests import PORT
 from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.workflows.platforms.kubernetes.store import ConfigMapStore
@@ -24,7 +24,6 @@ class HttpRoutes:
         self._settings = settings
         self._api = api
         self._store = store
-        self._lock = threading.Lock()
         self._made: dict[str, dict[str, Any]] = {}
 
     def check(self, workflow: str, service: Service) -> None:
@@ -40,14 +39,8 @@ class HttpRoutes:
                 f"{service.name}: route: asks for an HTTPRoute, and the cluster does not know {HTTP_ROUTES.group}/{HTTP_ROUTES.version}; "
                 "install the Gateway API and a controller of it, or take route: away: the front splits the traffic without it"
             )
-        name = route_name(workflow, service.name)
-        there = self._api.get(HTTP_ROUTES, name)
         own = names.labels(self._settings.installation, workflow=workflow, service=service.name)
-        if there is not None and not own.items() <= there["metadata"].get("labels", {}).items():
-            raise Refused(
-                f"{service.name}: there is an HTTPRoute {name} in the namespace {self._settings.namespace} that is somebody else's; "
-                "delete it, or name the workflow or the service otherwise"
-            )
+        check_name(self._api, HTTP_ROUTES, "HTTPRoute", names.dns_name(f"{workflow}-{service.name}"), own, service.name)
 
     def update(self, workflow: str, record: ServiceRecord) -> None:
         """Makes the route of a service what its record says; without `route:` there is none."""
@@ -57,29 +50,20 @@ class HttpRoutes:
         key = _key(workflow, record.spec.name)
         self._store.put_new(key, {"workflow": workflow, "service": record.spec.name})
         wanted = http_route(self._settings, workflow, record, record.spec.route, self._store.owner(key))
-        with self._lock:
-            same = self._made.get(key) == wanted
-        if not same:
+        if self._made.get(key) != wanted:
             self._api.apply(HTTP_ROUTES, wanted)
-            with self._lock:
-                self._made[key] = wanted
+            self._made[key] = wanted
 
     def remove(self, workflow: str, service: str) -> None:
         """Takes the route of a service away; unknown ones are passed over."""
         key = _key(workflow, service)
         self._store.delete(key)
-        with self._lock:
-            self._made.pop(key, None)
-
-
-def route_name(workflow: str, service: str) -> str:
-    """The name of a service's HTTPRoute. Pure."""
-    return names.dns_name(f"{workflow}-{service}")
+        self._made.pop(key, None)
 
 
 def http_route(settings: KubernetesSettings, workflow: str, record: ServiceRecord, route: Route, owner: dict[str, Any]) -> dict[str, Any]:
     """The HTTPRoute of a service: callers write the same path as at the front, and its replicas see it without the prefix. Pure."""
-    name = route_name(workflow, record.spec.name)
+    name = names.dns_name(f"{workflow}-{record.spec.name}")
     parent = {"name": route.gateway, "namespace": route.namespace, "sectionName": route.section}
     backends = [
         {"name": names.dns_name(entry.app), "port": PORT, "weight": record.weights.get(role, 0)} for role, entry in record.roles.items()
