@@ -47,12 +47,12 @@ class Namespace:
         body = {"restartPolicy": "Never", "terminationGracePeriodSeconds": 0, "containers": [container], **spec}
         self.create({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}}, "spec": body})
 
-    def output(self, name: str, within_seconds: float = 60) -> str:
-        """What a pod that ends well has printed."""
+    def message(self, name: str, within_seconds: float = 60) -> str:
+        """What a pod that ends well has written to its termination log: the output of one that ends at once may be missing in its logs."""
         wait_for(lambda: self.get("pod", name)["status"].get("phase") in ("Succeeded", "Failed"), f"the end of {name}", within_seconds)
-        logs = self.kubectl("logs", name)
-        assert self.get("pod", name)["status"]["phase"] == "Succeeded", logs
-        return logs
+        status = self.get("pod", name)["status"]
+        assert status["phase"] == "Succeeded", self.kubectl("logs", name)
+        return status["containerStatuses"][0]["state"]["terminated"]["message"]
 
 
 @pytest.fixture

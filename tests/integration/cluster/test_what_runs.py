@@ -15,6 +15,7 @@ from autonomic.workflows.embedded.kubernetes import images
 from autonomic.workflows.embedded.kubernetes.cluster import LocalCluster
 
 ROOT = Path(__file__).parents[3]
+TERMINATION_LOG = "/dev/termination-log"
 
 
 def test_both_nodes_are_ready_and_neither_hands_out_the_whole_machine(cluster: LocalCluster) -> None:
@@ -67,29 +68,29 @@ def test_a_deployment_answers_through_its_service_by_name_and_from_this_machine(
     assert {pod["spec"]["nodeName"] for pod in pods} == {"node1", "node2"}
     url = f"http://web.{namespace.name}.svc.cluster.local/"
     # one more than each of two can hand out by chance alone
-    namespace.pod("client", "sh", "-c", f"for i in $(seq 20); do wget -qO- {url} || exit 1; done")
-    assert set(namespace.output("client").split()) == {pod["metadata"]["name"] for pod in pods}
+    namespace.pod("client", "sh", "-c", f"for i in $(seq 20); do wget -qO- {url} || exit 1; done > {TERMINATION_LOG}")
+    assert set(namespace.message("client").split()) == {pod["metadata"]["name"] for pod in pods}
     address = namespace.get("service", "web")["spec"]["clusterIP"]
     assert wait(lambda: _fetch(f"http://{address}/"), "an answer to this machine").strip() in {pod["metadata"]["name"] for pod in pods}
 
 
 def test_dns_answers_in_a_pod(namespace: Any, cluster: LocalCluster) -> None:
-    namespace.pod("lookup", "nslookup", "kubernetes.default.svc.cluster.local")
+    namespace.pod("lookup", "sh", "-c", f"nslookup kubernetes.default.svc.cluster.local > {TERMINATION_LOG}")
     api = json.loads(cluster.run_kubectl("get", "service", "kubernetes", "-o", "json"))["spec"]["clusterIP"]
-    assert f"Address: {api}" in namespace.output("lookup")
+    assert f"Address: {api}" in namespace.message("lookup")
 
 
 def test_pods_reach_a_server_of_this_machine(namespace: Any, host_server: str) -> None:
     for node in ("node1", "node2"):
-        namespace.pod(f"client-{node}", "wget", "-qO-", host_server, nodeName=node)
+        namespace.pod(f"client-{node}", "wget", "-qO", TERMINATION_LOG, host_server, nodeName=node)
     for node in ("node1", "node2"):
-        assert namespace.output(f"client-{node}") == "of this machine"
+        assert namespace.message(f"client-{node}") == "of this machine"
 
 
-def test_logs_and_exec(namespace: Any) -> None:
+def test_logs_and_exec(namespace: Any, wait: Callable[..., Any]) -> None:
     namespace.pod("talker", "sh", "-c", "echo said; sleep 300")
     namespace.kubectl("wait", "--for=condition=Ready", "pod/talker", "--timeout=30s")
-    assert namespace.kubectl("logs", "talker") == "said\n"
+    assert wait(lambda: namespace.kubectl("logs", "talker"), "what it said") == "said\n"
     assert namespace.kubectl("exec", "talker", "--", "sh", "-c", "echo $((6 * 7))") == "42\n"
 
 
@@ -125,7 +126,7 @@ def test_a_job_runs_this_machines_python(namespace: Any) -> None:
     folders = {"/usr", "/lib", "/lib64", "/bin", str(Path(sys.base_prefix).resolve()), sys.prefix, str(ROOT)}
     mounts = [{"name": f"m{number}", "mountPath": folder, "readOnly": True} for number, folder in enumerate(sorted(folders))]
     volumes = [{"name": mount["name"], "hostPath": {"path": str(Path(mount["mountPath"]).resolve())}} for mount in mounts]
-    code = "import torch, autonomic; print(torch.ones(2, 2).sum().item(), autonomic.__version__)"
+    code = f"import torch, autonomic; print(torch.ones(2, 2).sum().item(), autonomic.__version__, file=open('{TERMINATION_LOG}', 'w'))"
     container = {
         "name": "main",
         "image": images.HOST,
@@ -139,12 +140,13 @@ def test_a_job_runs_this_machines_python(namespace: Any) -> None:
         {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "python"}, "spec": {"backoffLimit": 0, "template": template}}
     )
     namespace.kubectl("wait", "--for=condition=Complete", "job/python", "--timeout=120s")
-    assert namespace.kubectl("logs", "job/python").startswith("4.0 ")
+    (pod,) = namespace.get("pods")["items"]
+    assert namespace.message(pod["metadata"]["name"]).startswith("4.0 ")
 
 
 def test_an_archive_is_imported_into_every_node(cluster: LocalCluster, namespace: Any, tmp_path: Path) -> None:
     script = tmp_path / "hello"
-    script.write_text("#!/bin/busybox sh\necho carried\n")
+    script.write_text(f"#!/bin/busybox sh\necho carried > {TERMINATION_LOG}\n")
     busybox = cluster.kubectl.with_name("busybox")
     image = images.Image("example.test/hello:3", files={"bin/busybox": busybox, "hello": script}, entrypoint=["/hello"])
     images.write_archive(image, tmp_path / "hello.tar")
@@ -154,7 +156,7 @@ def test_an_archive_is_imported_into_every_node(cluster: LocalCluster, namespace
         body = {"restartPolicy": "Never", "nodeName": node, "containers": [entry]}
         namespace.create({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"hello-{node}"}, "spec": body})
     for node in cluster.nodes:
-        assert namespace.output(f"hello-{node}") == "carried\n"
+        assert namespace.message(f"hello-{node}") == "carried\n"
 
 
 @pytest.fixture

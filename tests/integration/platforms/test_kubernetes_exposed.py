@@ -119,10 +119,11 @@ def test_a_service_is_exposed_by_each_type_and_hidden_again(kubernetes: Any, web
     # the way of a pod, by name
     web.cluster.kubectl(
         *("run", "asks", "--image=autonomic.local/busybox:1", "--image-pull-policy=Never", "--restart=Never", "--command", "--"),
-        *("/bin/sh", "-c", "until wget -qO- --post-data={} http://exposed-api/v2/models/api/infer; do sleep 0.2; done"),
+        *("/bin/sh", "-c", "until wget -qO /dev/termination-log --post-data={} http://exposed-api/v2/models/api/infer; do sleep 0.2; done"),
     )
     web.cluster.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/asks", "--timeout=100s")
-    assert json.loads(web.cluster.kubectl("logs", "asks"))["role"] == "champion"
+    said = web.cluster.kubectl("get", "pod/asks", "-o", "jsonpath={.status.containerStatuses[0].state.terminated.message}")
+    assert json.loads(said)["role"] == "champion"
     for kind in ("NodePort", "LoadBalancer"):
         assert web.deploy(expose=kind).status == "done"
         found = web.service()
