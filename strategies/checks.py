@@ -226,7 +226,7 @@ def _check_actions(strategy: Strategy, workflows: Mapping[str, Workflow]) -> Ite
             yield ("spec", "guard", "autonomy"), f"{why} (irreversible are {listed(sorted(IRREVERSIBLE))})"
         adopted = wanted in _PARTS and _is_adopted(target, workflows)
         if adopted and action.primitive not in ADOPTED:
-            yield (*at, action.primitive), f"{target!r} is adopted: it takes {' and '.join(sorted(ADOPTED))}, and not {action.primitive}"
+            yield (*at, action.primitive), f"{target!r} is adopted: it takes {listed(sorted(ADOPTED))}, and not {action.primitive}"
         if action.primitive == "retarget" and not adopted and target.partition("/")[0] in workflows:
             yield (*at, action.primitive), f"{target!r} is not adopted; retarget acts on what an HPA or a ScaledObject scales"
         yield from _check_arguments(action, target, (*at, action.primitive), spec.readings, workflows)

@@ -241,16 +241,41 @@ class Service(Word):
     volumes: tuple[Volume, ...] = ()
 
 
+class ContainerSize(Word):
+    """An amount of what a container may be resized in; what is not named is left open."""
+
+    cpu: Cpu | None = None
+    memory: Bytes | None = None
+
+
+class ContainerBounds(Word):
+    """The least and the most that `resize` may make of what a container has; a bound that is not given is what it has."""
+
+    min: ContainerSize = ContainerSize()
+    max: ContainerSize = ContainerSize()
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        for name in ContainerSize.model_fields:
+            low, high = getattr(self.min, name), getattr(self.max, name)
+            if low is not None and high is not None and low > high:
+                raise ValueError(f"resources.min.{name} {low:g} is greater than resources.max.{name} {high:g}")
+        return self
+
+
 class Adopt(Word):
     """A workload on Kubernetes that somebody else made, by its name: a target `workflow/NAME` of which only what is changed is written.
 
-    `replicas` bound what `rescale` may make of it (`standby` does not count).
+    `replicas` bound what `rescale` may make of it (`standby` does not count), and `resources` what `resize` may make of its
+    `container` (without a word the first).
     """
 
     deployment: ObjectName | None = None
     statefulset: ObjectName | None = None
     job: ObjectName | None = None
     replicas: Replicas = Replicas()
+    container: ObjectName | None = None
+    resources: ContainerBounds = ContainerBounds()
 
     @model_validator(mode="after")
     def _one_workload(self) -> "Adopt":

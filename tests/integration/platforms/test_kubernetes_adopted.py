@@ -75,7 +75,10 @@ class World:
     def retarget(self, target: str, metric: str, value: float) -> Outcome:
         return self.apply("retarget", target, {"metric": metric, "value": value})
 
-    def adopt(self, name: str, most: int = 3, **what: str) -> Outcome:
+    def resize(self, target: str, **size: float) -> Outcome:
+        return self.apply("resize", target, {"resources": size})
+
+    def adopt(self, name: str, most: int = 3, **what: Any) -> Outcome:
         spec = {"type": "online", "adopt": {**what, "replicas": {"min": 1, "max": most}}}
         document = {"apiVersion": "autonomic.dev/v1alpha1", "kind": "Workflow", "metadata": {"name": name}, "spec": spec}
         return self.apply("deploy", name, {"spec": document, "package": ""})
@@ -89,10 +92,11 @@ class World:
         return json.loads(self.cluster.kubectl("get", kind, name, "-o", "json", "--show-managed-fields"))
 
 
-def workload(kind: str, name: str, **spec: Any) -> dict[str, Any]:
+def workload(kind: str, name: str, resources: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
     """Pods that sleep, as their makers declare them."""
     container = {"name": "main", "image": "autonomic.local/host:1", "command": ["sleep", "600"], "imagePullPolicy": "Never"}
-    pod = {"containers": [{**container, "resources": {"requests": {"cpu": "1m"}}}], "terminationGracePeriodSeconds": 0}
+    resources = resources or {"requests": {"cpu": "1m"}}
+    pod = {"containers": [{**container, "resources": resources}], "terminationGracePeriodSeconds": 0}
     template = {"metadata": {"labels": {"app": name}}, "spec": pod}
     if kind == "Job":
         made = {"template": {**template, "spec": {**pod, "restartPolicy": "Never"}}, **spec}
@@ -105,6 +109,31 @@ def workload(kind: str, name: str, **spec: Any) -> dict[str, Any]:
 def owners(item: dict[str, Any], field: str) -> list[str]:
     found = [entry["manager"] for entry in item["metadata"]["managedFields"] if f"f:{field}" in entry["fieldsV1"].get("f:spec", {})]
     return sorted(found)
+
+
+def container(item: dict[str, Any]) -> dict[str, Any]:
+    (found,) = item["spec"]["template"]["spec"]["containers"]
+    return found
+
+
+def amounts_of(item: dict[str, Any], manager: str) -> dict[str, set[str]]:
+    """Of which requests and limits of the container somebody is the owner."""
+    found: dict[str, set[str]] = {}
+    for entry in item["metadata"]["managedFields"]:
+        of_pod = entry["fieldsV1"].get("f:spec", {}).get("f:template", {}).get("f:spec", {})
+        of_container = of_pod.get("f:containers", {}).get('k:{"name":"main"}', {})
+        if entry["manager"] == manager:
+            for part, held in of_container.get("f:resources", {}).items():
+                found.setdefault(part.removeprefix("f:"), set()).update(held)
+    return found
+
+
+def pods_with(world: World, name: str, memory: str) -> int:
+    listed = json.loads(world.cluster.kubectl("get", "pods", "--selector", f"app={name}", "-o", "json"))["items"]
+    ready = [
+        pod for pod in listed if any(each["type"] == "Ready" and each["status"] == "True" for each in pod["status"].get("conditions", []))
+    ]
+    return sum(pod["spec"]["containers"][0]["resources"]["limits"]["memory"] == memory for pod in ready)
 
 
 def managers(item: dict[str, Any]) -> set[str]:
@@ -179,6 +208,58 @@ def test_only_the_number_of_replicas_becomes_ours_and_is_given_back(
     assert (after["spec"][field], owners(after, field)) == (2, before)
     assert world.platform.observe(workflow).kind == "absent"
     assert "autonomic" not in managers(after)
+
+
+@pytest.mark.parametrize("kind", ["deployment", "statefulset"])
+def test_only_the_amount_that_is_resized_becomes_ours_and_is_given_back(world: World, kind: str) -> None:
+    name, workflow, target = f"{kind}-sized", f"{kind}-sizes", f"{kind}-sizes/{kind}-sized"
+    resources = {"requests": {"cpu": "1m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}}
+    world.make(workload({"deployment": "Deployment", "statefulset": "StatefulSet"}[kind], name, resources))
+    wait_until(lambda: world.get(kind, name)["status"].get("readyReplicas") == 1)
+    original = world.get(kind, name)
+    bounds = {"max": {"memory": "256Mi"}}
+    assert world.adopt(workflow, **{kind: name}, resources=bounds).status == "done"
+
+    outcome = world.resize(target, memory=128 * 2**20)
+    assert outcome.status == "done", outcome.detail
+    found = world.get(kind, name)
+    # what is requested keeps its share of the limit
+    assert container(found)["resources"] == {"requests": {"cpu": "1m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}}
+    assert amounts_of(found, "autonomic") == {"requests": {"f:memory"}, "limits": {"f:memory"}}
+    assert amounts_of(found, "their-tool") == {"requests": {"f:cpu"}}
+    assert {**container(found), "resources": None} == {**container(original), "resources": None}
+    wait_until(lambda: pods_with(world, name, "128Mi") == 1)
+    assert world.platform.observe(target).spec["resources"]["memory"] == 128 * 2**20
+    assert world.resize(target, memory=128 * 2**20).status == "unchanged"
+    beyond = world.resize(target, memory=2**30)
+    assert (beyond.status, "of memory; 1.34218e+08 to 2.68435e+08 are allowed" in beyond.detail) == ("refused", True)
+    # nobody declared how far the CPU may go
+    assert world.resize(target, cpu=1).status == "refused"
+
+    reverted = world.apply("resize", target, outcome.before)
+    assert reverted.status == "done", reverted.detail
+    assert container(world.get(kind, name))["resources"] == resources
+    assert world.resize(target, memory=128 * 2**20).status == "done"
+    assert world.apply("delete", workflow, {}).status == "done"
+    after = world.get(kind, name)
+    assert container(after)["resources"]["limits"] == {"memory": "128Mi"}
+    assert amounts_of(after, "their-tool") == {"requests": {"f:cpu", "f:memory"}, "limits": {"f:memory"}}
+    assert "autonomic" not in managers(after)
+    world.cluster.kubectl("delete", kind, name, "--wait=false")
+
+
+def test_a_size_that_cannot_be_had_is_refused(world: World) -> None:
+    assert world.adopt("sizes-of-web", deployment="web").status == "done"
+    assert "none of it is declared" in world.resize("sizes-of-web/web", memory=2**20).detail
+    assert world.apply("delete", "sizes-of-web", {}).status == "done"
+    unsaid = world.adopt("sizes-of-web", deployment="web", resources={"max": {"memory": "1Gi"}})
+    assert (unsaid.status, "bounds of memory" in unsaid.detail) == ("refused", True)
+    other = world.adopt("sizes-of-web", deployment="web", container="sidecar")
+    assert (other.status, "has no container sidecar; it has main" in other.detail) == ("refused", True)
+    assert world.adopt("crunching", job="crunch").status == "done"
+    fixed = world.resize("crunching/crunch", cpu=1)
+    assert (fixed.status, "is a Job, whose pods keep the size" in fixed.detail) == ("refused", True)
+    assert world.apply("delete", "crunching", {}).status == "done"
 
 
 def test_what_somebody_changes_by_hand_stays_until_it_is_adopted_again(world: World) -> None:

@@ -386,6 +386,14 @@ def test_a_size_is_of_a_part_and_a_place_of_a_part_or_of_all_steps(write: Write,
 ADOPTED = "kind: Workflow\nmetadata: {name: legacy}\nspec: {type: online, adopt: {deployment: web.v1, replicas: {max: 5}}}\n---\n"
 
 
+def test_bounds_of_an_adopted_container_are_in_order(write: Write) -> None:
+    bounds = "{container: web, resources: {min: {memory: 2Gi, cpu: 1}, max: {memory: 1Gi, cpu: 2}}}"
+    with pytest.raises(SpecError, match=r"resources\.min\.memory 2.*e\+09 is greater than resources\.max\.memory 1.*e\+09"):
+        load_specs([write(ADOPTED.replace("deployment: web.v1", "deployment: web.v1, " + bounds[1:-1]))])
+    with pytest.raises(SpecError, match="gpu"):
+        load_specs([write(ADOPTED.replace("deployment: web.v1", "deployment: web.v1, resources: {max: {gpu: 2}}"))])
+
+
 def test_an_adopted_workload_is_a_target_by_its_name_and_may_be_rescaled(write: Write) -> None:
     specs = load_specs([write(ADOPTED + strategy("on: {every: 1s}, do: [{rescale: {by: 1}}]", "legacy/web.v1"))])
     parts = {workflow.name: workflow.spec.parts for workflow in specs.workflows if isinstance(workflow.spec, OnlineSpec)}
@@ -395,7 +403,7 @@ def test_an_adopted_workload_is_a_target_by_its_name_and_may_be_rescaled(write: 
         load_specs([write(ADOPTED)], platform="ray")
     with pytest.raises(SpecError, match="has no service 'web'"):
         load_specs([write(ADOPTED + strategy("on: {every: 1s}, do: [{rescale: {by: 1}}]", "legacy/web"))])
-    with pytest.raises(SpecError, match="is adopted: it takes rescale and retarget, and not reroute"):
+    with pytest.raises(SpecError, match="is adopted: it takes rescale, resize, retarget, and not reroute"):
         load_specs([write(ADOPTED + strategy("on: {every: 1s}, do: [{reroute: {canary: 10%}}]", "legacy/web.v1"))])
     retarget = "on: {every: 1s}, do: [{retarget: {metric: cpu, times: 0.8}}]"
     assert load_specs([write(ADOPTED + strategy(retarget, "legacy/web.v1"))], platform="kubernetes").strategies

@@ -14,7 +14,7 @@ ONLINE = frozenset({"deploy", "delete", "rescale", "reroute", "upgrade"})
 BATCH = frozenset({"run", "stop", "retrain"})
 SHAPING = frozenset({"resize", "reschedule"})
 """What changes how much replicas and steps get, and where they run."""
-ADOPTED = frozenset({"rescale", "retarget"})
+ADOPTED = frozenset({"rescale", "resize", "retarget"})
 """What may be done to a workload that somebody else made, beside adopting and releasing it."""
 PRIMITIVES = {"kubernetes": ONLINE | BATCH | SHAPING | ADOPTED, "ray": ONLINE | BATCH, "simulated": ONLINE | BATCH | SHAPING}
 """The primitives of each platform."""

@@ -1,20 +1,23 @@
 """Workloads that somebody else made: targets like any other, of which only the field that is changed becomes ours."""
 
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 from autonomic.seams.errors import Permanent, Retryable
 from autonomic.seams.plan import Change
 from autonomic.seams.state import RoleState, ServiceState, State
 from autonomic.seams.word import Word
+from autonomic.workflows.platforms.base import records
 from autonomic.workflows.platforms.base.intents import Prepared, Refused
 from autonomic.workflows.platforms.base.planning import ADOPTED
 from autonomic.workflows.platforms.base.records import parse_online
 from autonomic.workflows.platforms.base.services import Tell
 from autonomic.workflows.platforms.base.store import Store
-from autonomic.workflows.platforms.kubernetes import names, ownership
+from autonomic.workflows.platforms.kubernetes import adopted_size, names, ownership
 from autonomic.workflows.platforms.kubernetes.api import DEPLOYMENTS, JOBS, STATEFUL_SETS, Api, Conflict, Resource
 from autonomic.workflows.platforms.kubernetes.scalers import Scaler, Scalers, Workload
+from autonomic.workflows.spec.faults import listed
 from autonomic.workflows.spec.workflow import Adopt, OnlineSpec
 
 _ATTEMPTS = 20
@@ -28,11 +31,11 @@ class Kind(Word):
     kind: str
     version: str
     resource: Resource
-    replicas: tuple[str, ...]
-    ready: tuple[str, ...]
+    replicas: ownership.Path
+    ready: ownership.Path
 
 
-_DONE = {"rescale": "rescaled", "retarget": "retargeted"}
+_DONE = {"rescale": "rescaled", "resize": "resized", "retarget": "retargeted"}
 _READY = ("status", "readyReplicas")
 KINDS = {
     "deployment": Kind(kind="Deployment", version="apps/v1", resource=DEPLOYMENTS, replicas=("spec", "replicas"), ready=_READY),
@@ -45,7 +48,7 @@ class Taken(Word):
     """A field that became ours: its value as we wrote it last; what it was, and whose, before that."""
 
     of: Workload
-    path: tuple[str, ...]
+    path: ownership.Path
     value: Any
     before: Any
     former: tuple[dict[str, Any], ...]
@@ -96,10 +99,9 @@ class Adopted:
             known = f"; {workflow} has {workflow}/{record.adopt.name}" if record else ""
             raise Refused(f"{change.target} is not adopted here{known}")
         if change.primitive not in ADOPTED:
-            raise Refused(
-                f"{change.target} was made by somebody else: it takes {' and '.join(sorted(ADOPTED))}, and not {change.primitive}"
-            )
-        return self._prepare_retarget(change, record) if change.primitive == "retarget" else self._prepare_rescale(change, record)
+            raise Refused(f"{change.target} was made by somebody else: it takes {listed(sorted(ADOPTED))}, and not {change.primitive}")
+        prepare = {"rescale": self._prepare_rescale, "resize": self._prepare_resize, "retarget": self._prepare_retarget}
+        return prepare[change.primitive](change, record)
 
     def _prepare_adopt(self, change: Change, record: AdoptedRecord | None, before: dict[str, Any]) -> Prepared:
         workflow = parse_online(change.to.get("spec"))
@@ -116,6 +118,12 @@ class Adopted:
             )
         if item["metadata"].get("labels", {}).items() >= names.MANAGED.items():
             raise Refused(f"The {KINDS[adopt.kind].kind} {adopt.name} is one of autonomic's own; it is a target already")
+        container = self._container(change, adopt, item)
+        if unsaid := adopted_size.unbound(adopt, adopted_size.amounts_of(container)):
+            raise Refused(
+                f"adopt.resources has bounds of {listed(unsaid)}, and the container {container['name']} of the {KINDS[adopt.kind].kind} "
+                f"{adopt.name} says nothing of it; take them away, or have it request some"
+            )
         for name, other in self._records.items():
             if name != change.target and (other.adopt.kind, other.adopt.name) == (adopt.kind, adopt.name):
                 raise Refused(f"The {KINDS[adopt.kind].kind} {adopt.name} is adopted by {name}; one workflow may have it")
@@ -123,11 +131,40 @@ class Adopted:
         unchanged = record is not None and record.spec == wanted.spec and not self._lost(record)
         return Prepared(to={"spec": wanted.spec, "package": ""}, before=before, unchanged=unchanged, moves=self._moves(change, wanted))
 
-    def _prepare_rescale(self, change: Change, record: AdoptedRecord) -> Prepared:
-        adopt = record.adopt
+    def _container(self, change: Change, adopt: Adopt, item: Object) -> Object:
+        container = adopted_size.container_of(adopt, item)
+        if container is None:
+            known = [each["name"] for each in item["spec"]["template"]["spec"]["containers"]]
+            raise Refused(
+                f"{change.target}: the {KINDS[adopt.kind].kind} {adopt.name} has no container {adopt.container}; it has {listed(known)}"
+            )
+        return container
+
+    def _there(self, adopt: Adopt) -> Object:
         item = self._item(adopt)
         if item is None:
             raise Refused(f"The {KINDS[adopt.kind].kind} {adopt.name} is not there any more")
+        return item
+
+    def _prepare_resize(self, change: Change, record: AdoptedRecord) -> Prepared:
+        adopt = record.adopt
+        if adopt.kind == "job":
+            raise Refused(f"{change.target} is a Job, whose pods keep the size that it was made with")
+        now = adopted_size.amounts_of(self._container(change, adopt, self._there(adopt)))
+        bounds = adopted_size.resources_of(adopt, now)
+        self._check_ours(change, record, None)
+        if "amounts" in change.to:
+            # a revert brings back what was there before we came, as it was written
+            amounts = adopted_size.checked(change.to["amounts"], now)
+        else:
+            amounts = adopted_size.resized(now, records.check_size(bounds, bounds.size, change))
+        before = {part: {name: now[part][name] for name in each} for part, each in amounts.items()}
+        made, there = ({"resources": adopted_size.size_of(each), "amounts": each} for each in (amounts, before))
+        return Prepared(to=made, before=there, unchanged=adopted_size.same(amounts, now), moves=(change.target,))
+
+    def _prepare_rescale(self, change: Change, record: AdoptedRecord) -> Prepared:
+        adopt = record.adopt
+        item = self._there(adopt)
         role, replicas = change.to.get("role", _ROLE), change.to.get("replicas")
         if role != _ROLE:
             raise Refused(f"{change.target} has no role {role!r}; what is adopted is its {_ROLE}")
@@ -186,22 +223,24 @@ class Adopted:
         else:
             if record is None:
                 raise Permanent(f"{change.target} is not adopted any more")
-            if change.primitive == "retarget":
-                self._retarget(workflow, record, change)
-            else:
-                self._rescale(workflow, record, change)
+            perform = {"rescale": self._rescale, "resize": self._resize, "retarget": self._retarget}
+            perform[change.primitive](workflow, record, change)
             self._tell(_DONE[change.primitive], change.target, change.to)
         return change.to
 
     def _rescale(self, workflow: str, record: AdoptedRecord, change: Change) -> None:
-        kind = KINDS[record.adopt.kind]
-        name = record.adopt.name
         if "bounds" not in change.to:
-            workload = Workload(resource=kind.resource, kind=kind.kind, version=kind.version, name=name)
-            self._write(workflow, workload, {kind.replicas: change.to["replicas"]})
+            self._write(workflow, _workload(record.adopt), {KINDS[record.adopt.kind].replicas: change.to["replicas"]})
             return
         scaler = self._scaler_of(record, change)
         self._write(workflow, scaler.workload, {path: change.to["bounds"][bound] for bound, path in scaler.paths.items()})
+
+    def _resize(self, workflow: str, record: AdoptedRecord, change: Change) -> None:
+        item = self._item(record.adopt)
+        container = adopted_size.container_of(record.adopt, item) if item else None
+        if container is None:
+            raise Permanent(f"{change.target} is not there any more, or has no such container; plan it again")
+        self._write(workflow, _workload(record.adopt), adopted_size.fields(container["name"], change.to["amounts"]))
 
     def _retarget(self, workflow: str, record: AdoptedRecord, change: Change) -> None:
         scaler = self._scaler_of(record, change)
@@ -217,7 +256,7 @@ class Adopted:
             raise Permanent(f"{change.target}: what scaled the {kind} {name} is not there any more; plan it again")
         return scaler
 
-    def _write(self, workflow: str, of: Workload, fields: dict[tuple[str, ...], Any]) -> None:
+    def _write(self, workflow: str, of: Workload, fields: Mapping[ownership.Path, Any]) -> None:
         before = self._records[workflow]
         for _ in range(_ATTEMPTS):
             there = self._api.get(of.resource, of.name)
@@ -283,7 +322,9 @@ class Adopted:
         service = ServiceState(roles=roles, weights={_ROLE: 100}, min_replicas=bounds.min, max_replicas=bounds.max)
         scaler = self._scalers.of(kind.kind, adopt.name)
         targets = {metric: one.value for metric, one in scaler.targets.items()} if scaler else {}
-        spec = {**adopt.model_dump(mode="json"), "targets": targets}
+        container = adopted_size.container_of(adopt, item)
+        size = adopted_size.resources_of(adopt, adopted_size.amounts_of(container or {})).model_dump(mode="json")
+        spec = {**adopt.model_dump(mode="json"), "targets": targets, "resources": size}
         return State(target=target, kind="online", revision=revision, spec=spec, service=service)
 
     def _item(self, adopt: Adopt) -> Object | None:
@@ -315,6 +356,11 @@ class Adopted:
         with self._lock:
             self._store.delete(f"adopted/{workflow}")
             self._records = {name: record for name, record in self._records.items() if name != workflow}
+
+
+def _workload(adopt: Adopt) -> Workload:
+    kind = KINDS[adopt.kind]
+    return Workload(resource=kind.resource, kind=kind.kind, version=kind.version, name=adopt.name)
 
 
 def _adopts(document: Any) -> bool:

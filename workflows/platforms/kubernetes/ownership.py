@@ -1,22 +1,31 @@
 """Whose a field of an object is, as `metadata.managedFields` says, and how it is given back. Pure."""
 
 import copy
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from autonomic.workflows.platforms.kubernetes.api import FIELD_MANAGER
 
 Object = dict[str, Any]
-Path = Sequence[str]
-"""The keys of a field, such as `("spec", "replicas")`."""
+Path = tuple[str, ...]
+"""The keys of a field, such as `("spec", "replicas")`; an item of a list whose items have names is `in_list` of its own."""
 _IDENTITY = ("manager", "operation", "apiVersion", "subresource")
+
+
+def in_list(name: str) -> str:
+    """The key of the item of this name, in a list whose items are told apart by their names."""
+    return "k:" + json.dumps({"name": name}, separators=(",", ":"))
 
 
 def value_of(item: Object, path: Path) -> Any:
     """A field's value, None where it is not set."""
     found: Any = item
     for key in path:
-        found = found.get(key) if isinstance(found, dict) else None
+        if isinstance(found, list):
+            found = next((each for each in found if in_list(each["name"]) == key), None)
+        else:
+            found = found.get(key) if isinstance(found, dict) else None
     return found
 
 
@@ -35,7 +44,7 @@ def applied(fields: Iterable[tuple[Path, Any]]) -> Object:
     made: Object = {}
     for path, value in fields:
         _put(made, path, value)
-    return made
+    return _with_lists(made)
 
 
 def given_back(item: Object, fields: Iterable[tuple[Path, Sequence[Object]]]) -> list[Object]:
@@ -49,7 +58,7 @@ def given_back(item: Object, fields: Iterable[tuple[Path, Sequence[Object]]]) ->
             if entry is None:
                 entry = {**owner, "fieldsType": "FieldsV1", "fieldsV1": {}}
                 entries.append(entry)
-            _put(entry["fieldsV1"], [f"f:{key}" for key in path], {})
+            _put(entry["fieldsV1"], _managed(path), {})
     return entries
 
 
@@ -66,7 +75,20 @@ def _identity(entry: Object) -> Object:
 
 
 def _holds(entry: Object, path: Path) -> bool:
-    return value_of(entry.get("fieldsV1", {}), [f"f:{key}" for key in path]) is not None
+    return value_of(entry.get("fieldsV1", {}), _managed(path)) is not None
+
+
+def _managed(path: Path) -> Path:
+    return tuple(key if key.startswith("k:") else f"f:{key}" for key in path)
+
+
+def _with_lists(tree: Any) -> Any:
+    if not isinstance(tree, dict):
+        return tree
+    within: Object = {key: _with_lists(value) for key, value in tree.items()}
+    if not any(key.startswith("k:") for key in within):
+        return within
+    return [{**json.loads(key.removeprefix("k:")), **value} for key, value in within.items()]
 
 
 def _put(tree: Object, path: Path, value: Any) -> None:

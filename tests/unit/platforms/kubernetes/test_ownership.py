@@ -49,3 +49,15 @@ def test_what_nobody_owned_is_nobodys_and_what_was_taken_from_us_stays_with_its_
     assert ownership.given_back(item(entry(OURS, "replicas")), [(REPLICAS, [])]) == []
     taken = item(entry(KUBECTL, "replicas"), entry(OURS, "limit"))
     assert ownership.given_back(taken, [(REPLICAS, [HELM]), (LIMIT, [])]) == [entry(KUBECTL, "replicas")]
+
+
+def test_an_item_of_a_list_is_found_by_its_name_applied_by_it_and_given_back() -> None:
+    path = ("spec", "containers", ownership.in_list("web"), "image")
+    found = item(containers=[{"name": "proxy", "image": "a"}, {"name": "web", "image": "b"}])
+    assert ownership.value_of(found, path) == "b"
+    assert ownership.value_of(item(containers=[{"name": "proxy"}]), path) is None
+    assert ownership.applied([(path, "c")]) == {"spec": {"containers": [{"name": "web", "image": "c"}]}}
+    held = {"f:spec": {"f:containers": {'k:{"name":"web"}': {"f:image": {}}}}}
+    found["metadata"]["managedFields"] = [{**OURS, "fieldsType": "FieldsV1", "fieldsV1": held}]
+    assert ownership.is_ours(found, path)
+    assert ownership.given_back(found, [(path, [HELM])]) == [{**HELM, "fieldsType": "FieldsV1", "fieldsV1": held}]
