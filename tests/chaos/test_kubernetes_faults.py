@@ -2,12 +2,15 @@
 
 import json
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import psutil
 import pytest
 import yaml
 
@@ -15,8 +18,9 @@ from autonomic.seams.errors import Permanent, Retryable
 from autonomic.seams.plan import Change, Outcome
 from autonomic.seams.state import FINISHED, RunState
 from autonomic.workflows.embedded.kubernetes import cgroups
-from autonomic.workflows.platforms.kubernetes.api import JOBS, Api, Resource
+from autonomic.workflows.platforms.kubernetes.api import JOBS, PODS, Api, Resource
 from autonomic.workflows.platforms.kubernetes.platform import KubernetesPlatform
+from autonomic.workflows.platforms.kubernetes.watch import Watch
 
 
 def wait_until(condition: Callable[[], Any], within_seconds: float = 90) -> None:
@@ -257,6 +261,37 @@ def test_what_is_stuck_while_it_ends_holds_nothing_up(world: World) -> None:
     finally:
         world.cluster.kubectl("patch", "pod", name, "--type=merge", "-p", json.dumps({"metadata": {"finalizers": None}}))
     world.gone("stuck")
+
+
+# -- the network
+
+
+def test_a_watch_whose_connection_is_cut_without_a_word_goes_on(kubernetes: Any, world: World) -> None:
+    if kubernetes.local is None:
+        pytest.skip("NO CONNECTION IS CUT: the cluster was given, and may be on another machine")
+    api = Api(world.cluster.settings)
+    watch = Watch(api, PODS, "cut=yes", lambda before, now: None)
+    watch.start()
+    assert watch.wait(10)
+    wait_until(lambda: not watch.missing)
+    port = urlsplit(yaml.safe_load(kubernetes.kubeconfig.read_text())["clusters"][0]["cluster"]["server"]).port
+    mine = [each.laddr.port for each in psutil.Process().net_connections("tcp") if each.raddr and each.raddr.port == port]
+    table = "inet autonomic_cut"
+    rule = f"tcp dport {port} tcp sport {{ {', '.join(map(str, mine))} }} drop"
+    nft(kubernetes, f"table {table} {{ chain output {{ type filter hook output priority 0; {rule}; }} }}")
+    try:
+        world.cluster.kubectl("run", "after-the-cut", "--image=autonomic.local/busybox:1", "--labels=cut=yes", "--", "sleep", "600")
+        # the next bookmark would be missed after 100 s
+        wait_until(lambda: "after-the-cut" in watch.all(), 60)
+    finally:
+        nft(kubernetes, f"delete table {table}")
+        world.cluster.kubectl("delete", "pod", "after-the-cut", "--now", "--wait=false")
+        watch.close()
+        api.close()
+
+
+def nft(kubernetes: Any, rules: str) -> None:
+    subprocess.run([kubernetes.local.kubectl.with_name("nft"), "-f", "-"], input=rules, text=True, check=True)
 
 
 # -- the control plane

@@ -129,6 +129,12 @@ class KubernetesCase:
     def restart(self) -> None:
         self.cluster.restart()
 
+    def somebody_else_deploys(self, name: str) -> None:
+        """A Deployment that is none of ours, with an HPA."""
+        self.cluster.kubectl("create", "deployment", name, "--image=autonomic.local/host:1", "--", "sleep", "600")
+        self.cluster.kubectl("set", "resources", f"deployment/{name}", "--requests=cpu=1m,memory=16Mi", "--limits=memory=64Mi")
+        self.cluster.kubectl("autoscale", f"deployment/{name}", "--cpu=80%", "--min=1", "--max=2")
+
 
 class Deployed:
     """A case with the workflow `web` in service, and shorter words for what the tests do with it."""
@@ -150,6 +156,11 @@ class Deployed:
         resources = {"cpu": 0.01, "memory": "128Mi", "max": {"cpu": 0.05, "memory": "256Mi"}}
         api = {"name": "api", **models, "replicas": {"min": 1, "max": 3}, "resources": resources, "log": False, **service}
         return self._document(name, {"type": "online", "services": [api]})
+
+    def adopting(self, deployment: str) -> dict[str, Any]:
+        """The document of a workflow that adopts a Deployment of this name."""
+        bounds = {"replicas": {"min": 1, "max": 3}, "resources": {"max": {"memory": "128Mi"}}}
+        return self._document("theirs", {"type": "online", "adopt": {"deployment": deployment, **bounds}})
 
     def batch(self, name: str = "job") -> dict[str, Any]:
         """The document of a batch workflow with one step that takes long."""

@@ -123,6 +123,7 @@ SHAPES = [
     ("reschedule", "web/api", {"placement": {"avoid": [{}]}}, "avoid"),
     ("reschedule", "web/api", {"placement": {"spread": "continent"}}, "continent"),
     ("reschedule", "nothing", {"placement": {}}, "nothing"),
+    ("retarget", "web/api", {"metric": "cpu", "value": 60}, "web/api"),
 ]
 
 
@@ -136,6 +137,40 @@ def test_a_size_or_a_place_that_cannot_be_is_refused_in_words(deployed: Any, pri
     assert (why if able else f"does not know the primitive {primitive!r}") in outcome.detail
     assert deployed.platform.observe("web/api") == before
     assert deployed.platform.lookup(change.key) is None
+
+
+# (primitive, what is wanted, what it is at first)
+ADOPTED = [
+    ("rescale", {"role": "champion", "replicas": 2, "bounds": {"min": 2, "max": 2}}, {"min": 1, "max": 2}),
+    ("resize", {"resources": {"memory": 128 * 2**20}}, {"memory": 64 * 2**20}),
+    ("retarget", {"metric": "cpu", "value": 60}, 80),
+]
+
+
+def test_what_somebody_else_made_is_changed_once_and_each_before_takes_it_back(deployed: Any) -> None:
+    adopt = deployed.change("deploy", "theirs", {"spec": deployed.adopting("somebody-elses"), "package": ""})
+    if "retarget" not in deployed.platform.capabilities():
+        refused = deployed.platform.apply(adopt, 1)
+        assert (refused.status, "this platform is another one" in refused.detail) == ("refused", True)
+        assert deployed.platform.observe("theirs").kind == "absent"
+        return
+    deployed.case.somebody_else_deploys("somebody-elses")
+    assert deployed.platform.apply(adopt, 1).status == "done"
+    for primitive, to, at_first in ADOPTED:
+        revision = deployed.revision("theirs/somebody-elses")
+        change = deployed.change(primitive, "theirs/somebody-elses", to, expect=revision)
+        outcome = deployed.platform.apply(change, 1)
+        assert outcome.status == "done", outcome.detail
+        assert at_first in outcome.before.values()
+        assert deployed.platform.apply(change, 1) == outcome
+        # whoever writes next finds it done, and does it no second time
+        deployed.case.restart()
+        assert deployed.platform.apply(change, 1) == outcome
+        assert deployed.apply(primitive, "theirs/somebody-elses", to).status == "unchanged"
+        assert deployed.revision("theirs/somebody-elses") == revision + 1
+        back = deployed.apply(primitive, "theirs/somebody-elses", outcome.before)
+        assert (back.status, back.after) == ("done", outcome.before), back.detail
+    assert deployed.apply("delete", "theirs", {}).status == "done"
 
 
 def skip_without(deployed: Any, primitive: str) -> None:

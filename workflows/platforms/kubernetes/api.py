@@ -14,6 +14,8 @@ FIELD_MANAGER = "autonomic"
 _DOUBT_SECONDS = 1.0
 _PATIENCE_SECONDS = 10.0
 _CONNECT_SECONDS = 5.0
+# of a silent connection: it is given up when so many probes in a row were not answered
+_PROBE_SECONDS, _PROBES = 5, 3
 _LONGEST_WAIT_SECONDS = 5.0
 _RETRIED = (429, 500, 502, 503, 504)
 _PAGE = 500
@@ -323,6 +325,7 @@ def lines(answer: Any) -> Iterator[dict[str, Any]]:
 
 def _connect(settings: KubernetesSettings) -> Any:
     from kubernetes import client, config
+    from kubernetes.utils.keepalive import tcp_keepalive_socket_options
 
     found = client.Configuration()
     try:
@@ -337,6 +340,8 @@ def _connect(settings: KubernetesSettings) -> Any:
             f"There are no credentials for Kubernetes: {error}. Name a kubeconfig, set KUBECONFIG, or run in a pod with a service account"
         ) from None
     found.connection_pool_maxsize = 16
+    # a watch whose connection was cut without a word would be waited for until its next bookmark
+    found.socket_options = tcp_keepalive_socket_options(idle=_PROBE_SECONDS, interval=_PROBE_SECONDS, count=_PROBES)
     return client.ApiClient(found)
 
 
