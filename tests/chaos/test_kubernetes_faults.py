@@ -277,8 +277,9 @@ def test_a_watch_whose_connection_is_cut_without_a_word_goes_on(kubernetes: Any,
     port = urlsplit(yaml.safe_load(kubernetes.kubeconfig.read_text())["clusters"][0]["cluster"]["server"]).port
     mine = [each.laddr.port for each in psutil.Process().net_connections("tcp") if each.raddr and each.raddr.port == port]
     table = "inet autonomic_cut"
-    rule = f"tcp dport {port} tcp sport {{ {', '.join(map(str, mine))} }} drop"
-    nft(kubernetes, f"table {table} {{ chain output {{ type filter hook output priority 0; {rule}; }} }}")
+    ours = f"{{ {', '.join(map(str, mine))} }}"
+    both_ways = f"tcp dport {port} tcp sport {ours} drop; tcp sport {port} tcp dport {ours} drop;"
+    nft(kubernetes, f"table {table} {{ chain output {{ type filter hook output priority 0; {both_ways} }}; }}")
     try:
         world.cluster.kubectl("run", "after-the-cut", "--image=autonomic.local/busybox:1", "--labels=cut=yes", "--", "sleep", "600")
         # the next bookmark would be missed after 100 s

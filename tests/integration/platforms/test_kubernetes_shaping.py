@@ -3,11 +3,14 @@
 import json
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from autonomic.seams.errors import Retryable
 from autonomic.seams.plan import Change, Outcome
+from autonomic.workflows.platforms.kubernetes.apps import KubernetesApps
 from autonomic.workflows.platforms.kubernetes.platform import KubernetesPlatform
 
 MIB = 2**20
@@ -92,6 +95,35 @@ def test_replicas_are_resized_where_they_are_and_back(world: World) -> None:
     assert world.replica_sets() == 1
     assert set(load.answers) == {"200"}, load.answers
     assert world.platform.observe("shaped/api").spec["resources"]["cpu"] == 0.05
+
+
+def test_a_writer_that_is_taken_over_in_the_middle_resizes_no_pod(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, look = world.platform, KubernetesApps._pods_of
+    taken: list[str] = []
+
+    def look_and_be_frozen(apps: KubernetesApps, name: str) -> list[dict[str, Any]]:
+        found = look(apps, name)
+        if not taken:
+            taken.append("begun")
+            change = Change(key="shaping.young", primitive="resize", target="shaped/api", to={"resources": {"cpu": 0.03}})
+            young = KubernetesPlatform(world.cluster.settings.model_copy(update={"home": tmp_path}))
+            taken.append(young.apply(change, 1).status)
+            young.close()
+            young.host.stop_front()
+        return found
+
+    monkeypatch.setattr(KubernetesApps, "_pods_of", look_and_be_frozen)
+    try:
+        stale = Change(key="shaping.stale", primitive="resize", target="shaped/api", to={"resources": {"cpu": 0.08}})
+        with pytest.raises(Retryable, match="taken over"):
+            old.apply(stale, 1)
+        assert taken == ["begun", "done"]
+        assert {requests(pod)["cpu"] for pod in world.pods().values()} == {"30m"}
+        assert not world.deployment()["spec"].get("paused")
+    finally:
+        world.cluster.restart()
+    assert world.apply("resize", {"resources": {"cpu": 0.05}}).status == "done"
+    assert {requests(pod)["cpu"] for pod in world.pods().values()} == {"50m"}
 
 
 def test_a_size_that_no_node_has_fails_and_everything_stays(world: World) -> None:

@@ -97,4 +97,7 @@ def _amount(name: str, amounts: Amounts) -> float | None:
 
 
 def _written(name: str, amount: float) -> str:
-    return f"{math.ceil(round(amount * 1000, 6))}m" if name == "cpu" else str(round(amount))
+    if name == "cpu":
+        return f"{math.ceil(round(amount * 1000, 6))}m"
+    whole, rest = divmod(round(amount), 2**20)
+    return str(round(amount)) if rest else f"{whole}Mi"

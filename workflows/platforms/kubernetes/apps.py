@@ -47,7 +47,7 @@ class KubernetesApps:
         self._pods = of_pods
         self._epoch = epoch
         self._clock = clock
-        self._in_place = InPlace(api, of_pods, clock)
+        self._in_place = InPlace(api, clock, self._ours)
 
     def create(self, name: str, spec: AppSpec, replicas: int) -> None:
         of: dict[str, str] = self._store.get(f"app/{name}")

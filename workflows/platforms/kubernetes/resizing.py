@@ -2,7 +2,9 @@
 
 A Deployment whose template changes replaces its pods. Hence it is paused, the template of its ReplicaSet is changed, the pods are
 resized through their `resize` subresource, and the Deployment goes on with a template that it finds in its ReplicaSet already.
-Each step is absolute: whatever dies in between, all of it is done again.
+Each step is absolute: whatever dies in between, all of it is done again. Pods and ReplicaSets do not say who wrote them last. Hence
+each of them is looked at first, then the Deployment, whether a younger writer was there, and what is written names the version that
+was looked at: a writer that was frozen meanwhile changes nothing.
 """
 
 from collections.abc import Callable
@@ -11,8 +13,7 @@ from typing import Any
 from autonomic.seams.clock import Clock
 from autonomic.seams.errors import Permanent
 from autonomic.workflows.platforms.kubernetes import names
-from autonomic.workflows.platforms.kubernetes.api import DEPLOYMENTS, PODS, REPLICA_SETS, Api
-from autonomic.workflows.platforms.kubernetes.watch import Watch
+from autonomic.workflows.platforms.kubernetes.api import DEPLOYMENTS, PODS, REPLICA_SETS, Api, Conflict, Resource
 
 REVISION = "deployment.kubernetes.io/revision"
 _RESIZE_SECONDS = 60.0
@@ -28,12 +29,15 @@ class NotInPlace(Exception):
 
 
 class InPlace:
-    """Resizes the pods of Deployments in place, where the cluster can (Kubernetes 1.33 or newer)."""
+    """Resizes the pods of Deployments in place, where the cluster can (Kubernetes 1.33 or newer).
 
-    def __init__(self, api: Api, of_pods: Watch, clock: Clock) -> None:
+    `check_ours` raises `Lost` where a younger writer has written the Deployment of this name.
+    """
+
+    def __init__(self, api: Api, clock: Clock, check_ours: Callable[[str], object]) -> None:
         self._api = api
-        self._pods = of_pods
         self._clock = clock
+        self._check_ours = check_ours
         self._can: bool | None = None
 
     def can(self) -> bool:
@@ -47,6 +51,7 @@ class InPlace:
 
         Raises:
             NotInPlace: it could not be done, for example since a node has not so much.
+            Lost: a younger writer is at work.
         """
         name, generation = deployment["metadata"]["name"], deployment["metadata"]["generation"]
         self._until(lambda: _observed(self._api.get(DEPLOYMENTS, name), generation), f"the Deployment {name} was not paused")
@@ -59,12 +64,11 @@ class InPlace:
             raise NotInPlace("requests or limits would be added or taken away")
         try:
             # pods that come from now on have the new size
-            self._template(current, resources)
-            self._resize_pods(pods_of, first["name"], resources)
+            self._template(name, current, resources)
+            self._resize_pods(name, pods_of, first["name"], resources)
         except (NotInPlace, Permanent) as refused:
-            self._template(current, before)
-            for pod in pods_of():
-                self._undo(pod["metadata"]["name"], first["name"], before)
+            self._template(name, current, before)
+            self._undo(name, pods_of, first["name"], before)
             raise NotInPlace(str(refused)) from refused
 
     def current_set(self, deployment: Object) -> Object | None:
@@ -78,18 +82,27 @@ class InPlace:
                 return each
         return None
 
-    def _template(self, replica_set: Object, resources: Object) -> None:
+    def _template(self, deployment: str, replica_set: Object, resources: Object) -> None:
         name = replica_set["metadata"]["name"]
         container = {"name": replica_set["spec"]["template"]["spec"]["containers"][0]["name"], "resources": resources}
         body = {"spec": {"template": {"spec": {"containers": [container]}}}}
-        made = self._api.patch(REPLICA_SETS, name, body, strategic=True)
+        looked_at: Object | None = replica_set
+        while True:
+            if looked_at is None:
+                raise NotInPlace(f"the ReplicaSet {name} is not there any more")
+            try:
+                made = self._patch(deployment, REPLICA_SETS, name, looked_at, body)
+                break
+            except Conflict:
+                # its status moves while pods come and go
+                looked_at = self._api.get(REPLICA_SETS, name)
         if made is None:
             raise NotInPlace(f"the ReplicaSet {name} is not there any more")
         # both controllers hear of ReplicaSets in one place: when this one has, the other one will not make another ReplicaSet
         generation = made["metadata"]["generation"]
         self._until(lambda: _observed(self._api.get(REPLICA_SETS, name), generation), f"the ReplicaSet {name} was not looked at")
 
-    def _resize_pods(self, pods_of: PodsOf, container: str, resources: Object) -> None:
+    def _resize_pods(self, deployment: str, pods_of: PodsOf, container: str, resources: Object) -> None:
         asked: set[str] = set()
 
         def done() -> bool:
@@ -97,8 +110,8 @@ class InPlace:
             for pod in pods_of():
                 name = pod["metadata"]["name"]
                 if name not in asked:
-                    self._resize(name, container, resources)
-                    asked.add(name)
+                    if self._asked(deployment, pod, container, resources):
+                        asked.add(name)
                     missing = True
                 elif refused := _refused(pod):
                     raise NotInPlace(f"the pod {name} cannot be resized: {refused}")
@@ -107,16 +120,35 @@ class InPlace:
 
         self._until(done, "the pods were not resized")
 
-    def _resize(self, pod: str, container: str, resources: Object) -> None:
-        body = {"spec": {"containers": [{"name": container, "resources": resources}]}}
-        self._api.patch(PODS, f"{pod}/resize", body, strategic=True)
+    def _undo(self, deployment: str, pods_of: PodsOf, container: str, resources: Object) -> None:
+        asked: set[str] = set()
 
-    def _undo(self, pod: str, container: str, resources: Object) -> None:
+        def done() -> bool:
+            for pod in [each for each in pods_of() if each["metadata"]["name"] not in asked]:
+                try:
+                    was_asked = self._asked(deployment, pod, container, resources)
+                except Permanent:
+                    # it is replaced soon
+                    was_asked = True
+                if was_asked:
+                    asked.add(pod["metadata"]["name"])
+            return all(pod["metadata"]["name"] in asked for pod in pods_of())
+
+        self._until(done, "the pods did not get their size back")
+
+    def _asked(self, deployment: str, pod: Object, container: str, resources: Object) -> bool:
+        """Asks for another size of a pod; False where it has changed since it was looked at."""
+        body = {"spec": {"containers": [{"name": container, "resources": resources}]}}
         try:
-            self._resize(pod, container, resources)
-        except Permanent:
-            # it is replaced soon
-            return
+            self._patch(deployment, PODS, f"{pod['metadata']['name']}/resize", pod, body)
+        except Conflict:
+            return False
+        return True
+
+    def _patch(self, deployment: str, resource: Resource, name: str, looked_at: Object, body: Object) -> Object | None:
+        self._check_ours(deployment)
+        version = {"metadata": {"resourceVersion": looked_at["metadata"]["resourceVersion"]}}
+        return self._api.patch(resource, name, {**version, **body}, strategic=True)
 
     def _until(self, condition: Callable[[], bool], otherwise: str) -> None:
         deadline = self._clock.monotonic() + _RESIZE_SECONDS

@@ -49,7 +49,8 @@ def test_it_stays_within_what_is_declared_and_else_where_it_is() -> None:
 
 def test_requests_and_limits_keep_their_proportion_and_what_stays_is_not_written() -> None:
     wanted = {"cpu": 0.25, "memory": 512 * MIB}
-    assert adopted_size.resized(SAID, wanted) == {"requests": {"memory": str(128 * MIB)}, "limits": {"memory": str(512 * MIB)}}
+    assert adopted_size.resized(SAID, wanted) == {"requests": {"memory": "128Mi"}, "limits": {"memory": "512Mi"}}
+    assert adopted_size.resized({"requests": {}, "limits": {"memory": "3"}}, {"memory": 5}) == {"limits": {"memory": "5"}}
     assert adopted_size.resized(SAID, {"cpu": 0.3}) == {"requests": {"cpu": "300m"}}
     assert adopted_size.resized(SAID, {"cpu": 0.25, "memory": None}) == {}
 
