@@ -1,16 +1,21 @@
 """What every platform keeps: each change does what it says, once, for the one who may, and can be taken back."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from autonomic.seams.plan import Outcome
+from autonomic.primitives.arguments import ARGUMENTS
+from autonomic.primitives.base import Context
+from autonomic.primitives.table import PRIMITIVES
+from autonomic.seams.plan import Irreversible, Outcome
+from autonomic.seams.state import FINISHED, State
 
-PRIMITIVES = {"deploy", "delete", "rescale", "reroute", "upgrade", "run", "stop", "retrain"}
+EVERYWHERE = {"deploy", "delete", "rescale", "reroute", "upgrade", "run", "stop", "retrain"}
 
 
 def test_it_says_what_it_can_do(deployed: Any) -> None:
-    assert deployed.platform.capabilities() >= PRIMITIVES
+    assert deployed.platform.capabilities() >= EVERYWHERE
 
 
 def test_a_deployed_service_is_seen_as_declared(deployed: Any) -> None:
@@ -111,6 +116,71 @@ def test_a_service_is_rescheduled_once_and_its_before_takes_it_back(deployed: An
     assert deployed.revision() == revision + 1
     assert deployed.apply("reschedule", "web/api", outcome.before).status == "done"
     assert deployed.apply("reschedule", "web/api", {"placement": {}}).status == "unchanged"
+
+
+# primitive: (target, arguments)
+PLANNED: dict[str, tuple[str, Callable[[Any], dict[str, Any]]]] = {
+    "rescale": ("web/api", lambda case: {"to": 2}),
+    "reroute": ("web/api", lambda case: {"canary": "20%"}),
+    "upgrade": ("web/api", lambda case: {"canary": case.new}),
+    "resize": ("web/api", lambda case: {"times": {"cpu": 2}}),
+    "reschedule": ("web/api", lambda case: {"avoid": {"workflow": "nobody"}}),
+    "run": ("planned-job", lambda case: {}),
+    "retrain": ("planned-job", lambda case: {"from": case.old}),
+    "stop": ("planned-job", lambda case: {}),
+    "delete": ("web", lambda case: {}),
+    "deploy": ("web", lambda case: {}),
+}
+
+
+@pytest.mark.parametrize("name", PLANNED)
+def test_what_a_primitive_plans_leaves_no_trace_is_done_and_goes_back(deployed: Any, name: str) -> None:
+    skip_without(deployed, name)
+    target, arguments = PLANNED[name]
+    job = deployed.batch("planned-job")
+    job["spec"]["parameters"] = {"base_model": ""}
+    context = Context(plan=f"planned-{name}", workflows={"web": deployed.spec, "planned-job": job})
+    primitive = PRIMITIVES[name]
+    if name == "stop":
+        deployed.apply("run", "planned-job", {**deployed.run("run-to-stop", "planned-job"), "spec": job})
+    if name == "deploy":
+        deployed.apply("delete", "web", {})
+
+    def seen() -> Any:
+        platform = deployed.platform
+        runs = sorted(run.id for run in platform.runs() if run.workflow == "planned-job" and run.status not in FINISHED)
+        return platform.observe("web"), _wanted(platform.observe("web/api")), runs
+
+    cursor, before = deployed.platform.watch(0)[-1].cursor, seen()
+    args = ARGUMENTS[name].model_validate(arguments(deployed.case))
+    (change,) = primitive.plan(args, deployed.platform.observe(target), context)
+    # it is told in words, and nothing is there of it
+    assert target.partition("/")[0] in primitive.describe(change)
+    assert seen() == before
+    assert [notice for notice in deployed.platform.watch(cursor) if notice.target.startswith(target)] == []
+    assert deployed.platform.lookup(change.key) is None
+
+    outcome = deployed.platform.apply(change, 1)
+    assert outcome.status == "done", outcome.detail
+    assert seen() != before
+    back = primitive.revert(outcome)
+    if isinstance(back, Irreversible):
+        assert not primitive.reversible
+        if name == "delete":
+            deployed.apply("deploy", "web", outcome.before)
+        return
+    assert deployed.platform.apply(back, 1).status == "done"
+    deployed.case.wait_until(lambda: seen()[1:] == before[1:])
+    if name == "deploy":
+        deployed.apply("deploy", "web", {"spec": deployed.spec, "package": ""})
+
+
+def _wanted(state: State) -> Any:
+    """A service without what moves by itself."""
+    if state.service is None:
+        return state.kind
+    roles = {role: (entry.model, entry.wanted) for role, entry in state.service.roles.items()}
+    return roles, state.service.weights, state.spec["resources"], state.spec["rescheduled"]
 
 
 SHAPES = [

@@ -7,7 +7,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,8 @@ spec:
 """
 
 
-LIBRARY = Path(__file__).parents[3] / "strategies" / "kubernetes"
+STRATEGIES = Path(__file__).parents[3] / "strategies"
+LIBRARY = STRATEGIES / "kubernetes"
 BATCH = """
 apiVersion: autonomic.dev/v1alpha1
 kind: Workflow
@@ -89,6 +90,20 @@ spec:
           exit 1
       resources: {{cpu: 0.1}}
       retries: {{limit: 1, backoff: 100ms}}
+---
+"""
+REQUIRED = """
+apiVersion: autonomic.dev/v1alpha1
+kind: Workflow
+metadata: {{name: required}}
+spec: {{type: online, services: [{{name: api, model: "{model}", replicas: {{min: 1, max: 3}}, log: false}}]}}
+---
+"""
+SAVED = """
+apiVersion: autonomic.dev/v1alpha1
+kind: Workflow
+metadata: {{name: saved}}
+spec: {{type: online, services: [{{name: api, model: "{model}", backup: "{model}", replicas: {{min: 1, max: 3}}, log: false}}]}}
 ---
 """
 SPREAD = """
@@ -200,30 +215,17 @@ def test_the_shipped_strategy_keeps_a_training_apart_from_a_slow_service(
     url = f"{settings.front_url}/slow/api/v2/models/api/infer"
     eventually(lambda: nodes_of(light, "slow"), "the service has a node")
     (node,) = nodes_of(light, "slow").values()
-    stop = threading.Event()
-
-    def ask() -> None:
-        with httpx.Client(timeout=30, trust_env=False) as client:
-            while not stop.wait(0.1):
-                client.post(url, json={})
-
-    asking = threading.Thread(target=ask)
-    asking.start()
     others = [name for name in real_nodes(light) if name != node]
-    try:
+    with asking(url, 0.1), cordoned(light, *others) as cordon:
         slow = "histogram_quantile(0.99, sum by (le) (rate(autonomic_request_duration_seconds_bucket{workflow='slow'}[30s]))) > 0.25"
         eventually(lambda: found_by(settings, slow), "the service is slow")
         # a service that is slow alone is nobody's fault
         assert json.loads(succeeds("decisions", "--strategy", "keep-apart", "--output", "json")) == []
-        light._run_kubectl("cordon", *others)
+        cordon()
         succeeds("run", "crunch")
         eventually(lambda: nodes_of(light, "crunch"), "the training has a node")
         assert set(nodes_of(light, "crunch").values()) == {node}
         eventually(lambda: json.loads(succeeds("decisions", "--strategy", "keep-apart", "--output", "json")), "they are told apart", 120)
-    finally:
-        stop.set()
-        asking.join()
-        light._run_kubectl("uncordon", *others)
     (decision,) = json.loads(succeeds("decisions", "--strategy", "keep-apart", "--output", "json"))
     assert "reschedule crunch to nodes away from slow" in succeeds("explain", decision["id"])
     # the attempt that runs is left alone, and the next one is made elsewhere
@@ -233,6 +235,49 @@ def test_the_shipped_strategy_keeps_a_training_apart_from_a_slow_service(
     assert set(nodes_of(light, "crunch").values()) == {node, *others}
     phases = ("get", "pods", "-l", "autonomic.dev/workflow=crunch", "-o", "jsonpath={.items[*].status.phase}")
     eventually(lambda: "Succeeded" in light.kubectl(*phases), "the run ends well")
+
+
+def test_the_shipped_strategy_gives_a_service_the_replicas_that_its_requests_need(
+    light: Any, home: Path, succeeds: Succeeds, eventually: Eventually, tmp_path: Path
+) -> None:
+    strategy = (LIBRARY / "replicas-by-requirement.yaml").read_text().replace("mnist-online", "required").replace("predictor", "api")
+    (tmp_path / "required.yaml").write_text(REQUIRED.format(model=light.model("required")) + strategy)
+    succeeds("apply", str(tmp_path))
+    eventually(lambda: ready(light, "required") == 1, "one replica is ready")
+    # between 20 and 40 a second: two replicas
+    with asking(f"{Settings.load(home).front_url}/required/api/v2/models/api/infer", 0.03):
+        eventually(lambda: ready(light, "required") == 2, "there is a replica for every 20 requests a second", 90)
+    grown, *_ = json.loads(succeeds("decisions", "--strategy", "replicas-by-requirement", "--output", "json"))[::-1]
+    assert "rescale the champion of required/api to 2" in succeeds("explain", grown["id"])
+    eventually(lambda: ready(light, "required") == 1, "what nobody needs is given back", 90)
+
+
+def test_the_shipped_strategies_fail_over_to_the_backup_and_back(
+    light: Any, home: Path, succeeds: Succeeds, eventually: Eventually, tmp_path: Path
+) -> None:
+    strategies = (STRATEGIES / "library" / "fail-over.yaml").read_text().replace("mnist-online/predictor", "saved/api")
+    (tmp_path / "saved.yaml").write_text(SAVED.format(model=light.model("saved")) + strategies.replace("for: 30s", "for: 3s"))
+    succeeds("apply", str(tmp_path))
+    eventually(lambda: ready(light, "saved") == 2, "champion and backup are ready")
+    url = f"{Settings.load(home).front_url}/saved/api/v2/models/api/infer"
+
+    def decided(strategy: str) -> list[Any]:
+        return json.loads(succeeds("decisions", "--strategy", strategy, "--output", "json"))
+
+    assert httpx.post(url, json={}, trust_env=False).json()["role"] == "champion"
+    assert decided("fail-over") == decided("fail-back") == []
+    with cordoned(light, *real_nodes(light)) as cordon:
+        # the replica that is made in its place finds no node
+        cordon()
+        light.kubectl("delete", "pods", "-l", "autonomic.dev/workflow=saved,autonomic.dev/role=champion", "--now", "--wait=false")
+        eventually(lambda: httpx.post(url, json={}, trust_env=False).json()["role"] == "backup", "the backup answers")
+        eventually(lambda: decided("fail-over"), "no champion is ready")
+    (decision,) = decided("fail-over")
+    assert "rescale the backup of saved/api to 2" in succeeds("explain", decision["id"])
+    eventually(lambda: httpx.post(url, json={}, trust_env=False).json()["role"] == "champion", "the champion is back", 90)
+    eventually(lambda: decided("fail-back"), "the backup stands by again", 90)
+    eventually(lambda: ready(light, "saved") == 2, "one replica of each is left", 90)
+    assert len(decided("fail-over")) == 1
 
 
 @pytest.mark.timeout(280)
@@ -269,6 +314,34 @@ def test_the_shipped_strategies_spread_replicas_again_after_the_loss_of_a_node(
     assert "spread over each node" in told
     eventually(lambda: "verified" in succeeds("explain", decision["id"]), "the check has held")
     assert len(decided("gather-at-node-loss")) == 1
+
+
+@contextmanager
+def asking(url: str, pause_seconds: float) -> Iterator[None]:
+    """Requests one after the other, with pauses, all the while."""
+    stop = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(timeout=30, trust_env=False) as client:
+            while not stop.wait(pause_seconds):
+                client.post(url, json={})
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextmanager
+def cordoned(light: Any, *nodes: str) -> Iterator[Callable[[], None]]:
+    """Gives what closes these nodes to new pods; they are open again at the end."""
+    try:
+        yield lambda: light._run_kubectl("cordon", *nodes)
+    finally:
+        light._run_kubectl("uncordon", *nodes)
 
 
 def nodes_of(light: Any, workflow: str) -> dict[str, str]:
