@@ -4,7 +4,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from autonomic.seams.errors import Permanent, Retryable
+from autonomic.seams.errors import Permanent
 from autonomic.seams.plan import Change
 from autonomic.seams.state import RoleState, ServiceState, State
 from autonomic.seams.word import Word
@@ -15,12 +15,12 @@ from autonomic.workflows.platforms.base.records import parse_online
 from autonomic.workflows.platforms.base.services import Tell
 from autonomic.workflows.platforms.base.store import Store
 from autonomic.workflows.platforms.kubernetes import adopted_size, names, ownership
-from autonomic.workflows.platforms.kubernetes.api import DEPLOYMENTS, JOBS, STATEFUL_SETS, Api, Conflict, Resource
-from autonomic.workflows.platforms.kubernetes.scalers import Scaler, Scalers, Workload
+from autonomic.workflows.platforms.kubernetes.api import DEPLOYMENTS, JOBS, STATEFUL_SETS, Api, Resource
+from autonomic.workflows.platforms.kubernetes.scalers import Scaler, Scalers
+from autonomic.workflows.platforms.kubernetes.taken import Owned, Taken, TakenFields
 from autonomic.workflows.spec.faults import listed
 from autonomic.workflows.spec.workflow import Adopt, OnlineSpec
 
-_ATTEMPTS = 20
 _ROLE = "champion"
 Object = dict[str, Any]
 
@@ -42,16 +42,6 @@ KINDS = {
     "statefulset": Kind(kind="StatefulSet", version="apps/v1", resource=STATEFUL_SETS, replicas=("spec", "replicas"), ready=_READY),
     "job": Kind(kind="Job", version="batch/v1", resource=JOBS, replicas=("spec", "parallelism"), ready=("status", "ready")),
 }
-
-
-class Taken(Word):
-    """A field that became ours: its value as we wrote it last; what it was, and whose, before that."""
-
-    of: Workload
-    path: ownership.Path
-    value: Any
-    before: Any
-    former: tuple[dict[str, Any], ...]
 
 
 class AdoptedRecord(Word):
@@ -77,6 +67,7 @@ class Adopted:
         self._store = store
         self._tell = tell
         self._scalers = Scalers(api)
+        self._fields = TakenFields(api)
         self._lock = threading.Lock()
         self._records = {key.removeprefix("adopted/"): AdoptedRecord.model_validate(store.get(key)) for key in store.keys("adopted/")}
 
@@ -128,7 +119,7 @@ class Adopted:
             if name != change.target and (other.adopt.kind, other.adopt.name) == (adopt.kind, adopt.name):
                 raise Refused(f"The {KINDS[adopt.kind].kind} {adopt.name} is adopted by {name}; one workflow may have it")
         # adopting again takes back what somebody else changed by hand meanwhile
-        unchanged = record is not None and record.spec == wanted.spec and not self._lost(record)
+        unchanged = record is not None and record.spec == wanted.spec and not self._fields.lost(record.taken)
         return Prepared(to={"spec": wanted.spec, "package": ""}, before=before, unchanged=unchanged, moves=self._moves(change, wanted))
 
     def _container(self, change: Change, adopt: Adopt, item: Object) -> Object:
@@ -197,13 +188,13 @@ class Adopted:
         return Prepared(to=to, before=before, unchanged=to == before, moves=(change.target,))
 
     def _check_ours(self, change: Change, record: AdoptedRecord, scaler: Scaler | None) -> None:
-        for taken in self._lost(record):
+        for taken in self._fields.lost(record.taken):
             # where something scales the workload, the number of its replicas is not ours to keep
             if scaler is None or taken.of.kind == scaler.kind:
                 field = f"{'.'.join(taken.path)} of the {taken.of.kind} {taken.of.name}"
                 raise Refused(
-                    f"{change.target}: {self._changed_by(taken)} changed {field} after us, and that stays; adopt it again (the primitive "
-                    "deploy) to take it back"
+                    f"{change.target}: {self._fields.changed_by(taken)} changed {field} after us, and that stays; "
+                    "adopt it again (the primitive deploy) to take it back"
                 )
 
     def perform(self, change: Change) -> dict[str, Any]:
@@ -212,12 +203,12 @@ class Adopted:
         record = self._records.get(workflow)
         if change.primitive == "deploy":
             taken = record.taken if record else ()
-            lost = self._lost(record) if record else []
+            lost = self._fields.lost(taken)
             self._put(workflow, AdoptedRecord(spec=change.to["spec"], taken=tuple(one for one in taken if one not in lost)))
             self._tell("adopted", change.target, {})
         elif change.primitive == "delete":
             if record is not None:
-                self._release(record)
+                self._fields.release(record.taken)
             self._forget(workflow)
             self._tell("released", change.target, {})
         else:
@@ -230,24 +221,24 @@ class Adopted:
 
     def _rescale(self, workflow: str, record: AdoptedRecord, change: Change) -> None:
         if "bounds" not in change.to:
-            self._write(workflow, _workload(record.adopt), {KINDS[record.adopt.kind].replicas: change.to["replicas"]})
+            self._write(workflow, _object(record.adopt), {KINDS[record.adopt.kind].replicas: change.to["replicas"]})
             return
         scaler = self._scaler_of(record, change)
-        self._write(workflow, scaler.workload, {path: change.to["bounds"][bound] for bound, path in scaler.paths.items()})
+        self._write(workflow, scaler.object, {path: change.to["bounds"][bound] for bound, path in scaler.paths.items()})
 
     def _resize(self, workflow: str, record: AdoptedRecord, change: Change) -> None:
         item = self._item(record.adopt)
         container = adopted_size.container_of(record.adopt, item) if item else None
         if container is None:
             raise Permanent(f"{change.target} is not there any more, or has no such container; plan it again")
-        self._write(workflow, _workload(record.adopt), adopted_size.fields(container["name"], change.to["amounts"]))
+        self._write(workflow, _object(record.adopt), adopted_size.fields(container["name"], change.to["amounts"]))
 
     def _retarget(self, workflow: str, record: AdoptedRecord, change: Change) -> None:
         scaler = self._scaler_of(record, change)
         metric = change.to["metric"]
         if metric not in scaler.targets:
             raise Permanent(f"{change.target}: the {scaler.kind} {scaler.name} has no metric {metric} any more; plan it again")
-        self._write(workflow, scaler.workload, {scaler.metrics_path: scaler.retargeted(metric, change.to["value"])})
+        self._write(workflow, scaler.object, {scaler.metrics_path: scaler.retargeted(metric, change.to["value"])})
 
     def _scaler_of(self, record: AdoptedRecord, change: Change) -> Scaler:
         kind, name = KINDS[record.adopt.kind].kind, record.adopt.name
@@ -256,50 +247,9 @@ class Adopted:
             raise Permanent(f"{change.target}: what scaled the {kind} {name} is not there any more; plan it again")
         return scaler
 
-    def _write(self, workflow: str, of: Workload, fields: Mapping[ownership.Path, Any]) -> None:
-        before = self._records[workflow]
-        for _ in range(_ATTEMPTS):
-            there = self._api.get(of.resource, of.name)
-            if there is None:
-                raise Permanent(f"The {of.kind} {of.name} is not there any more")
-            record = self._records[workflow]
-            for path, value in fields.items():
-                known = next((one for one in record.taken if one.of == of and one.path == path), None)
-                former = {"before": ownership.value_of(there, path), "former": tuple(ownership.owners(there, path))}
-                was = {"before": known.before, "former": known.former} if known else former
-                others = tuple(one for one in record.taken if one != known)
-                record = record.model_copy(update={"taken": (*others, Taken(of=of, path=path, value=value, **was))})
-            # what was whose is known before it is taken
-            self._put(workflow, record)
-            mine = [(one.path, one.value) for one in record.taken if one.of == of]
-            meta = {"name": of.name, "namespace": self._api.namespace, "resourceVersion": there["metadata"]["resourceVersion"]}
-            try:
-                self._api.apply(of.resource, {"apiVersion": of.version, "kind": of.kind, "metadata": meta, **ownership.applied(mine)})
-                return
-            except Conflict:
-                # its status moves all the time: it is looked at again
-                continue
-            except Permanent:
-                self._put(workflow, before)
-                raise
-        raise Retryable(f"The {of.kind} {of.name} changes all the time; it is tried again")
-
-    def _release(self, record: AdoptedRecord) -> None:
-        for of in {(one.of.kind, one.of.name): one.of for one in record.taken}.values():
-            fields = [(taken.path, taken.former) for taken in record.taken if taken.of == of]
-            for _ in range(_ATTEMPTS):
-                there = self._api.get(of.resource, of.name)
-                if there is None or not any(ownership.is_ours(there, path) for path, _ in fields):
-                    break
-                # values stay as they are: only whose they are is written
-                meta = {"resourceVersion": there["metadata"]["resourceVersion"], "managedFields": ownership.given_back(there, fields)}
-                try:
-                    self._api.patch(of.resource, of.name, {"metadata": meta})
-                    break
-                except Conflict:
-                    continue
-            else:
-                raise Retryable(f"The {of.kind} {of.name} changes all the time; it is tried again")
+    def _write(self, workflow: str, of: Owned, fields: Mapping[ownership.Path, Any]) -> None:
+        record = self._records[workflow]
+        self._fields.write(record.taken, of, fields, lambda taken: self._put(workflow, record.model_copy(update={"taken": taken})))
 
     # -- what is there
 
@@ -330,20 +280,6 @@ class Adopted:
     def _item(self, adopt: Adopt) -> Object | None:
         return self._api.get(KINDS[adopt.kind].resource, adopt.name)
 
-    def _lost(self, record: AdoptedRecord) -> list[Taken]:
-        """What somebody else changed after us."""
-        found: list[Taken] = []
-        for one in record.taken:
-            there = self._api.get(one.of.resource, one.of.name)
-            if there is not None and not ownership.is_ours(there, one.path) and ownership.value_of(there, one.path) != one.value:
-                found.append(one)
-        return found
-
-    def _changed_by(self, taken: Taken) -> str:
-        there = self._api.get(taken.of.resource, taken.of.name)
-        owners = ownership.owners(there, taken.path) if there else []
-        return ", ".join(str(owner.get("manager")) for owner in owners) or "somebody"
-
     def _moves(self, change: Change, record: AdoptedRecord | None) -> tuple[str, ...]:
         return (change.target, f"{change.target}/{record.adopt.name}") if record else (change.target,)
 
@@ -358,9 +294,9 @@ class Adopted:
             self._records = {name: record for name, record in self._records.items() if name != workflow}
 
 
-def _workload(adopt: Adopt) -> Workload:
+def _object(adopt: Adopt) -> Owned:
     kind = KINDS[adopt.kind]
-    return Workload(resource=kind.resource, kind=kind.kind, version=kind.version, name=adopt.name)
+    return Owned(resource=kind.resource, kind=kind.kind, version=kind.version, name=adopt.name)
 
 
 def _adopts(document: Any) -> bool:

@@ -9,19 +9,11 @@ from autonomic.workflows.platforms.base.intents import Refused
 from autonomic.workflows.platforms.kubernetes import ownership
 from autonomic.workflows.platforms.kubernetes.api import AUTOSCALERS, SCALED_OBJECTS, Api, Resource
 from autonomic.workflows.platforms.kubernetes.facts import quantity
+from autonomic.workflows.platforms.kubernetes.taken import Owned
 
 _MIN, _MAX = "min", "max"
 # what KEDA takes where a ScaledObject does not say
 _KEDA_MAX = 100
-
-
-class Workload(Word):
-    """An object of which fields are written."""
-
-    resource: Resource
-    kind: str
-    version: str
-    name: str
 
 
 class Target(Word):
@@ -46,7 +38,7 @@ class Target(Word):
         return repr(float(value)) if self.form == "number" else f"{round(value * 1000)}m"
 
 
-class Scaler(Workload):
+class Scaler(Owned):
     """What scales a workload between two bounds; `paths` say where they stand.
 
     `targets` are the values of its metrics by the metric's name, which stand in the list `metrics` at `metrics_path`.
@@ -59,9 +51,9 @@ class Scaler(Workload):
     targets: dict[str, Target]
 
     @property
-    def workload(self) -> Workload:
+    def object(self) -> Owned:
         """Which object it is."""
-        return Workload.model_validate(self.model_dump(include=set(Workload.model_fields)))
+        return Owned.model_validate(self.model_dump(include=set(Owned.model_fields)))
 
     def retargeted(self, metric: str, value: float) -> list[dict[str, Any]]:
         """The list of metrics with another value for one of them."""
