@@ -1,6 +1,7 @@
 """What goes on trying while the API server is away, for those who have nobody to hand the trouble to."""
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -9,6 +10,7 @@ from autonomic.workflows.platforms.kubernetes.store import ConfigMapStore, Lost
 
 T = TypeVar("T")
 _LONGEST_PAUSE_SECONDS = 10.0
+_LOOK_SECONDS = 0.5
 
 
 def insist(call: Callable[[], T], stopping: threading.Event) -> T:
@@ -27,6 +29,19 @@ def insist(call: Callable[[], T], stopping: threading.Event) -> T:
             if stopping.wait(max(pause, min(away.delay_seconds, _LONGEST_PAUSE_SECONDS))):
                 raise Lost(f"this writer is stopping: {away}") from away
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+def until_found(look: Callable[[], T | None], stopping: threading.Event, within_seconds: float) -> T | None:
+    """What `look` finds, looked for again while it finds nothing; None where it has found nothing within that time.
+
+    Raises:
+        Lost: this writer is stopping.
+    """
+    deadline = time.monotonic() + within_seconds
+    while (found := insist(look, stopping)) is None and time.monotonic() < deadline:
+        if stopping.wait(_LOOK_SECONDS):
+            raise Lost("this writer is stopping")
+    return found
 
 
 class PatientStore:

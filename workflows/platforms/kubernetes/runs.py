@@ -19,7 +19,7 @@ from autonomic.workflows.platforms.kubernetes import manifests, names, placement
 from autonomic.workflows.platforms.kubernetes.api import JOBS, PODS, Api, Conflict
 from autonomic.workflows.platforms.kubernetes.events import Events, Object, owner_of
 from autonomic.workflows.platforms.kubernetes.packages import Packages
-from autonomic.workflows.platforms.kubernetes.patience import PatientStore, insist
+from autonomic.workflows.platforms.kubernetes.patience import PatientStore, insist, until_found
 from autonomic.workflows.platforms.kubernetes.progress import Progress
 from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.workflows.platforms.kubernetes.step_variations import StepVariations
@@ -31,6 +31,7 @@ from autonomic.workflows.spec.workflow import BatchSpec, Step
 _STOP_SECONDS = 30.0
 # a container runtime cuts lines into parts of 16 KiB, which count as lines
 _RESULT_LINES = 20
+_LOG_SECONDS = 5.0
 _log = logging.getLogger(__name__)
 
 
@@ -427,12 +428,16 @@ class KubernetesRuns:
             started = {"pod": pod["metadata"]["name"], "node": pod["spec"].get("nodeName", "")}
             self._hear(run_id, "started", step_name, attempt, started)
             if data.get("in_log"):
-                found = insist(lambda: self.api.log(pod["metadata"]["name"], _RESULT_LINES), self.stopping)
-                data = step.result_in(found or "") or failed("its result was too long to be told and is not in its log")
+                data = self._result_in_log(pod["metadata"]["name"])
             if data["status"] != "succeeded" and pod["metadata"].get("deletionTimestamp") and (why := self._taken_back(pod)):
                 data = self._without_its_job(pod, why)
             self._tell_end(owner_of(pod), run_id, data)
         self._hear(run_id, kind, step_name, attempt, data)
+
+    def _result_in_log(self, pod: str) -> dict[str, Any]:
+        # the last lines of a log may be there only after its container is known to have ended
+        found = until_found(lambda: step.result_in(self.api.log(pod, _RESULT_LINES) or ""), self.stopping, _LOG_SECONDS)
+        return found or failed("its result was too long to be told and is not in its log")
 
     def _hear(self, run_id: str, kind: str, step_name: str, attempt: int, data: dict[str, Any]) -> None:
         with self._lock:

@@ -60,10 +60,13 @@ def out_of_memory(groups: Path = Path("/sys/fs/cgroup")) -> bool:
 
 
 def result_in(log: str) -> dict[str, Any] | None:
-    """The result that a step left in its log, None where there is none."""
+    """The result that a step left in its log, None where there is none, or not the whole of it."""
     for line in reversed(log.splitlines()):
         if line.startswith(RESULT):
-            return json.loads(line.removeprefix(RESULT))
+            try:
+                return json.loads(line.removeprefix(RESULT))
+            except ValueError:
+                return None
     return None
 
 

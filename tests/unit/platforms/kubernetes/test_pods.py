@@ -117,6 +117,7 @@ def test_a_long_result_is_the_last_line_of_the_log() -> None:
     assert step.result_in(log) == json.loads(GOOD)
     assert step.without_result(log) == "hello\nautonomic-result: not this\nbye\n"
     assert step.result_in("hello\n") is None
+    assert step.result_in(log.rstrip()[:-1]) is None
     assert step.without_result("hello\n") == "hello\n"
     assert step.bounded({"status": "succeeded", "outputs": {"x": "y" * 200_000}})["status"] == "failed"
 
