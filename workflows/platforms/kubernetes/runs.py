@@ -17,6 +17,7 @@ from autonomic.workflows.batch.step_main import failed
 from autonomic.workflows.platforms.base.services import Tell
 from autonomic.workflows.platforms.kubernetes import manifests, names, placement, pods, step
 from autonomic.workflows.platforms.kubernetes.api import JOBS, PODS, Api, Conflict
+from autonomic.workflows.platforms.kubernetes.cpu_fallback import CpuFallback
 from autonomic.workflows.platforms.kubernetes.events import Events, Object, owner_of
 from autonomic.workflows.platforms.kubernetes.packages import Packages
 from autonomic.workflows.platforms.kubernetes.patience import PatientStore, insist, until_found
@@ -125,10 +126,7 @@ class KubernetesRuns:
         self._progress = Progress(settings.data_path)
         self._lock = threading.Lock()
         self._driven: dict[str, _Run] = {}
-        # Jobs whose pod waited for a GPU in vain (and of which run), and pods of which it is known when that will be
-        self._given_up: dict[str, str] = {}
-        self._patient: set[str] = set()
-        self._moving = threading.Lock()
+        self._fallback = CpuFallback(api, of_pods, clock, self._waited_for_gpus)
 
     def resume(self) -> None:
         """Goes on with every run that has not ended."""
@@ -196,11 +194,15 @@ class KubernetesRuns:
                 driven = self._driven[run_id] = _Run(self, request, run)
             return driven
 
+    def _is_driven(self, run_id: str) -> bool:
+        with self._lock:
+            return run_id in self._driven
+
     def left(self, run_id: str) -> None:
         """A run has ended."""
         with self._lock:
             self._driven.pop(run_id, None)
-            self._given_up = {job: run for job, run in self._given_up.items() if run != run_id}
+        self._fallback.forget_run(run_id)
 
     # -- questions
 
@@ -236,8 +238,8 @@ class KubernetesRuns:
     def kill(self, request: RunRequest, step_name: str, attempt: int) -> None:
         """Ends an attempt, whatever it runs on."""
         wanted = next(each for each in request.batch.steps if each.name == step_name)
-        with self._moving:
-            self._given_up.pop(manifests.job_name(request.run_id, step_name, attempt), None)
+        with self._fallback.moving:
+            self._fallback.forget(manifests.job_name(request.run_id, step_name, attempt))
             for on_cpu in (False, True) if wanted.resources.cpu_after is not None else (False,):
                 self.api.delete(JOBS, manifests.job_name(request.run_id, step_name, attempt, on_cpu))
 
@@ -277,9 +279,8 @@ class KubernetesRuns:
         self._events.tell(job, "made", "AttemptMade", f"{words}{', without GPUs' if on_cpu else ''}: {why}")
 
     def _tell_end(self, job: Object | None, run_id: str, result: dict[str, Any]) -> None:
-        with self._lock:
-            if run_id not in self._driven:
-                return
+        if not self._is_driven(run_id):
+            return
         good = result["status"] == "succeeded"
         self._events.tell(job, "ended", f"Attempt{'Succeeded' if good else 'Failed'}", result.get("detail") or "it has ended", good=good)
 
@@ -291,22 +292,11 @@ class KubernetesRuns:
 
     def without_gpus(self, request: RunRequest, driver: RunDriver, pod: dict[str, Any]) -> None:
         """Makes the attempt of a pod for which no node was found again without GPUs, unless one is found at the last moment."""
-        meta, name = pod["metadata"], _job_of(pod)
         run_id, step_name, number = _whose(pod)
         wanted = next(each for each in request.batch.steps if each.name == step_name)
-        with self._moving:
-            there = self.api.get(JOBS, name)
-            if there is None and name not in self._given_up:
-                # it was stopped meanwhile
+        with self._fallback.moving:
+            if not self._fallback.give_up(pod, _job_of(pod), run_id):
                 return
-            self._given_up[name] = run_id
-            try:
-                self.api.delete(PODS, meta["name"], uid=meta["uid"], resourceVersion=meta["resourceVersion"])
-            except Conflict:
-                # something has happened to it: it has a node now, or its wait is told again
-                self._given_up.pop(name, None)
-                return
-            self.api.delete(JOBS, name)
             driver.hear("waiting", step_name, number, {"why": f"no GPU was free for {wanted.resources.cpu_after:g} s; it goes on without"})
             self._create(request, wanted, manifests.attempt_of(pod), on_cpu=True)
 
@@ -329,7 +319,7 @@ class KubernetesRuns:
     def pod_changed(self, before: dict[str, Any] | None, now: dict[str, Any] | None) -> None:
         """A pod of a step came, changed or went."""
         run_id, step_name, attempt = _whose(now or before or {})
-        if not run_id or _job_of(now or before or {}) in self._given_up:
+        if not run_id or self._fallback.has_given_up(_job_of(now or before or {})):
             return
         if now is None:
             told = (pods.step_report(before) or ("",))[0] if before else ""
@@ -344,7 +334,8 @@ class KubernetesRuns:
             self._tell_end(owner_of(before or {}), run_id, result)
             self._hear(run_id, "ended", step_name, attempt, result)
             return
-        self._wait_for_gpus(now)
+        if self._is_driven(run_id):
+            self._fallback.expect(now)
         report = pods.step_report(now)
         if report is not None and (before is None or report != pods.step_report(before)):
             self._report(now, *report)
@@ -352,7 +343,7 @@ class KubernetesRuns:
     def job_changed(self, before: dict[str, Any] | None, now: dict[str, Any] | None) -> None:
         """A Job came, changed or went; what matters is one that has ended of which no pod has told."""
         condition = _ended(now) if now else None
-        if now is None or now["metadata"]["name"] in self._given_up:
+        if now is None or self._fallback.has_given_up(now["metadata"]["name"]):
             return
         if condition is None:
             self._tell_queue(before, now)
@@ -360,9 +351,8 @@ class KubernetesRuns:
         if before is not None and _ended(before) is not None:
             return
         run_id, step_name, attempt = _whose(now)
-        with self._lock:
-            if run_id not in self._driven:
-                return
+        if not self._is_driven(run_id):
+            return
         chosen = names.selector({"batch.kubernetes.io/job-name": now["metadata"]["name"]})
         for pod in self.api.list(PODS, chosen)[0]:
             report = pods.step_report(pod)
@@ -380,9 +370,8 @@ class KubernetesRuns:
 
     def _taken_back(self, pod: dict[str, Any]) -> str:
         """In words, that the Job of a pod was suspended, as queues do; "" where it was not, or nobody waits for it."""
-        with self._lock:
-            if _whose(pod)[0] not in self._driven:
-                return ""
+        if not self._is_driven(_whose(pod)[0]):
+            return ""
         job = insist(lambda: self.api.get(JOBS, _job_of(pod)), self.stopping)
         return _suspended(job) if job is not None and job["spec"].get("suspend") else ""
 
@@ -391,27 +380,10 @@ class KubernetesRuns:
         insist(lambda: self.api.delete(JOBS, _job_of(pod)), self.stopping)
         return failed(f"Preempted: it was ended because its Job was suspended ({taken_back})")
 
-    def _wait_for_gpus(self, pod: dict[str, Any]) -> None:
-        """Sees that a pod that may go on without GPUs does so when it has waited long enough."""
-        patience = pod["metadata"].get("annotations", {}).get(manifests.CPU_AFTER)
-        since = pods.unscheduled_since(pod)
-        if patience is None or since is None or pod["metadata"]["name"] in self._patient:
-            return
-        with self._lock:
-            if _whose(pod)[0] not in self._driven:
-                return
-        self._patient.add(pod["metadata"]["name"])
-        self.clock.call_at(since + float(patience), lambda: self._give_up(pod["metadata"]["name"]))
-
-    def _give_up(self, name: str) -> None:
-        # from now on its wait is heard again
-        self._patient.discard(name)
-        pod = self._pods.get(name)
-        if pod is None or self.stopping.is_set():
-            return
+    def _waited_for_gpus(self, pod: dict[str, Any]) -> None:
         with self._lock:
             driven = self._driven.get(_whose(pod)[0])
-        if driven is not None and pods.unscheduled_since(pod) is not None:
+        if driven is not None and not self.stopping.is_set():
             driven.go_on_without_gpus(pod)
 
     def pod_refused(self, event: dict[str, Any]) -> None:
