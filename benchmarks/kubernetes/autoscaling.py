@@ -204,6 +204,7 @@ class Arms:
 
     def __init__(self, world: World, home: Path) -> None:
         self._world = world
+        self._made = 0
         self._api = KubernetesApi(world.settings.model_copy(update={"kubeconfig": str(world.cluster.kubeconfig)}))
         limits = {"default": {"cpu": "200m"}, "defaultRequest": {"cpu": "200m"}, "type": "Container"}
         self._create({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "cpu"}, "spec": {"limits": [limits]}})
@@ -239,20 +240,23 @@ class Arms:
 
     def theirs(self, name: str, trace: Trace, seed: int) -> Mapping[str, float]:
         """Another autoscaler, made for this trace and deleted afterwards."""
+        # an autoscaler that is made anew under its name goes by what its predecessor of that name found for five minutes
+        self._made += 1
+        own = f"{TWIN}-{self._made}"
         kind, document = {
-            "HPA on CPU": ("hpa", autoscaler(_CPU)),
-            "HPA on a custom metric": ("hpa", autoscaler(_CUSTOM)),
-            "KEDA": ("scaledobject", scaled_object(TWIN, TWIN, MAX_REPLICAS, self._beside.prometheus_url)),
+            "HPA on CPU": ("hpa", autoscaler(own, _CPU)),
+            "HPA on a custom metric": ("hpa", autoscaler(own, _CUSTOM)),
+            "KEDA": ("scaledobject", scaled_object(own, TWIN, MAX_REPLICAS, self._beside.prometheus_url)),
         }[name]
         wait_for(lambda: self._beside.pods.settled(1) and self._at_rest(), "one replica of theirs at rest", 180, 1)
         self._create(document)
         try:
-            hpa = f"keda-hpa-{TWIN}" if kind == "scaledobject" else TWIN
+            hpa = f"keda-hpa-{own}" if kind == "scaledobject" else own
             wait_for(lambda: self._of("hpa", hpa, "ScalingActive"), f"{name} to know its metric", 180)
             return measure(self._beside.url, self._beside.pods, trace, seed)
         finally:
             inside = f"--namespace={NAMESPACE}"
-            self._world.kubectl("delete", kind, TWIN, inside, "--wait=true")
+            self._world.kubectl("delete", kind, own, inside, "--wait=true")
             self._world.kubectl("scale", f"deployment/{TWIN}", inside, "--replicas=1")
             wait_for(lambda: self._beside.pods.settled(1), "one replica of theirs", 120)
 
@@ -283,11 +287,11 @@ _CUSTOM = {
 }
 
 
-def autoscaler(metric: dict[str, Any]) -> dict[str, Any]:
+def autoscaler(name: str, metric: dict[str, Any]) -> dict[str, Any]:
     """A horizontal pod autoscaler of the twin, with nothing but its metric set."""
     of = {"apiVersion": "apps/v1", "kind": "Deployment", "name": TWIN}
     spec = {"scaleTargetRef": of, "minReplicas": 1, "maxReplicas": MAX_REPLICAS, "metrics": [metric]}
-    return {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": TWIN}, "spec": spec}
+    return {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": name}, "spec": spec}
 
 
 def scaled_object(name: str, deployment: str, most: int, prometheus_url: str) -> dict[str, Any]:
