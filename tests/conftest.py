@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 if TYPE_CHECKING:
+    from autonomic.seams.plan import Change, Outcome
     from autonomic.workflows.embedded.kubernetes.cluster import LocalCluster
     from autonomic.workflows.embedded.mlflow_server import MlflowServer
     from autonomic.workflows.embedded.prometheus_server import PrometheusServer
@@ -145,6 +146,7 @@ class LightCluster:
 
         self.cluster = cluster
         self.home = home
+        self._changes = 0
         namespace = f"{home.name}-{secrets.token_hex(4)}"
         self._run_kubectl("create", "namespace", namespace)
         # pods see this checkout and the tests' files where they are
@@ -198,6 +200,17 @@ class LightCluster:
         path = self.home / "kubeconfig"
         path.write_text(yaml.safe_dump(config))
         return path
+
+    def change(self, primitive: str, target: str, to: dict[str, Any]) -> "Change":
+        """A change under a key of its own."""
+        from autonomic.seams.plan import Change
+
+        self._changes += 1
+        return Change(key=f"light.{self._changes}", primitive=primitive, target=target, to=to)
+
+    def apply(self, primitive: str, target: str, to: dict[str, Any]) -> "Outcome":
+        """What becomes of a change that is asked for now."""
+        return self.platform.apply(self.change(primitive, target, to), 1)
 
     def kubectl(self, *arguments: str) -> str:
         """What kubectl prints, in this installation's namespace."""

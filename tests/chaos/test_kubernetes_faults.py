@@ -35,15 +35,13 @@ class World:
 
     def __init__(self, cluster: Any) -> None:
         self.cluster = cluster
-        self._keys = 0
 
     @property
     def platform(self) -> KubernetesPlatform:
         return self.cluster.platform
 
     def change(self, primitive: str, target: str, to: dict[str, Any]) -> Change:
-        self._keys += 1
-        return Change(key=f"faults.{self._keys}", primitive=primitive, target=target, to=to)
+        return self.cluster.change(primitive, target, to)
 
     def deploy(self, name: str, **service: Any) -> Change:
         api = {"name": "api", "model": self.cluster.model(name), "replicas": {"min": 1, "max": 3}, "log": False, "timeout": "1s", **service}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from autonomic.seams.plan import Change, Outcome
+from autonomic.seams.plan import Outcome
 from autonomic.workflows.platforms.kubernetes.platform import KubernetesPlatform
 
 # what a ScaledObject of KEDA has of what we write; the real definition has more
@@ -59,15 +59,13 @@ class World:
 
     def __init__(self, cluster: Any) -> None:
         self.cluster = cluster
-        self._keys = 0
 
     @property
     def platform(self) -> KubernetesPlatform:
         return self.cluster.platform
 
     def apply(self, primitive: str, target: str, to: dict[str, Any]) -> Outcome:
-        self._keys += 1
-        return self.platform.apply(Change(key=f"adopted.{self._keys}", primitive=primitive, target=target, to=to), 1)
+        return self.cluster.apply(primitive, target, to)
 
     def rescale(self, target: str, replicas: int) -> Outcome:
         return self.apply("rescale", target, {"role": "champion", "replicas": replicas})

@@ -23,11 +23,9 @@ class Web:
 
     def __init__(self, cluster: Any) -> None:
         self.cluster = cluster
-        self._keys = 0
 
     def apply(self, primitive: str, target: str, to: dict[str, Any]) -> Outcome:
-        self._keys += 1
-        return self.cluster.platform.apply(Change(key=f"exposed.{self._keys}", primitive=primitive, target=target, to=to), 1)
+        return self.cluster.apply(primitive, target, to)
 
     def deploy(self, **words: Any) -> Outcome:
         api = {"name": "api", "model": self.cluster.model("shown"), "replicas": {"min": 1, "max": 3}, "log": False, **words}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from autonomic.seams.plan import Change, Outcome
+from autonomic.seams.plan import Outcome
 from autonomic.workflows.embedded.kubernetes import gateway_api
 
 ROUTE = {"gateway": "public", "namespace": "infra", "section": "https", "hostnames": ["mnist.example.com"]}
@@ -18,11 +18,9 @@ class Web:
 
     def __init__(self, cluster: Any) -> None:
         self.cluster = cluster
-        self._keys = 0
 
     def apply(self, primitive: str, target: str, to: dict[str, Any]) -> Outcome:
-        self._keys += 1
-        return self.cluster.platform.apply(Change(key=f"routed.{self._keys}", primitive=primitive, target=target, to=to), 1)
+        return self.cluster.apply(primitive, target, to)
 
     def deploy(self, **words: Any) -> Outcome:
         models = {"model": self.cluster.model("one"), "canary": self.cluster.model("two")}

@@ -23,15 +23,13 @@ class World:
     def __init__(self, cluster: Any, load: Any) -> None:
         self.cluster = cluster
         self.load = load
-        self._keys = 0
 
     @property
     def platform(self) -> KubernetesPlatform:
         return self.cluster.platform
 
     def apply(self, primitive: str, target: str, to: dict[str, Any]) -> Outcome:
-        self._keys += 1
-        return self.platform.apply(Change(key=f"services.{self._keys}", primitive=primitive, target=target, to=to), 1)
+        return self.cluster.apply(primitive, target, to)
 
     def deploy(self, name: str, **service: Any) -> Outcome:
         api = {"name": "api", "replicas": {"min": 1, "max": 3}, "log": False, "device_time": "10ms", **service}

@@ -23,15 +23,13 @@ class World:
     def __init__(self, cluster: Any, load: Any) -> None:
         self.cluster = cluster
         self.load = load
-        self._keys = 0
 
     @property
     def platform(self) -> KubernetesPlatform:
         return self.cluster.platform
 
     def apply(self, primitive: str, to: dict[str, Any], target: str = "shaped/api") -> Outcome:
-        self._keys += 1
-        return self.platform.apply(Change(key=f"shaping.{self._keys}", primitive=primitive, target=target, to=to), 1)
+        return self.cluster.apply(primitive, target, to)
 
     def pods(self, chosen: str = CHOSEN) -> dict[str, dict[str, Any]]:
         found = json.loads(self.cluster.kubectl("get", "pods", "-l", chosen, "-o", "json"))["items"]
