@@ -1,4 +1,4 @@
-"""The writer of the Kubernetes platform is killed 12 times at random moments inside `apply`: no change is lost, none is done twice.
+"""The writer of the Kubernetes platform is killed at random moments inside `apply`: no change is lost, none is done twice.
 
 All is real: the cluster, the ConfigMaps, the HAProxy front, the pods, the Jobs. Only the model server inside of the replicas is
 a light one (tests/light), so that they start fast.
@@ -194,3 +194,69 @@ def test_a_writer_killed_12_times_inside_apply_loses_and_doubles_no_change(light
     assert cut >= KILLS // 3
     assert struck > 0
     assert platform.apply(Change(key="kills.delete", primitive="delete", target="kills", to={}), fence).status == "done"
+
+
+@pytest.mark.timeout(420)
+def test_each_primitive_whose_writer_is_killed_in_the_middle_is_done_once(light_cluster: Any, tmp_path: Path) -> None:
+    draw = random.Random(SEED)
+    light_cluster.kubectl("create", "deployment", "somebodys", "--image=autonomic.local/host:1", "--", "sleep", "600")
+    light_cluster.kubectl("set", "resources", "deployment/somebodys", "--requests=cpu=1m,memory=16Mi", "--limits=memory=64Mi")
+    light_cluster.kubectl("autoscale", "deployment/somebodys", "--cpu=80%", "--min=1", "--max=2")
+    light_cluster.platform.close()
+    settings, log = tmp_path / "settings.json", tmp_path / "writer.log"
+    settings.write_text(light_cluster.settings.model_dump_json())
+    old, new = light_cluster.model("dies-old"), light_cluster.model("dies-new")
+    web = document("dies", {"type": "online", "services": [{"name": "api", "model": old, "canary": old, "log": False}]})
+    job = document("dies-job", {"type": "batch", "steps": [{"name": "wait", "command": ["sleep", "300"], "resources": {"cpu": 0.01}}]})
+    bounds = {"replicas": {"min": 1, "max": 3}, "resources": {"max": {"memory": "128Mi"}}}
+    adopt = document("dies-adopted", {"type": "online", "adopt": {"deployment": "somebodys", **bounds}})
+    run = {"run_id": "run-dies", "workflow": "dies-job", "spec": job, "parameters": {}, "package": "", "cause": ""}
+    theirs = "dies-adopted/somebodys"
+    changes: list[tuple[str, str, dict[str, Any]]] = [
+        ("deploy", "dies", {"spec": web, "package": ""}),
+        ("reroute", "dies/api", {"weights": {"champion": 80, "canary": 20}}),
+        ("upgrade", "dies/api", {"models": {"canary": new}}),
+        ("retrain", "dies-job", run),
+        ("stop", "dies-job", {"run_ids": ["run-dies"]}),
+        ("deploy", "dies-adopted", {"spec": adopt, "package": ""}),
+        ("rescale", theirs, {"role": "champion", "replicas": 2}),
+        ("resize", theirs, {"resources": {"memory": 128 * 2**20}}),
+        ("retarget", theirs, {"metric": "cpu", "value": 60}),
+        ("delete", "dies-adopted", {}),
+        ("delete", "dies", {}),
+    ]
+    cut = 0
+    outcomes: dict[str, Outcome] = {}
+    writer = Writer(settings, log)
+    try:
+        for number, (primitive, target, to) in enumerate(changes):
+            change = Change(key=f"dies.{number}", primitive=primitive, target=target, to=to)
+            killer = threading.Timer(draw.uniform(0.01, 0.15), writer.kill)
+            writer.send(change, 1)
+            killer.start()
+            answer = writer.read()
+            killer.join()
+            writer.close()
+            cut += answer is None
+            writer = Writer(settings, log)
+            outcome = writer.apply(change, 1)
+            assert outcome is not None
+            assert outcome.status == "done", (primitive, outcome.detail)
+            assert answer is None or Outcome.model_validate(answer) == outcome
+            outcomes[change.key] = outcome
+            # all of it is there
+            if primitive != "retrain":
+                again = writer.apply(change.model_copy(update={"key": f"dies.{number}.again"}), 1)
+                assert again is not None
+                assert again.status == "unchanged", (primitive, again)
+    finally:
+        writer.close()
+    light_cluster.platform = platform = KubernetesPlatform(light_cluster.settings)
+    assert {key: platform.lookup(key) for key in outcomes} == outcomes
+    assert [(run.id, run.status) for run in platform.runs("dies-job")] == [("run-dies", "stopped")]
+    assert platform.observe("dies").kind == platform.observe("dies-adopted").kind == "absent"
+    told = {(notice.target, notice.kind) for notice in platform.watch(0)}
+    assert told >= {("dies", "deployed"), ("dies/api", "rerouted"), ("dies/api", "upgraded"), (theirs, "resized"), (theirs, "retargeted")}
+    print(f"{cut} of {len(changes)} calls were cut off")
+    assert cut >= len(changes) // 3
+    light_cluster.kubectl("delete", "deployment/somebodys", "hpa/somebodys", "--wait=false")
