@@ -234,6 +234,15 @@ def test_only_the_amount_that_is_resized_becomes_ours_and_is_given_back(world: W
     # nobody declared how far the CPU may go
     assert world.resize(target, cpu=1).status == "refused"
 
+    # who changes it by hand after us is respected until it is adopted again, and may not hinder anything else
+    world.cluster.kubectl("set", "resources", f"{kind}/{name}", "--limits=memory=96Mi")
+    refused = world.resize(target, memory=192 * 2**20)
+    assert refused.status == "refused"
+    assert "changed spec.template.spec.containers[main].resources.limits.memory of the " in refused.detail
+    assert world.rescale(target, 2).status == "done"
+    assert world.rescale(target, 1).status == "done"
+    assert world.adopt(workflow, **{kind: name}, resources=bounds).status == "done"
+
     reverted = world.apply("resize", target, outcome.before)
     assert reverted.status == "done", reverted.detail
     assert container(world.get(kind, name))["resources"] == resources
@@ -241,7 +250,9 @@ def test_only_the_amount_that_is_resized_becomes_ours_and_is_given_back(world: W
     assert world.apply("delete", workflow, {}).status == "done"
     after = world.get(kind, name)
     assert container(after)["resources"]["limits"] == {"memory": "128Mi"}
-    assert amounts_of(after, "their-tool") == {"requests": {"f:cpu", "f:memory"}, "limits": {"f:memory"}}
+    # each goes back to the one from whom it was taken last
+    assert amounts_of(after, "their-tool") == {"requests": {"f:cpu", "f:memory"}}
+    assert amounts_of(after, "kubectl-set") == {"limits": {"f:memory"}}
     assert "autonomic" not in managers(after)
     world.cluster.kubectl("delete", kind, name, "--wait=false")
 

@@ -1,7 +1,7 @@
 """Workloads that somebody else made: targets like any other, of which only the field that is changed becomes ours."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from autonomic.seams.errors import Permanent
@@ -141,14 +141,15 @@ class Adopted:
         adopt = record.adopt
         if adopt.kind == "job":
             raise Refused(f"{change.target} is a Job, whose pods keep the size that it was made with")
-        now = adopted_size.amounts_of(self._container(change, adopt, self._there(adopt)))
+        container = self._container(change, adopt, self._there(adopt))
+        now = adopted_size.amounts_of(container)
         bounds = adopted_size.resources_of(adopt, now)
-        self._check_ours(change, record, None)
         if "amounts" in change.to:
             # a revert brings back what was there before we came, as it was written
             amounts = adopted_size.checked(change.to["amounts"], now)
         else:
             amounts = adopted_size.resized(now, records.check_size(bounds, bounds.size, change))
+        self._check_ours(change, record, adopted_size.fields(container["name"], amounts))
         before = {part: {name: now[part][name] for name in each} for part, each in amounts.items()}
         made, there = ({"resources": adopted_size.size_of(each), "amounts": each} for each in (amounts, before))
         return Prepared(to=made, before=there, unchanged=adopted_size.same(amounts, now), moves=(change.target,))
@@ -166,7 +167,8 @@ class Adopted:
         reverts = "bounds" in change.to or replicas in [one.before for one in record.taken if one.path == KINDS[adopt.kind].replicas]
         if not isinstance(replicas, int) or isinstance(replicas, bool) or (not reverts and not low <= replicas <= high):
             raise Refused(f"{change.target} cannot have {replicas!r} replicas; {low} to {high} are allowed (adopt.replicas)")
-        self._check_ours(change, record, scaler)
+        # where something scales the workload, the number of its replicas is not ours to keep
+        self._check_ours(change, record, scaler.paths.values() if scaler else (KINDS[adopt.kind].replicas,))
         if scaler is None:
             before = {"role": role, "replicas": now}
             return Prepared(to={"role": role, "replicas": replicas}, before=before, unchanged=replicas == now, moves=(change.target,))
@@ -183,15 +185,14 @@ class Adopted:
             raise Refused(f"{change.target} is not scaled by {metric!r}; it is scaled by {', '.join(known) or 'no metric'}")
         if not isinstance(value, int | float) or isinstance(value, bool) or known[metric].rounded(value) <= 0:
             raise Refused(f"retarget got the value {value!r} for {metric} of {change.target}; give a number greater than 0")
-        self._check_ours(change, record, scaler)
+        self._check_ours(change, record, (scaler.metrics_path,) if scaler else ())
         to, before = {"metric": metric, "value": known[metric].rounded(value)}, {"metric": metric, "value": known[metric].value}
         return Prepared(to=to, before=before, unchanged=to == before, moves=(change.target,))
 
-    def _check_ours(self, change: Change, record: AdoptedRecord, scaler: Scaler | None) -> None:
+    def _check_ours(self, change: Change, record: AdoptedRecord, paths: Collection[ownership.Path]) -> None:
         for taken in self._fields.lost(record.taken):
-            # where something scales the workload, the number of its replicas is not ours to keep
-            if scaler is None or taken.of.kind == scaler.kind:
-                field = f"{'.'.join(taken.path)} of the {taken.of.kind} {taken.of.name}"
+            if taken.path in paths:
+                field = f"{ownership.words(taken.path)} of the {taken.of.kind} {taken.of.name}"
                 raise Refused(
                     f"{change.target}: {self._fields.changed_by(taken)} changed {field} after us, and that stays; "
                     "adopt it again (the primitive deploy) to take it back"

@@ -18,6 +18,12 @@ def in_list(name: str) -> str:
     return "k:" + json.dumps({"name": name}, separators=(",", ":"))
 
 
+def words(path: Path) -> str:
+    """A field as people write it, such as `spec.containers[web].image`."""
+    named = "".join(f"[{json.loads(key.removeprefix('k:'))['name']}]" if key.startswith("k:") else f".{key}" for key in path)
+    return named.removeprefix(".")
+
+
 def value_of(item: Object, path: Path) -> Any:
     """A field's value, None where it is not set."""
     found: Any = item

@@ -18,6 +18,7 @@ from autonomic.workflows.platforms.kubernetes.api import DEPLOYMENTS, PODS, REPL
 REVISION = "deployment.kubernetes.io/revision"
 _RESIZE_SECONDS = 60.0
 _POLL_SECONDS = 0.1
+_ATTEMPTS = 20
 
 Object = dict[str, Any]
 PodsOf = Callable[[], list[Object]]
@@ -86,18 +87,17 @@ class InPlace:
         name = replica_set["metadata"]["name"]
         container = {"name": replica_set["spec"]["template"]["spec"]["containers"][0]["name"], "resources": resources}
         body = {"spec": {"template": {"spec": {"containers": [container]}}}}
-        looked_at: Object | None = replica_set
-        while True:
-            if looked_at is None:
-                raise NotInPlace(f"the ReplicaSet {name} is not there any more")
+        looked_at, made = replica_set, None
+        for _ in range(_ATTEMPTS):
             try:
                 made = self._patch(deployment, REPLICA_SETS, name, looked_at, body)
                 break
             except Conflict:
                 # its status moves while pods come and go
-                looked_at = self._api.get(REPLICA_SETS, name)
+                self._clock.sleep(_POLL_SECONDS)
+                looked_at = self._api.get(REPLICA_SETS, name) or looked_at
         if made is None:
-            raise NotInPlace(f"the ReplicaSet {name} is not there any more")
+            raise NotInPlace(f"the ReplicaSet {name} is not there any more, or changes all the time")
         # both controllers hear of ReplicaSets in one place: when this one has, the other one will not make another ReplicaSet
         generation = made["metadata"]["generation"]
         self._until(lambda: _observed(self._api.get(REPLICA_SETS, name), generation), f"the ReplicaSet {name} was not looked at")

@@ -54,6 +54,7 @@ def test_what_nobody_owned_is_nobodys_and_what_was_taken_from_us_stays_with_its_
 def test_an_item_of_a_list_is_found_by_its_name_applied_by_it_and_given_back() -> None:
     path = ("spec", "containers", ownership.in_list("web"), "image")
     found = item(containers=[{"name": "proxy", "image": "a"}, {"name": "web", "image": "b"}])
+    assert ownership.words(path) == "spec.containers[web].image"
     assert ownership.value_of(found, path) == "b"
     assert ownership.value_of(item(containers=[{"name": "proxy"}]), path) is None
     assert ownership.applied([(path, "c")]) == {"spec": {"containers": [{"name": "web", "image": "c"}]}}
