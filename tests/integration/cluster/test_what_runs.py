@@ -91,7 +91,7 @@ def test_logs_and_exec(namespace: Any, wait: Callable[..., Any]) -> None:
     namespace.pod("talker", "sh", "-c", "echo said; sleep 300")
     namespace.kubectl("wait", "--for=condition=Ready", "pod/talker", "--timeout=30s")
     assert wait(lambda: namespace.kubectl("logs", "talker"), "what it said") == "said\n"
-    assert namespace.kubectl("exec", "talker", "--", "sh", "-c", "echo $((6 * 7))") == "42\n"
+    assert wait(lambda: namespace.kubectl("exec", "talker", "--", "sh", "-c", "echo $((6 * 7))"), "its answer") == "42\n"
 
 
 def test_a_pod_is_resized_in_place(namespace: Any, wait: Callable[..., Any]) -> None:
