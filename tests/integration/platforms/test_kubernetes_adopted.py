@@ -241,6 +241,7 @@ def test_only_the_amount_that_is_resized_becomes_ours_and_is_given_back(world: W
     assert "changed spec.template.spec.containers[main].resources.limits.memory of the " in refused.detail
     assert world.rescale(target, 2).status == "done"
     assert world.rescale(target, 1).status == "done"
+    assert container(world.get(kind, name))["resources"]["limits"] == {"memory": "96Mi"}
     assert world.adopt(workflow, **{kind: name}, resources=bounds).status == "done"
 
     reverted = world.apply("resize", target, outcome.before)

@@ -57,7 +57,8 @@ class TakenFields:
                 taken = (*(one for one in taken if one != known), Taken(of=of, path=path, value=value, **was))
             # what was whose is known before it is taken
             keep(taken)
-            mine = [(one.path, one.value) for one in taken if one.of == of]
+            # what somebody else changed after us stays as it is
+            mine = [(one.path, one.value) for one in taken if one.of == of and (one.path in fields or ownership.is_ours(there, one.path))]
             meta = {"name": of.name, "namespace": self._api.namespace, "resourceVersion": there["metadata"]["resourceVersion"]}
             try:
                 self._api.apply(of.resource, {"apiVersion": of.version, "kind": of.kind, "metadata": meta, **ownership.applied(mine)})
