@@ -133,6 +133,10 @@ PLANNED: dict[str, tuple[str, Callable[[Any], dict[str, Any]]]] = {
 }
 
 
+# what an earlier change is followed by, some time later
+FOLLOWS = {"replica_ready", "replica_lost", "run_pending", "run_running"}
+
+
 @pytest.mark.parametrize("name", PLANNED)
 def test_what_a_primitive_plans_leaves_no_trace_is_done_and_goes_back(deployed: Any, name: str) -> None:
     skip_without(deployed, name)
@@ -143,7 +147,6 @@ def test_what_a_primitive_plans_leaves_no_trace_is_done_and_goes_back(deployed: 
     primitive = PRIMITIVES[name]
     if name == "stop":
         deployed.apply("run", "stop-job", {**deployed.run("run-to-stop", "stop-job"), "spec": job})
-        deployed.case.wait_until(lambda: deployed.platform.observe("stop-job").runs[0].status == "running")
     if name == "deploy":
         deployed.apply("delete", "web", {})
 
@@ -158,9 +161,8 @@ def test_what_a_primitive_plans_leaves_no_trace_is_done_and_goes_back(deployed: 
     # it is told in words, and nothing is there of it
     assert target.partition("/")[0] in primitive.describe(change)
     assert seen() == before
-    # replicas of an earlier change may come and go yet
     told = [notice for notice in deployed.platform.watch(cursor) if notice.target.startswith(target)]
-    assert [notice for notice in told if not notice.kind.startswith("replica_")] == []
+    assert [notice for notice in told if notice.kind not in FOLLOWS] == []
     assert deployed.platform.lookup(change.key) is None
 
     outcome = deployed.platform.apply(change, 1)
