@@ -93,7 +93,10 @@ class Watch:
                     return
                 if not isinstance(error, AutonomicError | OSError):
                     _log.debug("the watch of %s broke: %r", self._resource.plural, error)
-                self.away = str(error)
+                broke = (
+                    f"The Kubernetes API server does not answer: the watch of {self._resource.plural} broke ({error}); it is begun again"
+                )
+                self.away = str(error) if isinstance(error, AutonomicError) else broke
                 self.refused = isinstance(error, Permanent)
                 asked = min(error.delay_seconds, _LONGEST_PAUSE_SECONDS) if isinstance(error, TooMany) else 0.0
                 self._stopping.wait(max(asked, pause * random.uniform(0.5, 1.0)))
