@@ -212,6 +212,12 @@ class LightCluster:
         """What becomes of a change that is asked for now."""
         return self.platform.apply(self.change(primitive, target, to), 1)
 
+    def somebody_else_deploys(self, name: str) -> None:
+        """A Deployment that is none of ours, with an HPA: its container may have 64 MiB, and its CPU is kept at 80 %."""
+        self.kubectl("create", "deployment", name, "--image=autonomic.local/host:1", "--", "sleep", "600")
+        self.kubectl("set", "resources", f"deployment/{name}", "--requests=cpu=1m,memory=16Mi", "--limits=memory=64Mi")
+        self.kubectl("autoscale", f"deployment/{name}", "--cpu=80%", "--min=1", "--max=2")
+
     def kubectl(self, *arguments: str) -> str:
         """What kubectl prints, in this installation's namespace."""
         return self._run_kubectl("--namespace", self.settings.namespace, *arguments)

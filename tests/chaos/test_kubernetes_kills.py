@@ -199,9 +199,7 @@ def test_a_writer_killed_12_times_inside_apply_loses_and_doubles_no_change(light
 @pytest.mark.timeout(420)
 def test_each_primitive_whose_writer_is_killed_in_the_middle_is_done_once(light_cluster: Any, tmp_path: Path) -> None:
     draw = random.Random(SEED)
-    light_cluster.kubectl("create", "deployment", "somebodys", "--image=autonomic.local/host:1", "--", "sleep", "600")
-    light_cluster.kubectl("set", "resources", "deployment/somebodys", "--requests=cpu=1m,memory=16Mi", "--limits=memory=64Mi")
-    light_cluster.kubectl("autoscale", "deployment/somebodys", "--cpu=80%", "--min=1", "--max=2")
+    light_cluster.somebody_else_deploys("somebodys")
     light_cluster.platform.close()
     settings, log = tmp_path / "settings.json", tmp_path / "writer.log"
     settings.write_text(light_cluster.settings.model_dump_json())

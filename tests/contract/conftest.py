@@ -130,10 +130,7 @@ class KubernetesCase:
         self.cluster.restart()
 
     def somebody_else_deploys(self, name: str) -> None:
-        """A Deployment that is none of ours, with an HPA."""
-        self.cluster.kubectl("create", "deployment", name, "--image=autonomic.local/host:1", "--", "sleep", "600")
-        self.cluster.kubectl("set", "resources", f"deployment/{name}", "--requests=cpu=1m,memory=16Mi", "--limits=memory=64Mi")
-        self.cluster.kubectl("autoscale", f"deployment/{name}", "--cpu=80%", "--min=1", "--max=2")
+        self.cluster.somebody_else_deploys(name)
 
 
 class Deployed:

@@ -63,6 +63,11 @@ def format_bytes(count: int) -> str:
     return f"{number}{unit}"
 
 
+def format_amount(resource: str, amount: float) -> str:
+    """An amount of `cpu`, `memory` or `gpu` as it is written in a document."""
+    return format_bytes(int(amount)) if resource == "memory" else f"{amount:g}"
+
+
 def format_duration(seconds: float) -> str:
     """The shortest duration text that `parse_duration` reads back."""
     for unit in ("d", "h", "m", "s"):

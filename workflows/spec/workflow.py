@@ -7,7 +7,7 @@ from pydantic import Field, StringConstraints, model_validator
 from autonomic.seams.word import Word
 from autonomic.workflows.spec.name import HostName, LabelValue, Name, ObjectName
 from autonomic.workflows.spec.placement import Folder, Placement, Volume
-from autonomic.workflows.spec.units import Bytes, Cpu, Duration, Percent
+from autonomic.workflows.spec.units import Bytes, Cpu, Duration, Percent, format_amount
 
 API_VERSION = "autonomic.dev/v1alpha1"
 
@@ -68,7 +68,7 @@ class Resources(Word):
             if declared is None and (low is not None or high is not None):
                 raise ValueError(f"resources has bounds of {name} and no {name}; say how much it begins with")
             if (low is not None and low > declared) or (high is not None and high < declared):
-                raise ValueError(f"resources.{name} {declared:g} is not between resources.min and resources.max")
+                raise ValueError(f"resources.{name} {format_amount(name, declared)} is not between resources.min and resources.max")
         return self
 
     @model_validator(mode="after")
@@ -259,7 +259,8 @@ class ContainerBounds(Word):
         for name in ContainerSize.model_fields:
             low, high = getattr(self.min, name), getattr(self.max, name)
             if low is not None and high is not None and low > high:
-                raise ValueError(f"resources.min.{name} {low:g} is greater than resources.max.{name} {high:g}")
+                least, most = format_amount(name, low), format_amount(name, high)
+                raise ValueError(f"resources.min.{name} {least} is greater than resources.max.{name} {most}")
         return self
 
 

@@ -10,6 +10,7 @@ from autonomic.seams.plan import Change
 from autonomic.seams.word import Word
 from autonomic.workflows.platforms.base.intents import Refused
 from autonomic.workflows.spec.placement_override import PlacementOverride
+from autonomic.workflows.spec.units import format_amount
 from autonomic.workflows.spec.workflow import OnlineSpec, Resources, Service, Size, Workflow
 
 ROLES = ("champion", "canary", "backup")
@@ -247,9 +248,12 @@ def outside(declared: Resources, size: dict[str, Any]) -> str:
         low, high = declared.bounds(name)
         if value is None and low is None:
             continue
-        if value is None or low is None or high is None or not low <= value <= high:
-            allowed = "none of it is declared" if low is None else f"{low:g} to {high:g} are allowed (resources.min and resources.max)"
-            return f"{value!r} of {name}; {allowed}"
+        if low is None or high is None:
+            return f"{value!r} of {name}; none of it is declared"
+        if value is None or not low <= value <= high:
+            asked = "nothing" if value is None else format_amount(name, value)
+            least, most = format_amount(name, low), format_amount(name, high)
+            return f"{asked} of {name}; {least} to {most} are allowed (resources.min and resources.max)"
     return ""
 
 

@@ -9,7 +9,7 @@ from autonomic.workflows.platforms.kubernetes.ownership import Path, in_list
 from autonomic.workflows.spec.workflow import Adopt, Resources, Size
 
 Amounts = dict[str, dict[str, str]]
-"""Quantities as a container has them: `{requests: {cpu, memory}, limits: {cpu, memory}}`, without what it does not say."""
+"""Quantities as a container has them: `{requests: {cpu, memory}, limits: {cpu, memory}}`; 0 counts as not said."""
 _PARTS = ("requests", "limits")
 # which of the two says how much a container has, where it has both
 _TELLING = {"cpu": ("requests", "limits"), "memory": ("limits", "requests")}
@@ -24,7 +24,7 @@ def container_of(adopt: Adopt, item: dict[str, Any]) -> dict[str, Any] | None:
 def amounts_of(container: dict[str, Any]) -> Amounts:
     """What a container says of CPU and memory."""
     said = {part: container.get("resources", {}).get(part) or {} for part in _PARTS}
-    return {part: {name: str(each[name]) for name in _TELLING if name in each} for part, each in said.items()}
+    return {part: {name: str(each[name]) for name in _TELLING if quantity(str(each.get(name, 0)))} for part, each in said.items()}
 
 
 def resources_of(adopt: Adopt, amounts: Amounts) -> Resources:

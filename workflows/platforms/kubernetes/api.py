@@ -186,7 +186,7 @@ class Api:
         return answer.data.decode(errors="replace")
 
     def watch(self, resource: Resource, query: dict[str, str], quiet_seconds: float) -> Any:
-        """An open answer of a watch, to be read by lines and then closed.
+        """An open answer of a watch, to be read by `events` and then closed.
 
         Raises:
             Gone: the resource version is too old.
@@ -197,6 +197,20 @@ class Api:
             answer.read()
             raise self._error("watch", resource, answer)
         return answer
+
+    def events(self, answer: Any) -> Iterator[dict[str, Any]]:
+        """The events of a watch, until it ends."""
+        from urllib3.exceptions import HTTPError
+
+        rest = b""
+        try:
+            for part in answer.stream(65536, decode_content=True):
+                *whole, rest = (rest + part).split(b"\n")
+                for line in whole:
+                    if line.strip():
+                        yield json.loads(line)
+        except HTTPError as error:
+            raise self._away(error) from error
 
     # -- HTTP
 
@@ -259,9 +273,12 @@ class Api:
                 preload_content=not stream,
             )
         except HTTPError as error:
-            raise Retryable(
-                f"The Kubernetes API server at {self._host} does not answer ({type(error).__name__}: {error}); it is asked again", 2.0
-            ) from error
+            raise self._away(error) from error
+
+    def _away(self, error: Exception) -> Retryable:
+        return Retryable(
+            f"The Kubernetes API server at {self._host} does not answer ({type(error).__name__}: {error}); it is asked again", 2.0
+        )
 
     def _check_started(self, refusal: Any) -> None:
         """Raises Retryable while the server does not know yet who may do what, which it may not know itself."""
@@ -311,16 +328,6 @@ class Api:
 
 def _lacks_own_roles(message: str) -> bool:
     return 'clusterrole.rbac.authorization.k8s.io "system:' in message and "not found" in message
-
-
-def lines(answer: Any) -> Iterator[dict[str, Any]]:
-    """The events of a watch, until it ends."""
-    rest = b""
-    for part in answer.stream(65536, decode_content=True):
-        *whole, rest = (rest + part).split(b"\n")
-        for line in whole:
-            if line.strip():
-                yield json.loads(line)
 
 
 def _connect(settings: KubernetesSettings) -> Any:

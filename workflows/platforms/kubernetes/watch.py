@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from autonomic.seams.errors import AutonomicError, Permanent
-from autonomic.workflows.platforms.kubernetes.api import Api, Gone, Resource, TooMany, lines
+from autonomic.workflows.platforms.kubernetes.api import Api, Gone, Resource, TooMany
 
 # the API server ends a watch after this time, and sends a bookmark about once a minute
 _WATCH_SECONDS = 290
@@ -93,10 +93,7 @@ class Watch:
                     return
                 if not isinstance(error, AutonomicError | OSError):
                     _log.debug("the watch of %s broke: %r", self._resource.plural, error)
-                broke = (
-                    f"The Kubernetes API server does not answer: the watch of {self._resource.plural} broke ({error}); it is begun again"
-                )
-                self.away = str(error) if isinstance(error, AutonomicError) else broke
+                self.away = str(error)
                 self.refused = isinstance(error, Permanent)
                 asked = min(error.delay_seconds, _LONGEST_PAUSE_SECONDS) if isinstance(error, TooMany) else 0.0
                 self._stopping.wait(max(asked, pause * random.uniform(0.5, 1.0)))
@@ -127,7 +124,7 @@ class Watch:
             if self._stopping.is_set():
                 return
             self.away, self.refused = "", False
-            for event in lines(answer):
+            for event in self._api.events(answer):
                 kind, item = event["type"], event["object"]
                 if kind == "ERROR":
                     # 410 is what comes in practice; whatever it is, a fresh list is the way back

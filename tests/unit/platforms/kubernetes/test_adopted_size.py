@@ -32,6 +32,7 @@ def test_the_container_is_the_one_that_is_named_else_the_first() -> None:
         ({"requests": {"memory": "64Mi"}}, {"cpu": 0, "memory": 64 * MIB}),
         ({"limits": {"cpu": "2"}}, {"cpu": 2, "memory": None}),
         ({}, {"cpu": 0, "memory": None}),
+        ({"requests": {"cpu": "0", "memory": "0"}, "limits": {"cpu": "2"}}, {"cpu": 2, "memory": None}),
     ],
 )
 def test_cpu_is_what_is_requested_and_memory_is_the_limit_else_the_other_of_both(said: dict[str, Any], size: dict[str, Any]) -> None:
@@ -53,6 +54,13 @@ def test_requests_and_limits_keep_their_proportion_and_what_stays_is_not_written
     assert adopted_size.resized({"requests": {}, "limits": {"memory": "3"}}, {"memory": 5}) == {"limits": {"memory": "5"}}
     assert adopted_size.resized(SAID, {"cpu": 0.3}) == {"requests": {"cpu": "300m"}}
     assert adopted_size.resized(SAID, {"cpu": 0.25, "memory": None}) == {}
+
+
+def test_what_is_nothing_is_not_there_to_be_resized() -> None:
+    nothing = adopted_size.amounts_of({"name": "web", "resources": {"requests": {"cpu": "0"}, "limits": {"cpu": 2}}})
+    assert nothing == {"requests": {}, "limits": {"cpu": "2"}}
+    assert adopted_size.resized(nothing, {"cpu": 3}) == {"limits": {"cpu": "3000m"}}
+    assert adopted_size.resized(adopted_size.amounts_of({"name": "web", "resources": {"requests": {"cpu": "0"}}}), {"cpu": 3}) == {}
 
 
 def test_bounds_of_what_a_container_does_not_say_are_told() -> None:

@@ -125,6 +125,13 @@ def test_a_server_that_is_away_is_for_later(settings: KubernetesSettings, api_se
         api.close()
 
 
+def test_a_watch_that_breaks_off_says_that_the_server_does_not_answer(api: Api, api_server: Any) -> None:
+    api_server.trouble = [(200, {"transfer-encoding": "chunked", "connection": "close"}, b"5\r\nab")]
+    answer = api.watch(CONFIG_MAPS, {"watch": "true"}, 5)
+    with pytest.raises(Retryable, match="does not answer"):
+        list(api.events(answer))
+
+
 def test_without_credentials_it_says_where_they_could_come_from(settings: KubernetesSettings) -> None:
     with pytest.raises(Permanent, match="KUBECONFIG"):
         Api(settings.model_copy(update={"kubeconfig": "/nowhere/at/all"}))
