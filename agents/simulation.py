@@ -11,15 +11,17 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from autonomic.agents.journal import SqlJournal
-from autonomic.agents.monitor.schedule import Trigger, next_time, triggers_of
+from autonomic.agents.monitor.schedule import next_time
 from autonomic.agents.planner.engine import DECISION, INPUTS, Engine
 from autonomic.agents.planner.judging import Inputs
 from autonomic.agents.planner.plan_effects import PlanEffects
 from autonomic.agents.planner.plan_store import PlanStore
 from autonomic.agents.planner.runner_journal import JournalRunner
+from autonomic.agents.planner.waiting import NotYet
 from autonomic.seams.clock import VirtualClock
 from autonomic.seams.decision import Action, DecisionRecord
 from autonomic.seams.errors import Retryable
+from autonomic.seams.event import Event
 from autonomic.seams.ids import SeededIds
 from autonomic.seams.reading import Reading
 from autonomic.seams.runner import PlanStatus
@@ -27,6 +29,7 @@ from autonomic.seams.signal import Answer
 from autonomic.strategies.evaluator import EvaluatorState, evaluate
 from autonomic.strategies.readings import queries_of
 from autonomic.strategies.spec.strategy import On, Strategy
+from autonomic.strategies.triggers import Trigger, triggers_of
 from autonomic.workflows.platforms.simulated import Batch, Load, SimulatedPlatform, SimulatedRecorder, SimulatedRegistry, SimulatedSignal
 from autonomic.workflows.platforms.simulated.signal import Scripted
 from autonomic.workflows.spec.workflow import OnlineSpec, Workflow
@@ -126,14 +129,17 @@ class Simulation:
         strategy = self._strategies[name]
         now = self.clock.now()
         self._states[name], events = evaluate(strategy, self._states[name], self._answers(name), now, self._ids, trigger, data)
-        handled: list[DecisionRecord] = []
-        for event in events:
-            try:
-                handled.append(self.engine.handle(event))
-            except Retryable:
-                # the service's dispatcher keeps an event and tries again; here its breach fires again
-                continue
-        return handled
+        return [record for event in events if (record := self._handle(event)) is not None]
+
+    def _handle(self, event: Event) -> DecisionRecord | None:
+        try:
+            return self.engine.handle(event)
+        except NotYet as later:
+            self.clock.call_at(self.clock.now() + later.delay_seconds, lambda: self._handle(event))
+        except Retryable:
+            # the service's dispatcher keeps an event and tries again; here its breach fires again
+            pass
+        return None
 
     def _readings(self, strategy: str, by: Mapping[str, str]) -> dict[str, Reading]:
         wanted = set(by.items())

@@ -84,6 +84,7 @@ def guards() -> Simulation:
         strategy("stops", do=[{"stop": {}, "target": "mnist-training"}], guard=free),
         strategy("verifies", verify={"that": "p99 < 0.01", "within": "40s", "else": "keep"}, priority=90, guard=free),
         strategy("flaps", readings={"flip": {"drift": "flip"}}, when="flip > 0", do=[{"notify": {"message": "it flips"}}], guard=rare),
+        strategy("patient", on={"call": True}, when="replicas > 0", expires="5m", guard=free, **{"for": "0s"}),
         strategy("tells", do=[{"notify": {"message": "p99 is ${reading.p99}"}}], guard=free),
     ]
     simulation = Simulation(
@@ -94,6 +95,7 @@ def guards() -> Simulation:
     )
     simulation.at(100, lambda: simulation.engine.by_hand(Action(primitive="run", target="mnist-training"), actor="ada"))
     simulation.at(120, lambda: simulation.platform.lose(10))
+    simulation.at(80, lambda: simulation.fire("patient"))
     simulation.run(seconds=600)
     return simulation
 

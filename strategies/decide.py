@@ -64,6 +64,17 @@ def decide(
     return state, Decision(strategy=strategy.name, target=spec.target, actions=actions, why=why), tuple(considered)
 
 
+def unclear(strategy: Strategy, readings: Mapping[str, Reading]) -> str:
+    """Which of a strategy's conditions holds it back because it cannot be judged, "" where none does."""
+    for word, text in (("condition", strategy.spec.when), ("constraint", strategy.spec.constraint)):
+        holds = Condition.compile(text, strategy.spec.readings).judge(readings) if text is not None else True
+        if holds is None:
+            return f"the {word} `{text}` with {_say(str(text), strategy, readings)} cannot be judged"
+        if not holds:
+            return ""
+    return ""
+
+
 def _say(text: str, strategy: Strategy, readings: Mapping[str, Reading]) -> str:
     names = sorted(Condition.compile(text, strategy.spec.readings).names)
     return ", ".join(_value(name, readings.get(name)) for name in names) or "no readings"

@@ -92,6 +92,15 @@ def evaluate(
     return EvaluatorState(breaches=breaches, last=last), tuple(events)
 
 
+def is_unclear(strategy: Strategy, state: EvaluatorState, readings: Read, now: float) -> bool:
+    """Whether the condition cannot be judged with what was just read; `state` is from before or after that."""
+    if strategy.spec.when is None:
+        return False
+    groups = group(strategy, fill(strategy, readings, state.last, now)[0])
+    condition = Condition.compile(strategy.spec.when, strategy.spec.readings)
+    return groups is None or any(condition.judge(values) is None for values in groups.values())
+
+
 def refire_seconds(strategy: Strategy) -> float:
     """How long after an event the same breach fires again."""
     return max(_every(strategy.spec.on), strategy.spec.guard.cooldown)

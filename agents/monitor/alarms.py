@@ -5,9 +5,10 @@ import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
-from autonomic.agents.monitor.schedule import Trigger, next_time
+from autonomic.agents.monitor.schedule import next_time
 from autonomic.agents.monitor.watched import Watched
 from autonomic.seams.clock import Clock
+from autonomic.strategies.triggers import Trigger
 
 LOOK_SECONDS = 30.0
 """A date or cron time further away is looked at again after so long, because clocks are set."""

@@ -10,7 +10,7 @@ from autonomic.agents.auth import ACT, READ
 from autonomic.agents.monitor import alerts, labels
 from autonomic.agents.monitor.intake import OUTSIDE
 from autonomic.agents.monitor.loop import EVENT
-from autonomic.agents.monitor.schedule import Trigger, described
+from autonomic.agents.monitor.schedule import described
 from autonomic.agents.monitor.service import MonitorService
 from autonomic.agents.monitor.watched import Watched
 from autonomic.agents.pagination import Cursor, Limit, Page, number_of, page_of
@@ -18,6 +18,7 @@ from autonomic.agents.problems import ProblemError, not_found
 from autonomic.agents.strict_json import StrictRoute
 from autonomic.seams.reading import Reading
 from autonomic.signals.queries import QUERIES
+from autonomic.strategies.triggers import Trigger
 
 
 class SignalView(BaseModel):

@@ -103,9 +103,9 @@ class Intake:
                 if not concerns(event.type, event.subject or "", watched.strategy.spec.target):
                     continue
                 key = f"{DUE}{now:017.6f}-{place:05d}-{watched.name}-{trigger.name}"
-                work = Work(trigger.name, _data(event), key)
+                work = Work(trigger.name, _data(event), key, now)
                 asked.append((watched, work))
-                states[key] = {"strategy": watched.name, "trigger": trigger.name, "data": work.data}
+                states[key] = {"strategy": watched.name, "trigger": trigger.name, "data": work.data, "time": now}
         states.update({WEBHOOK + name: {"data": data, "time": time} for name, (data, time) in newest.items()})
         transaction.put_states(states)
         return asked, newest

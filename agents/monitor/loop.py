@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,15 +12,17 @@ from autonomic.agents.logs import logger
 from autonomic.agents.monitor.alarms import Alarms
 from autonomic.agents.monitor.metrics import MonitorMetrics
 from autonomic.agents.monitor.reader import Reader
-from autonomic.agents.monitor.schedule import Trigger, subject_of
+from autonomic.agents.monitor.schedule import subject_of
 from autonomic.agents.monitor.watched import Memory, Watched, Work
 from autonomic.seams.clock import Clock
 from autonomic.seams.event import FIRED, CloudEvent, Event
 from autonomic.seams.ids import Ids
 from autonomic.seams.journal import Record
 from autonomic.seams.signal import Answer
-from autonomic.strategies.evaluator import evaluate
+from autonomic.strategies.evaluator import evaluate, is_unclear
+from autonomic.strategies.readings import Read
 from autonomic.strategies.spec.strategy import Strategy
+from autonomic.strategies.triggers import Trigger, comes_again
 
 PLANNER = "planner"
 EVENT = "event"
@@ -29,6 +32,8 @@ CHUNK = 500
 """How many strategies one job reads and commits together."""
 FAST_SECONDS = 5.0
 """Strategies that are looked at more often are read apart for each target: one that hangs does not slow the others."""
+LOOK_AGAIN_SECONDS = 2.0
+"""An event from outside whose condition cannot be judged is looked at again after so long, until it expires."""
 SAVE_LAST_SECONDS = 10.0
 """The last good readings alone are saved so often."""
 _log = logger(__name__)
@@ -70,6 +75,7 @@ class MonitorLoop:
         self._watched: dict[str, Watched] = {}
         self._alarms = Alarms(clock, self._metrics.missed.inc)
         self._keys: set[str] = set()
+        self._unclear: list[tuple[Watched, Work]] = []
         self._lock = threading.Lock()
         self._wake = threading.Condition(self._lock)
         self._stopping = False
@@ -161,7 +167,7 @@ class MonitorLoop:
                     self._metrics.missed.inc()
                 else:
                     watched.busy = True
-                    due.append((watched, Work(trigger.name)))
+                    due.append((watched, Work(trigger.name, since=0.0 if comes_again(trigger.name) else self._clock.now())))
         for lane, jobs in _lanes(due).items():
             for start in range(0, len(jobs), CHUNK):
                 self._submit(lane, jobs[start : start + CHUNK])
@@ -193,7 +199,7 @@ class MonitorLoop:
                 with self._journal.transaction() as transaction:
                     transaction.delete_state(key)
             else:
-                self.ask(watched, Work(value["trigger"], value["data"], key))
+                self.ask(watched, Work(value["trigger"], value["data"], key, value["time"]))
 
     def _submit(self, lane: tuple[frozenset[str], str], jobs: Sequence[tuple[Watched, Work]]) -> None:
         if self._inline is not None:
@@ -230,6 +236,9 @@ class MonitorLoop:
                 work.done.set_result(events.get(watched.name, ()))
         for watched, work in again:
             self._submit(_lane(watched), [(watched, work)])
+        if any(work.key and self.get(watched.name) is not watched for watched, work in jobs):
+            # its successor asked for the event while this evaluation still held it
+            self._resume()
 
     # -- sense and evaluate
 
@@ -246,10 +255,14 @@ class MonitorLoop:
         fired: dict[str, Sequence[Event]] = {}
         memories: dict[str, Memory] = {}
         changed: dict[str, Any] = {}
+        unclear: list[tuple[Watched, Work]] = []
         for (watched, work), readings in zip(jobs, found, strict=True):
             before = watched.memory
             state, events = evaluate(watched.strategy, before.state, readings, now, self._ids, work.trigger, work.data)
-            memory = Memory(state, self._cursors(watched, events), _made(watched, work))
+            waits = not events and _waits(watched, work, readings, now)
+            if waits:
+                unclear.append((watched, work))
+            memory = Memory(state, self._cursors(watched, events), watched.memory.made if waits else _made(watched, work))
             memories[watched.name] = memory
             if _worth_saving(watched, memory, now):
                 changed[MEMORY + watched.name] = memory.to_json(watched.fingerprint)
@@ -259,22 +272,42 @@ class MonitorLoop:
         for name in [watched.name for watched, _ in jobs if self.get(watched.name) is not watched]:
             fired.pop(name, None)
             changed.pop(MEMORY + name, None)
-        keys = [work.key for watched, work in jobs if work.key and self.get(watched.name) is watched]
-        if changed or fired or keys:
+        done = [work.key for watched, work in jobs if work.key and self.get(watched.name) is watched and (watched, work) not in unclear]
+        if changed or fired or done:
             with self._journal.transaction() as transaction:
                 transaction.put_states(changed)
                 _send(transaction, [event for events in fired.values() for event in events])
-                for key in keys:
+                for key in done:
                     transaction.delete_state(key)
         for (watched, _), readings in zip(jobs, found, strict=True):
             watched.memory, watched.latest, watched.evaluated_at = memories[watched.name], readings, now
             if MEMORY + watched.name in changed:
                 watched.saved_at = now
+        if unclear:
+            self._put_off(unclear, now + LOOK_AGAIN_SECONDS)
         self._metrics.observe(found, now)
         self._metrics.evaluations.inc(len(jobs))
         self._metrics.seconds.observe(self._clock.monotonic() - began)
         self._metrics.events.labels(FIRED).inc(sum(map(len, fired.values())))
         return fired
+
+    def _put_off(self, unclear: Sequence[tuple[Watched, Work]], until: float) -> None:
+        with self._lock:
+            idle = not self._unclear
+            self._unclear += unclear
+        if idle:
+            # one alarm for all: each is a thread
+            self._clock.call_at(until, self._look_again)
+
+    def _look_again(self) -> None:
+        with self._lock:
+            unclear, self._unclear = self._unclear, []
+            if self._stopping:
+                return
+        for watched, work in unclear:
+            # a strategy that was applied anew has looked at the events that were left for it
+            if self.get(watched.name) is watched:
+                self.ask(watched, replace(work, done=None))
 
     def _cursors(self, watched: Watched, events: Sequence[Event]) -> dict[str, dict[str, Any]]:
         """What is counted after these events: what the readings counted that fired them."""
@@ -306,6 +339,18 @@ def _made(watched: Watched, work: Work) -> tuple[str, ...]:
     made = watched.memory.made
     dates = {trigger.name for trigger in watched.triggers if trigger.on.at is not None}
     return (*made, work.trigger) if work.trigger in dates and work.trigger not in made else made
+
+
+def _waits(watched: Watched, work: Work, readings: Read, now: float) -> bool:
+    """Whether nothing can be said yet of what fires only once, as a reading is missing, and there is time to look again."""
+    strategy = watched.strategy
+    if not work.since or not is_unclear(strategy, watched.memory.state, readings, now):
+        return False
+    if now - work.since < strategy.spec.expires:
+        return True
+    told = {"strategy": watched.name, "trigger": work.trigger, "seconds": strategy.spec.expires}
+    _log.warning("an event is given up: its condition could not be judged before it expired", extra=told)
+    return False
 
 
 def _worth_saving(watched: Watched, memory: Memory, now: float) -> bool:

@@ -6,20 +6,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from autonomic.agents.monitor.schedule import Trigger, triggers_of
 from autonomic.seams.signal import Query
 from autonomic.strategies.evaluator import EvaluatorState
 from autonomic.strategies.readings import Read, queries_of
 from autonomic.strategies.spec.strategy import Strategy
+from autonomic.strategies.triggers import Trigger, triggers_of
 
 
 @dataclass(slots=True)
 class Work:
-    """One evaluation that is asked for. `key` is the durable mark of an event that has to be looked at."""
+    """One evaluation that is asked for. `key` is the durable mark of an event that has to be looked at.
+
+    `since` is when what fires only once came (seconds since the epoch), 0 for what comes again or was asked for by a person.
+    """
 
     trigger: str
     data: dict[str, Any] = field(default_factory=dict)
     key: str = ""
+    since: float = 0.0
     done: Any = None
 
 

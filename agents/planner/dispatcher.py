@@ -37,6 +37,11 @@ class Dispatcher(Generic[Item]):
             self._waiting[target] = deque([item])
         self._work(target)
 
+    def holds(self, target: str) -> bool:
+        """Whether items of a target are queued or being handled."""
+        with self._lock:
+            return target in self._waiting
+
     def waiting(self) -> int:
         """How many items are queued or being handled."""
         with self._lock:

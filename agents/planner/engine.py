@@ -9,6 +9,7 @@ from autonomic.agents.planner.demotion import Demotion
 from autonomic.agents.planner.interpreter import Judged as Checked
 from autonomic.agents.planner.judging import Inputs, Judged, choose, judge, judge_by_hand
 from autonomic.agents.planner.plan_store import PlanStore
+from autonomic.agents.planner.waiting import Waiting
 from autonomic.agents.planner.worlds import Observe, Readings, Registry, Worlds, cuts_capacity
 from autonomic.primitives import gate
 from autonomic.primitives.base import revert_key
@@ -52,6 +53,7 @@ class Engine:
         self._runner = runner
         self._plans = PlanStore(journal)
         self._strategies: Mapping[str, Strategy] = {}
+        self._waiting = Waiting()
         self._locks: dict[str, threading.RLock] = {}
         self._lock = threading.Lock()
 
@@ -66,6 +68,7 @@ class Engine:
         """Decides on an event, records it, and starts the plan if the gate lets it pass.
 
         Raises:
+            NotYet: the event does not come again, and waits for another plan or a reading; nothing was recorded.
             Retryable: readings, platform or registry cannot be asked now; nothing was recorded.
         """
         now = self._clock.now()
@@ -81,6 +84,7 @@ class Engine:
             memory=self._state(f"memory/{strategy.name}"),
             event=event,
             readings=fill_again(strategy, fresh, event.readings, now),
+            waited=self._waiting.waited(event.id),
         )
         _, decision, _ = choose(inputs)
         with self._alone(strategy.spec.target, decision.actions):
@@ -89,6 +93,7 @@ class Engine:
             if judged.proposal is not None and cuts_capacity(judged.proposal, inputs.world.snapshot):
                 inputs = inputs.model_copy(update={"world": self._worlds.with_pressing(inputs.world, judged.proposal)})
                 judged = judge(inputs)
+            self._waiting.check(judged, inputs)
             record = self._commit(judged, inputs, also)
         self._start(judged, inputs.world.snapshot)
         return record

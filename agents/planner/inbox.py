@@ -17,11 +17,15 @@ _INBOX = "inbox/"
 
 
 class Arrived(NamedTuple):
-    """An event in the inbox; `key` sorts by arrival, `committed_at` is the time of the commit."""
+    """An event in the inbox; `key` sorts by arrival, `committed_at` is the time of the commit.
+
+    `in_line`: it waits behind the events of its strategy that do, and no longer behind those of its target.
+    """
 
     key: str
     event: CloudEvent
     committed_at: float
+    in_line: bool = False
 
     @property
     def is_trigger(self) -> bool:

@@ -32,7 +32,8 @@ class World(Word):
 class Inputs(Word):
     """All that a decision is made of. `memory` is the state of the strategy's `decide:` function.
 
-    `suggested` is the plan that waits for approval already and would do the same, "" where there is none.
+    `suggested` is the plan that waits for approval already and would do the same, "" where there is none. `waited` is for
+    what the event had to wait, "" where it was decided on at once.
     """
 
     decision: str
@@ -44,6 +45,7 @@ class Inputs(Word):
     readings: dict[str, Reading]
     world: World = World()
     suggested: str = ""
+    waited: str = ""
 
 
 class Judged(NamedTuple):
@@ -70,6 +72,8 @@ def choose(inputs: Inputs) -> tuple[Any, Decision, tuple[str, ...]]:
 def judge(inputs: Inputs) -> Judged:
     """Decides, plans and asks the gate."""
     memory, decision, considered = choose(inputs)
+    if inputs.waited:
+        considered = (f"it had to wait: {inputs.waited}", *considered)
     spec = inputs.strategy.spec
     used = sorted(name for name, reading in inputs.readings.items() if reading.substituted)
 

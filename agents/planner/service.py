@@ -31,6 +31,7 @@ from autonomic.agents.planner.retention import Retention
 from autonomic.agents.planner.runner_dbos import DbosRunner
 from autonomic.agents.planner.runner_journal import JournalRunner
 from autonomic.agents.planner.specs import Difference, Specs
+from autonomic.agents.planner.waiting import NotYet
 from autonomic.agents.settings import Settings
 from autonomic.seams.clock import SystemClock
 from autonomic.seams.decision import Action, DecisionRecord, Verdict
@@ -41,6 +42,7 @@ from autonomic.seams.journal import Record, Transaction
 from autonomic.seams.runner import PlanStatus
 from autonomic.seams.state import RunState
 from autonomic.strategies.spec.strategy import Strategy
+from autonomic.strategies.triggers import comes_again
 from autonomic.workflows.platforms.base.client import HostPlatform
 from autonomic.workflows.spec.workflow import Workflow
 
@@ -391,8 +393,17 @@ class Planner:
 
     def _handle(self, item: Arrived) -> None:
         event = Event.model_validate(item.event.data)
+        line = f"strategy {event.strategy}"
+        if not item.in_line and not comes_again(event.trigger) and self._dispatcher.holds(line):
+            self._dispatcher.put(line, item._replace(in_line=True))
+            return
         try:
             record = self.engine.handle(event, lambda transaction: self._inbox.done(transaction, item))
+        except NotYet:
+            if item.in_line:
+                raise
+            self._dispatcher.put(line, item._replace(in_line=True))
+            return
         except Retryable:
             raise
         except Exception as wrong:
@@ -403,6 +414,6 @@ class Planner:
             self._inbox.failed(item, f"{type(wrong).__name__}: {wrong}")
         else:
             self.metrics.decided(record)
-            if record.plan:
+            if record.plan and not item.in_line:
                 self.metrics.reaction.observe(max(0.0, self.clock.now() - item.committed_at))
         self._attempts.pop(item.key, None)

@@ -240,6 +240,52 @@ def test_a_planner_that_starts_while_host_and_monitor_are_away_says_so_and_acts_
     system.until(lambda: system.planner.get("/readyz").status_code == 200)
 
 
+def test_what_fires_once_waits_for_the_plan_that_is_under_way_and_holds_up_nobody(system: Any, online: Any, grow: Any) -> None:
+    checks = grow("turn-checks", "turn/s0", verify={"that": "load > 100", "within": "10m", "else": "keep"}, priority=90)
+    late = grow("turn-late", "turn/s0", when="load > -1", priority=40)
+    system.apply(online("turn"), checks, late, grow("turn-urgent", "turn/s0", priority=95))
+    system.put(readings={"load": 1.0})
+    system.fire("turn-checks", "turn/s0", "turn-1")
+    plan = system.decided("turn-1")["plan"]
+    system.until(lambda: system.get(f"/v1/plans/{plan}")["phase"] == "verifying")
+    for identifier in ("turn-2", "turn-3"):
+        system.fire("turn-late", "turn/s0", identifier, trigger="event", expires_at=time.time() + 300)
+    # an interval looks again by itself, so that it is refused at once
+    system.fire("turn-late", "turn/s0", "turn-4", trigger="every")
+    assert system.decided("turn-4")["verdict"]["outcome"] == "refuse"
+    time.sleep(2)
+    system.end("planner", kill=True)
+    system.start("planner")
+    time.sleep(2)
+    decided = {one["event"]["id"] for one in system.get("/v1/decisions", limit=1000)["items"]}
+    assert not decided & {"turn-2", "turn-3"}
+    # an event of the same target that need not wait is not held up by those that do
+    system.fire("turn-urgent", "turn/s0", "turn-5")
+    assert system.ended(system.decided("turn-5")["plan"])["phase"] == "kept"
+    first, second = system.decided("turn-2"), system.decided("turn-3")
+    assert "it had to wait" in system.get(f"/v1/decisions/{first['id']}")["explanation"]["words"]
+    assert first["time"] <= second["time"]
+    assert system.ended(first["plan"])["phase"] == system.ended(second["plan"])["phase"] == "kept"
+    assert replicas(system, "turn/s0") == 5
+
+
+def test_what_fires_once_waits_for_a_reading_that_is_missing(system: Any, online: Any, grow: Any) -> None:
+    unread = {"readings": {"unread": {"promql": "unread"}}, "when": "unread > 0.5"}
+    system.apply(online("unread"), grow("unread-grow", "unread/s0", **unread))
+    system.fire("unread-grow", "unread/s0", "unread-1", trigger="event", expires_at=time.time() + 60)
+    # an interval looks again by itself
+    system.fire("unread-grow", "unread/s0", "unread-2", trigger="every")
+    record = system.decided("unread-2")
+    assert (record["decision"]["actions"], record["plan"]) == ([], "")
+    time.sleep(1.5)
+    assert "unread-1" not in {one["event"]["id"] for one in system.get("/v1/decisions", limit=1000)["items"]}
+    system.put(readings={"unread": 1.0})
+    record = system.decided("unread-1")
+    assert "cannot be judged" in record["considered"][0]
+    assert system.ended(record["plan"])["phase"] == "kept"
+    assert replicas(system, "unread/s0") == 2
+
+
 @pytest.mark.parametrize("kill", [True, False])
 def test_everything_is_there_after_a_restart(system: Any, online: Any, grow: Any, kill: bool) -> None:
     name = f"restart-{kill}".lower()

@@ -230,6 +230,84 @@ def test_an_event_that_was_committed_and_not_looked_at_is_looked_at_after_a_rest
     assert after.journal.states("due/") == {}
 
 
+def test_an_event_from_outside_waits_for_a_reading_that_is_missing(bench: Bench, restart: Callable[[], Bench]) -> None:
+    bench.apply(strategy(on={"event": "my.type"}, readings=LOAD, when="load > 1", expires="2m"))
+    bench.values.value = None
+    bench.intake.accept([event("my.type", {"n": 3}, "a"), event("my.type", {"n": 4}, "b")])
+    bench.run(50)
+    assert bench.fired() == []
+    assert len(bench.journal.states("due/")) == 2
+    bench.loop.stop()
+    after = restart()
+    after.run(5)
+    assert after.fired() == []
+    bench.values.value = 2.0
+    after.run(3)
+    assert sorted(fired.data["n"] for fired in after.fired()) == [3, 4]
+    assert after.journal.states("due/") == {}
+    after.run(600)
+    assert len(after.fired()) == 2
+
+
+def test_an_event_whose_condition_cannot_be_judged_before_it_expires_is_given_up(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bench.apply(strategy(on={"event": "my.type"}, readings=LOAD, when="load > 1", expires="20s"))
+    bench.values.value = None
+    bench.intake.accept([event("my.type")])
+    bench.run(18)
+    assert len(bench.journal.states("due/")) == 1
+    assert "given up" not in caplog.text
+    bench.run(5)
+    assert bench.journal.states("due/") == {}
+    assert caplog.text.count("given up") == 1
+    bench.values.value = 2.0
+    bench.run(600)
+    assert bench.fired() == []
+
+
+def test_an_event_whose_condition_is_false_is_over_at_once(bench: Bench) -> None:
+    bench.apply(strategy(on={"event": "my.type"}, readings=LOAD, when="load > 1"))
+    bench.intake.accept([event("my.type")])
+    assert bench.journal.states("due/") == {}
+    bench.values.value = 2.0
+    bench.run(60)
+    assert bench.fired() == []
+
+
+def test_an_event_that_waits_is_looked_at_by_the_strategy_that_is_applied_meanwhile(bench: Bench) -> None:
+    bench.apply(strategy(on={"event": "my.type"}, readings=LOAD, when="load > 1"))
+    bench.values.value = None
+    bench.intake.accept([event("my.type")])
+    bench.run(1)
+    bench.values.value = 2.0
+    bench.apply(strategy(on={"event": "my.type"}, readings=LOAD, when="load > 0"))
+    assert len(bench.fired()) == 1
+    bench.run(60)
+    assert len(bench.fired()) == 1
+
+
+@pytest.mark.parametrize("on", [{"cron": "* * * * *"}, {"at": "2023-11-14T22:14:00Z"}], ids=["cron", "at"])
+def test_a_date_waits_for_a_reading_that_is_missing(bench: Bench, restart: Callable[[], Bench], on: dict[str, Any]) -> None:
+    bench.apply(strategy(on=on, readings=LOAD, when="load > 1"))
+    bench.values.value = None
+    bench.run(50)
+    bench.values.value = 2.0
+    bench.run(4)
+    assert [fired.trigger for fired in bench.fired()] == list(on)
+    bench.run(30)
+    assert len(bench.fired()) == 1
+
+
+def test_a_date_that_was_not_clear_comes_again_after_a_restart(bench: Bench, restart: Callable[[], Bench]) -> None:
+    bench.apply(strategy(on={"at": "2023-11-14T22:14:00Z"}, readings=LOAD, when="load > 1"))
+    bench.values.value = None
+    bench.run(50)
+    bench.loop.stop()
+    after = restart()
+    bench.values.value = 2.0
+    after.run(4)
+    assert [fired.trigger for fired in after.fired()] == ["at"]
+
+
 def test_a_set_of_specs_that_is_not_valid_changes_nothing(bench: Bench) -> None:
     bench.apply(strategy())
     for data in (

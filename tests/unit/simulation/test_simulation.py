@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -208,6 +209,53 @@ def test_an_event_that_comes_too_late_is_recorded_and_not_acted_on(strategy: Mak
     record = simulation.engine.handle(event)
     assert "expired" in record.decision.why
     assert (record.verdict, record.plan) == (None, "")
+
+
+def occupied(strategy: MakeStrategy, simulate: Simulate, **late: Any) -> Simulation:
+    """A service whose replica is being verified, to 30 seconds from now, and an event for a strategy of lower priority."""
+    once = {"on": {"call": True}, "when": None, "for_": "0s", "constraint": None, "verify": None, "priority": 40, **late}
+    checks = strategy(
+        "checks", verify={"that": "p99 > 100", "within": "30s", "else": "keep"}, priority=90, guard={"autonomy": "auto", "limit": "1/h"}
+    )
+    simulation = simulate(checks, strategy("late", **once), load=Load(rate=30))
+    while not simulation.decisions("checks"):
+        simulation.run(seconds=1)
+    assert wanted(simulation) == 2
+    assert simulation.plans()[-1].phase == "verifying"
+    simulation.fire("late")
+    return simulation
+
+
+def test_an_event_that_will_not_come_again_waits_until_no_other_plan_changes_its_target(strategy: MakeStrategy, simulate: Simulate) -> None:
+    simulation = occupied(strategy, simulate, guard={"autonomy": "auto"}, expires="2m")
+    simulation.run(seconds=25)
+    assert simulation.decisions("late") == []
+    assert wanted(simulation) == 2
+    simulation.run(seconds=10)
+    (record,) = simulation.decisions("late")
+    assert "it had to wait" in record.considered[0]
+    assert "of checks is verifying on online/predictor" in record.considered[0]
+    assert wanted(simulation) == 3
+    simulation.run(seconds=120)
+    assert len(simulation.decisions("late")) == 1
+
+
+def test_an_event_that_waits_in_vain_is_recorded_as_expired(strategy: MakeStrategy, simulate: Simulate) -> None:
+    simulation = occupied(strategy, simulate, guard={"autonomy": "auto"}, expires="10s")
+    simulation.run(seconds=9)
+    assert simulation.decisions("late") == []
+    simulation.run(seconds=60)
+    (record,) = simulation.decisions("late")
+    assert "expired" in record.decision.why
+    assert "it had to wait" in record.considered[0]
+    assert wanted(simulation) == 2
+
+
+def test_what_would_only_be_written_down_does_not_wait(strategy: MakeStrategy, simulate: Simulate) -> None:
+    simulation = occupied(strategy, simulate, guard={"autonomy": "shadow"}, expires="2m")
+    assert outcomes(simulation, "late") == ["refuse"]
+    simulation.run(seconds=120)
+    assert outcomes(simulation, "late") == ["refuse"]
 
 
 def test_an_event_of_an_unknown_strategy_is_recorded(strategy: MakeStrategy, simulate: Simulate) -> None:
