@@ -1,10 +1,11 @@
 """One running system for all tests of this folder, and the command line as a user types it."""
 
+import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 
 AUTONOMIC = [sys.executable, "-m", "autonomic.cli.main"]
 Done = subprocess.CompletedProcess[str]
+_TOLD = 8
+"""So many of the newest decisions are explained where a test fails."""
 
 
 def processes_that_name(folder: Path) -> list[str]:
@@ -32,6 +35,35 @@ def run(home: Path, *arguments: str) -> Done:
     """`autonomic` with arguments."""
     environment = {**os.environ, "AUTONOMIC_HOME": str(home), "COLUMNS": "200", "NO_COLOR": "1"}
     return subprocess.run([*AUTONOMIC, *arguments], capture_output=True, text=True, env=environment, timeout=280, check=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that fails shows what the system says of itself, for it is gone when the failure is read."""
+    report = yield
+    fixtures = getattr(item, "funcargs", {})
+    if report.when == "call" and report.failed and "home" in fixtures:
+        report.sections.append(("decisions and plans", _told_by_system(fixtures["home"])))
+        if "light" in fixtures:
+            report.sections.append(("the cluster", _told_by_cluster(fixtures["light"])))
+    return report
+
+
+def _told_by_system(home: Path) -> str:
+    newest = run(home, "decisions", "--output", "json").stdout
+    try:
+        decisions = json.loads(newest)[:_TOLD]
+    except ValueError:
+        return newest
+    return "\n".join([run(home, "explain", decision["id"]).stdout for decision in decisions] + [run(home, "plans").stdout])
+
+
+def _told_by_cluster(light: Any) -> str:
+    asked = (("pods", "-o", "wide"), ("deployments", "-o", "wide"), ("nodes",), ("events", "--sort-by=.lastTimestamp"))
+    try:
+        return "\n".join(light.kubectl("get", *what) for what in asked)
+    except AssertionError as failed:
+        return str(failed)
 
 
 @pytest.fixture(scope="session")

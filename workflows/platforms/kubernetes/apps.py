@@ -18,6 +18,7 @@ from autonomic.workflows.platforms.kubernetes.watch import Watch
 _ATTEMPTS = 20
 _POLL_SECONDS = 0.05
 _ASK_SECONDS = 1.0
+_MAKING_SECONDS = 30.0
 _RESOURCES = {"Service": SERVICES, "PodDisruptionBudget": DISRUPTION_BUDGETS}
 _log = logging.getLogger(__name__)
 
@@ -137,7 +138,7 @@ class KubernetesApps:
         else:
             template = current["metadata"]["labels"]["pod-template-hash"]
             fresh = [pod for pod in self._pods_of(app) if pod["metadata"]["labels"].get("pod-template-hash") == template]
-        state = state_of(deployment, fresh) if deployment else None
+        state = state_of(deployment, fresh, self._clock.now()) if deployment else None
         if state is not None and state.status in FAILED:
             raise Permanent(f"{app}: a new replica does not start, and the old ones stay: {state.message.strip()[-800:]}")
         if is_late:
@@ -153,7 +154,7 @@ class KubernetesApps:
         deployment = self._deployments.get(names.dns_name(name))
         if deployment is None:
             return None
-        return state_of(deployment, [pod for pod in self._pods.all().values() if app_of(pod) == name])
+        return state_of(deployment, [pod for pod in self._pods.all().values() if app_of(pod) == name], self._clock.now())
 
     def write(self, deployment: dict[str, Any], replicas: int) -> dict[str, Any]:
         """Makes a Deployment as it is described, with so many replicas.
@@ -206,17 +207,19 @@ def app_of(item: dict[str, Any]) -> str:
     return item["metadata"].get("annotations", {}).get(manifests.APP, "")
 
 
-def state_of(deployment: dict[str, Any], of_pods: Sequence[dict[str, Any]]) -> AppState:
-    """An application as it is now. Pure.
+def state_of(deployment: dict[str, Any], of_pods: Sequence[dict[str, Any]], now: float) -> AppState:
+    """An application at the time `now`. Pure.
 
-    It has failed when a container of it has failed twice, an image cannot be had, or no pod can be made.
+    It has failed when a container of it has ended twice or could not be made for a while, an image cannot be had, or no pod can
+    be made.
     """
     conditions = {each["type"]: each for each in deployment.get("status", {}).get("conditions", [])}
     refused = conditions.get("ReplicaFailure", {})
     message = f"{refused.get('reason', '')}: {refused.get('message', '')}" if refused.get("status") == "True" else ""
     for pod in of_pods:
         wrong = pods.trouble(pod)
-        if wrong and (pods.starts(pod) > 0 or not wrong.startswith(("it ended", "OOMKilled"))):
+        by_itself = wrong.startswith(("it ended", "OOMKilled"))
+        if wrong and (pods.failures(pod) > 1 if by_itself else pods.is_made(pod) or now - pods.created_at(pod) > _MAKING_SECONDS):
             message = message or wrong
     waiting = next((why for pod in of_pods if (why := pods.waits_for(pod))), "")
     return AppState(

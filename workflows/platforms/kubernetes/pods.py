@@ -12,7 +12,8 @@ Pod = dict[str, Any]
 
 _NEVER = frozenset({"ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError"})
 _PULLING = frozenset({"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError"})
-_BROKEN = _NEVER | _PULLING | {"CrashLoopBackOff", "CreateContainerError", "RunContainerError"}
+_UNMADE = frozenset({"CreateContainerError", "RunContainerError"})
+_BROKEN = _NEVER | _PULLING | _UNMADE | {"CrashLoopBackOff"}
 _OUT_OF_MEMORY = "OOMKilled"
 _NODE_GONE = "DeletionByTaintManager"
 # how a pod that is ended by the cluster is told, by the reason of its condition DisruptionTarget
@@ -52,9 +53,15 @@ def trouble(pod: Pod) -> str:
     return ""
 
 
-def starts(pod: Pod) -> int:
-    """How often its container was started again."""
-    return int(_container(pod).get("restartCount", 0))
+def failures(pod: Pod) -> int:
+    """How often its container has ended, or could not be made."""
+    status = _container(pod)
+    return int(status.get("restartCount", 0)) + ("running" not in status.get("state", {}))
+
+
+def is_made(pod: Pod) -> bool:
+    """Whether its container was made; a node that is busy, or has just come back, may take more than one try."""
+    return _container(pod).get("state", {}).get("waiting", {}).get("reason") not in _UNMADE
 
 
 def unscheduled_since(pod: Pod) -> float | None:

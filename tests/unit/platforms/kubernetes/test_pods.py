@@ -1,6 +1,7 @@
 """What pods, Deployments and logs say."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,18 @@ import pytest
 from autonomic.workflows.platforms.kubernetes import pods, step
 from autonomic.workflows.platforms.kubernetes.apps import foreign_writer, state_of
 
+NOW = datetime(2026, 11, 24, 10, tzinfo=UTC).timestamp()
 
-def pod(phase: str = "Running", *, state: Any = None, ready: bool = True, starts: int = 0, **status: Any) -> dict[str, Any]:
+
+def pod(
+    phase: str = "Running", *, state: Any = None, ready: bool = True, starts: int = 0, seconds: float = 0, **status: Any
+) -> dict[str, Any]:
+    """A pod that was made so many seconds before NOW."""
+    made = datetime.fromtimestamp(NOW - seconds, UTC).isoformat()
     container = {"state": state or {"running": {}}, "ready": ready, "restartCount": starts}
     conditions = [{"type": "Ready", "status": str(ready)}]
     return {
-        "metadata": {"name": "p", "creationTimestamp": "2026-11-24T10:00:00Z", "annotations": {}},
+        "metadata": {"name": "p", "creationTimestamp": made, "annotations": {}},
         "spec": {"nodeName": "node1", "containers": [{"resources": {"limits": {"memory": "512Mi"}}}], "activeDeadlineSeconds": 65},
         "status": {"phase": phase, "podIP": "10.0.0.1", "containerStatuses": [container], "conditions": conditions, **status},
     }
@@ -35,6 +42,7 @@ def test_only_a_ready_pod_that_stays_gets_requests() -> None:
 
 
 UNSCHEDULABLE = [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/2 nodes are available"}]
+UNMADE = {"waiting": {"reason": "CreateContainerError", "message": "context deadline exceeded"}}
 NO_IMAGE = {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image x:1"}}
 NEVER = {"waiting": {"reason": "ErrImageNeverPull", "message": "image x:1 is not present"}}
 GOOD = json.dumps({"status": "succeeded", "outputs": {"a": 1}, "detail": "", "retry": False})
@@ -122,6 +130,13 @@ def test_a_long_result_is_the_last_line_of_the_log() -> None:
     assert step.bounded({"status": "succeeded", "outputs": {"x": "y" * 200_000}})["status"] == "failed"
 
 
+def again(starts: int) -> dict[str, Any]:
+    """A replica that runs again after it ended."""
+    made = pod(ready=False, starts=starts)
+    made["status"]["containerStatuses"][0]["lastState"] = ended(1, message="RuntimeError: cracked is broken")
+    return made
+
+
 def deployment(**status: Any) -> dict[str, Any]:
     return {"metadata": {"name": "d", "managedFields": []}, "spec": {"replicas": 2}, "status": status}
 
@@ -132,12 +147,16 @@ def deployment(**status: Any) -> dict[str, Any]:
         ([pod()], ""),
         ([pod(ready=False, state=ended(1, message="RuntimeError: cracked is broken"))], ""),
         ([pod(ready=False, state=ended(1, message="RuntimeError: cracked is broken"), starts=1)], "cracked is broken"),
+        ([again(starts=1)], ""),
+        ([again(starts=2)], "cracked is broken"),
+        ([pod("Pending", state=UNMADE, ready=False)], ""),
+        ([pod("Pending", state=UNMADE, ready=False, seconds=40)], "context deadline exceeded"),
         ([pod("Pending", state=NO_IMAGE, ready=False)], "ImagePullBackOff"),
         ([pod("Pending", conditions=UNSCHEDULABLE, containerStatuses=[])], ""),
     ],
 )
 def test_an_application_has_failed_when_it_will_not_come_up_by_itself(of_pods: list[dict[str, Any]], failed: str) -> None:
-    state = state_of(deployment(), of_pods)
+    state = state_of(deployment(), of_pods, NOW)
     assert state.target == 2
     assert state.status == ("DEPLOY_FAILED" if failed else "RUNNING")
     assert failed in state.message
@@ -145,7 +164,7 @@ def test_an_application_has_failed_when_it_will_not_come_up_by_itself(of_pods: l
 
 def test_pods_that_cannot_be_made_are_a_failure() -> None:
     refused = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota"}
-    state = state_of(deployment(conditions=[refused]), [])
+    state = state_of(deployment(conditions=[refused]), [], NOW)
     assert (state.status, state.message) == ("DEPLOY_FAILED", "FailedCreate: exceeded quota")
 
 
