@@ -5,8 +5,6 @@ from typing import NamedTuple
 
 from autonomic.strategies.spec.strategy import On, Strategy
 
-_ONCE = frozenset({"at", "cron", "call", "event"})
-
 
 class Trigger(NamedTuple):
     """One way in which a strategy is looked at; its full name is `strategy/name`."""
@@ -33,9 +31,15 @@ def kind_of(on: On) -> str:
     return next(name for name in ("every", "at", "cron", "call", "event", "any") if getattr(on, name) is not None)
 
 
-def comes_again(name: str) -> bool:
-    """Whether the trigger of this name fires again by itself while its condition holds; an event or a date does not."""
-    return name.partition("-")[0] not in _ONCE
+def comes_again(strategy: Strategy, on: On) -> bool:
+    """Whether a trigger fires again by itself before its event would expire: a short interval does, an event or a date does not."""
+    return on.every is not None and on.every <= strategy.spec.expires
+
+
+def fires_again(strategy: Strategy, name: str) -> bool:
+    """`comes_again` of a trigger by its name; what a person asks for (`call`) does not."""
+    on = next((trigger.on for trigger in triggers_of(strategy) if trigger.name == name), None)
+    return comes_again(strategy, on) if on is not None else name != "call"
 
 
 def _flat(on: On) -> Iterator[On]:

@@ -167,7 +167,8 @@ class MonitorLoop:
                     self._metrics.missed.inc()
                 else:
                     watched.busy = True
-                    due.append((watched, Work(trigger.name, since=0.0 if comes_again(trigger.name) else self._clock.now())))
+                    since = 0.0 if comes_again(watched.strategy, trigger.on) else self._clock.now()
+                    due.append((watched, Work(trigger.name, since=since)))
         for lane, jobs in _lanes(due).items():
             for start in range(0, len(jobs), CHUNK):
                 self._submit(lane, jobs[start : start + CHUNK])

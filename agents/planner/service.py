@@ -42,7 +42,7 @@ from autonomic.seams.journal import Record, Transaction
 from autonomic.seams.runner import PlanStatus
 from autonomic.seams.state import RunState
 from autonomic.strategies.spec.strategy import Strategy
-from autonomic.strategies.triggers import comes_again
+from autonomic.strategies.triggers import fires_again
 from autonomic.workflows.platforms.base.client import HostPlatform
 from autonomic.workflows.spec.workflow import Workflow
 
@@ -394,7 +394,8 @@ class Planner:
     def _handle(self, item: Arrived) -> None:
         event = Event.model_validate(item.event.data)
         line = f"strategy {event.strategy}"
-        if not item.in_line and not comes_again(event.trigger) and self._dispatcher.holds(line):
+        strategy = self.specs.strategies.get(event.strategy)
+        if not item.in_line and strategy and not fires_again(strategy, event.trigger) and self._dispatcher.holds(line):
             self._dispatcher.put(line, item._replace(in_line=True))
             return
         try:

@@ -4,7 +4,7 @@ from autonomic.agents.planner.judging import Inputs, Judged
 from autonomic.primitives import gate
 from autonomic.seams.errors import Retryable
 from autonomic.strategies.decide import unclear
-from autonomic.strategies.triggers import comes_again
+from autonomic.strategies.triggers import fires_again
 
 _LOOK_AGAIN_SECONDS = 1.0
 
@@ -31,7 +31,7 @@ class Waiting:
         Raises:
             NotYet: nothing but another plan stands against it, or its condition cannot be judged for want of a reading.
         """
-        if comes_again(inputs.event.trigger) or inputs.now > inputs.event.expires_at:
+        if fires_again(inputs.strategy, inputs.event.trigger) or inputs.now > inputs.event.expires_at:
             return
         why = _occupied(judged, inputs) if judged.record.decision.actions else unclear(inputs.strategy, inputs.readings)
         if why:

@@ -144,8 +144,8 @@ class GuardSpec(Word):
 class StrategySpec(Word):
     """(event, constraint, action). `when` is the event, `for` how long it must hold, `clear` ends it (hysteresis).
 
-    `expires` is how long after it fired an event may be acted on. One that does not come again by itself (`event`, `at`,
-    `cron`) waits so long for readings that are missing, and for other plans that change its target.
+    `expires` is how long after it fired an event may be acted on. One that does not come again within that time (`event`,
+    `at`, `cron`, a longer interval) waits so long for readings that are missing, and for other plans that change its target.
     """
 
     target: str

@@ -6,6 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
+BOTH = {"any": [{"event": "some.thing"}, {"every": "10s"}]}
+
 
 def replicas(system: Any, target: str) -> int:
     return system.see()["states"][target]["service"]["roles"]["champion"]["wanted"]
@@ -242,7 +244,7 @@ def test_a_planner_that_starts_while_host_and_monitor_are_away_says_so_and_acts_
 
 def test_what_fires_once_waits_for_the_plan_that_is_under_way_and_holds_up_nobody(system: Any, online: Any, grow: Any) -> None:
     checks = grow("turn-checks", "turn/s0", verify={"that": "load > 100", "within": "10m", "else": "keep"}, priority=90)
-    late = grow("turn-late", "turn/s0", when="load > -1", priority=40)
+    late = grow("turn-late", "turn/s0", on=BOTH, when="load > -1", priority=40)
     system.apply(online("turn"), checks, late, grow("turn-urgent", "turn/s0", priority=95))
     system.put(readings={"load": 1.0})
     system.fire("turn-checks", "turn/s0", "turn-1")
@@ -270,7 +272,7 @@ def test_what_fires_once_waits_for_the_plan_that_is_under_way_and_holds_up_nobod
 
 
 def test_what_fires_once_waits_for_a_reading_that_is_missing(system: Any, online: Any, grow: Any) -> None:
-    unread = {"readings": {"unread": {"promql": "unread"}}, "when": "unread > 0.5"}
+    unread = {"on": BOTH, "readings": {"unread": {"promql": "unread"}}, "when": "unread > 0.5"}
     system.apply(online("unread"), grow("unread-grow", "unread/s0", **unread))
     system.fire("unread-grow", "unread/s0", "unread-1", trigger="event", expires_at=time.time() + 60)
     # an interval looks again by itself
