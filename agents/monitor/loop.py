@@ -75,7 +75,7 @@ class MonitorLoop:
         self._watched: dict[str, Watched] = {}
         self._alarms = Alarms(clock, self._metrics.missed.inc)
         self._keys: set[str] = set()
-        self._unclear: list[tuple[Watched, Work]] = []
+        self._put_off_jobs: list[tuple[Watched, Work]] = []
         self._lock = threading.Lock()
         self._wake = threading.Condition(self._lock)
         self._stopping = False
@@ -221,11 +221,14 @@ class MonitorLoop:
             events = self._evaluate(jobs)
         except Exception as failure:  # noqa: BLE001 the loop goes on whatever one evaluation meets; nothing was committed
             failed = failure
+            for watched, work in jobs:
+                work.waits = bool(work.since) and self._clock.now() - work.since < watched.strategy.spec.expires
             _log.error("evaluation failed", exc_info=failure, extra={"strategies": [watched.name for watched, _ in jobs][:5]})
         again: list[tuple[Watched, Work]] = []
         with self._lock:
             for watched, work in jobs:
-                self._keys.discard(work.key)
+                if not work.waits:
+                    self._keys.discard(work.key)
                 if watched.waiting:
                     again.append((watched, watched.waiting.popleft()))
                 else:
@@ -237,7 +240,8 @@ class MonitorLoop:
                 work.done.set_result(events.get(watched.name, ()))
         for watched, work in again:
             self._submit(_lane(watched), [(watched, work)])
-        if any(work.key and self.get(watched.name) is not watched for watched, work in jobs):
+        self._put_off([(watched, work) for watched, work in jobs if work.waits])
+        if any(work.key and not work.waits and self.get(watched.name) is not watched for watched, work in jobs):
             # its successor asked for the event while this evaluation still held it
             self._resume()
 
@@ -256,14 +260,11 @@ class MonitorLoop:
         fired: dict[str, Sequence[Event]] = {}
         memories: dict[str, Memory] = {}
         changed: dict[str, Any] = {}
-        unclear: list[tuple[Watched, Work]] = []
         for (watched, work), readings in zip(jobs, found, strict=True):
             before = watched.memory
             state, events = evaluate(watched.strategy, before.state, readings, now, self._ids, work.trigger, work.data)
-            waits = not events and _waits(watched, work, readings, now)
-            if waits:
-                unclear.append((watched, work))
-            memory = Memory(state, self._cursors(watched, events), watched.memory.made if waits else _made(watched, work))
+            work.waits = not events and _waits(watched, work, readings, now)
+            memory = Memory(state, self._cursors(watched, events), _made(watched, work))
             memories[watched.name] = memory
             if _worth_saving(watched, memory, now):
                 changed[MEMORY + watched.name] = memory.to_json(watched.fingerprint)
@@ -273,7 +274,7 @@ class MonitorLoop:
         for name in [watched.name for watched, _ in jobs if self.get(watched.name) is not watched]:
             fired.pop(name, None)
             changed.pop(MEMORY + name, None)
-        done = [work.key for watched, work in jobs if work.key and self.get(watched.name) is watched and (watched, work) not in unclear]
+        done = [work.key for watched, work in jobs if work.key and not work.waits and self.get(watched.name) is watched]
         if changed or fired or done:
             with self._journal.transaction() as transaction:
                 transaction.put_states(changed)
@@ -284,31 +285,31 @@ class MonitorLoop:
             watched.memory, watched.latest, watched.evaluated_at = memories[watched.name], readings, now
             if MEMORY + watched.name in changed:
                 watched.saved_at = now
-        if unclear:
-            self._put_off(unclear, now + LOOK_AGAIN_SECONDS)
         self._metrics.observe(found, now)
         self._metrics.evaluations.inc(len(jobs))
         self._metrics.seconds.observe(self._clock.monotonic() - began)
         self._metrics.events.labels(FIRED).inc(sum(map(len, fired.values())))
         return fired
 
-    def _put_off(self, unclear: Sequence[tuple[Watched, Work]], until: float) -> None:
+    def _put_off(self, waiting: Sequence[tuple[Watched, Work]]) -> None:
         with self._lock:
-            idle = not self._unclear
-            self._unclear += unclear
-        if idle:
+            idle = not self._put_off_jobs
+            self._put_off_jobs += waiting
+        if idle and waiting:
             # one alarm for all: each is a thread
-            self._clock.call_at(until, self._look_again)
+            self._clock.call_at(self._clock.now() + LOOK_AGAIN_SECONDS, self._look_again)
 
     def _look_again(self) -> None:
         with self._lock:
-            unclear, self._unclear = self._unclear, []
+            waiting, self._put_off_jobs = self._put_off_jobs, []
+            self._keys -= {work.key for _, work in waiting}
             if self._stopping:
                 return
-        for watched, work in unclear:
-            # a strategy that was applied anew has looked at the events that were left for it
-            if self.get(watched.name) is watched:
-                self.ask(watched, replace(work, done=None))
+        for watched, work in waiting:
+            # an event is left to the strategy that was applied meanwhile, which has dates of its own
+            now_watched = self.get(watched.name)
+            if now_watched is watched or (now_watched is not None and work.key):
+                self.ask(now_watched, replace(work, waits=False, done=None))
 
     def _cursors(self, watched: Watched, events: Sequence[Event]) -> dict[str, dict[str, Any]]:
         """What is counted after these events: what the readings counted that fired them."""
@@ -339,7 +340,8 @@ def _made(watched: Watched, work: Work) -> tuple[str, ...]:
     """Which dates came, so that a restart does not repeat one."""
     made = watched.memory.made
     dates = {trigger.name for trigger in watched.triggers if trigger.on.at is not None}
-    return (*made, work.trigger) if work.trigger in dates and work.trigger not in made else made
+    came = work.trigger in dates and work.trigger not in made and not work.waits
+    return (*made, work.trigger) if came else made
 
 
 def _waits(watched: Watched, work: Work, readings: Read, now: float) -> bool:

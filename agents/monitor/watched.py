@@ -18,12 +18,14 @@ class Work:
     """One evaluation that is asked for. `key` is the durable mark of an event that has to be looked at.
 
     `since` is when what fires only once came (seconds since the epoch), 0 for what comes again or was asked for by a person.
+    `waits`: nothing could be said of it yet, and it is looked at again.
     """
 
     trigger: str
     data: dict[str, Any] = field(default_factory=dict)
     key: str = ""
     since: float = 0.0
+    waits: bool = False
     done: Any = None
 
 

@@ -20,8 +20,8 @@ class Waiting:
         self._why: dict[str, str] = {}
 
     def waited(self, event: str) -> str:
-        """For what an event had to wait, "" where it is judged for the first time; it counts as judged from now on."""
-        return self._why.pop(event, "")
+        """For what an event had to wait, "" where it is judged for the first time."""
+        return self._why.get(event, "")
 
     def check(self, judged: Judged, inputs: Inputs) -> None:
         """Lets a decision be recorded, unless its trigger does not fire again and it would have been another with more time.
@@ -31,12 +31,13 @@ class Waiting:
         Raises:
             NotYet: nothing but another plan stands against it, or its condition cannot be judged for want of a reading.
         """
-        if fires_again(inputs.strategy, inputs.event.trigger) or inputs.now > inputs.event.expires_at:
-            return
-        why = _occupied(judged, inputs) if judged.record.decision.actions else unclear(inputs.strategy, inputs.readings)
+        why = ""
+        if not fires_again(inputs.strategy, inputs.event.trigger) and inputs.now <= inputs.event.expires_at:
+            why = _occupied(judged, inputs) if judged.record.decision.actions else unclear(inputs.strategy, inputs.readings)
         if why:
             self._why[inputs.event.id] = why
             raise NotYet(why, _LOOK_AGAIN_SECONDS)
+        self._why.pop(inputs.event.id, None)
 
 
 def _occupied(judged: Judged, inputs: Inputs) -> str:

@@ -38,7 +38,7 @@ def apply_until_answered(platform: Any, change: Change, fence: int, cut: list[st
             time.sleep(0.05)
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(900)
 def test_a_host_killed_25_times_inside_apply_loses_and_doubles_no_change(light_host: Any, tmp_path: Path) -> None:
     import ray
 
@@ -66,6 +66,7 @@ def test_a_host_killed_25_times_inside_apply_loses_and_doubles_no_change(light_h
     changes: list[Change] = []
     outcomes: dict[str, Outcome] = {}
     cut: list[str] = []
+    ended: list[float] = []
     fence, replicas, moved, struck = 2, 1, 0, 0
     pool = ThreadPoolExecutor(1)
     for number in range(KILLS):
@@ -83,10 +84,15 @@ def test_a_host_killed_25_times_inside_apply_loses_and_doubles_no_change(light_h
         changes.append(change)
         pid = light_host.call("pid")
         answered: Future[Outcome] = pool.submit(apply_until_answered, platform, change, fence, cut)
+        began = time.monotonic()
+        answered.add_done_callback(lambda _: ended.append(time.monotonic()))
         time.sleep(draw.uniform(0.0, 1.2 * apply_seconds))
         killed_at = time.time()
         light_host.kill_process(pid)
         outcomes[key] = answered.result(timeout=100)
+        if key not in cut:
+            # it was answered before: it takes less time than was thought
+            apply_seconds = min(apply_seconds, ended[-1] - began)
         assert outcomes[key].status == "done", outcomes[key].detail
         struck += outcomes[key].started_at < killed_at
         if number % 5 == 0:

@@ -63,7 +63,7 @@ def document(name: str, spec: dict[str, Any]) -> dict[str, Any]:
     return {"apiVersion": "autonomic.dev/v1alpha1", "kind": "Workflow", "metadata": {"name": name}, "spec": spec}
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(900)
 def test_a_writer_killed_12_times_inside_apply_loses_and_doubles_no_change(light_cluster: Any, tmp_path: Path) -> None:
     draw = random.Random(SEED)
     light_cluster.platform.close()
@@ -115,7 +115,11 @@ def test_a_writer_killed_12_times_inside_apply_loses_and_doubles_no_change(light
             killer = threading.Timer(draw.uniform(0.0, 1.2 * apply_seconds), writer.kill)
             writer.send(change, fence)
             killer.start()
+            began = time.monotonic()
             answer = writer.read()
+            if answer is not None:
+                # it was answered before: it takes less time than was thought
+                apply_seconds = min(apply_seconds, time.monotonic() - began)
             killer.join()
             killed_at = time.time()
             writer.close()
@@ -196,7 +200,7 @@ def test_a_writer_killed_12_times_inside_apply_loses_and_doubles_no_change(light
     assert platform.apply(Change(key="kills.delete", primitive="delete", target="kills", to={}), fence).status == "done"
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(900)
 def test_each_primitive_whose_writer_is_killed_in_the_middle_is_done_once(light_cluster: Any, tmp_path: Path) -> None:
     draw = random.Random(SEED)
     light_cluster.somebody_else_deploys("somebodys")

@@ -264,6 +264,23 @@ def test_an_event_whose_condition_cannot_be_judged_before_it_expires_is_given_up
     assert bench.fired() == []
 
 
+def test_an_event_whose_evaluation_failed_is_looked_at_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.apply(strategy(on={"event": "my.type"}))
+
+    def broken(*_: Any) -> Any:
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("autonomic.agents.monitor.loop.evaluate", broken)
+        bench.intake.accept([event("my.type", {"n": 3})])
+        bench.run(5)
+    assert len(bench.journal.states("due/")) == 1
+    bench.run(3)
+    assert [fired.data["n"] for fired in bench.fired()] == [3]
+    bench.run(60)
+    assert (len(bench.fired()), bench.journal.states("due/")) == (1, {})
+
+
 def test_an_event_whose_condition_is_false_is_over_at_once(bench: Bench) -> None:
     bench.apply(strategy(on={"event": "my.type"}, readings=LOAD, when="load > 1"))
     bench.intake.accept([event("my.type")])
@@ -280,6 +297,8 @@ def test_an_event_that_waits_is_looked_at_by_the_strategy_that_is_applied_meanwh
     bench.run(1)
     bench.values.value = 2.0
     bench.apply(strategy(on={"event": "my.type"}, readings=LOAD, when="load > 0"))
+    bench.apply(strategy(on={"event": "my.type"}, readings=LOAD, when="load > 0"), strategy("t"))
+    bench.run(3)
     assert len(bench.fired()) == 1
     bench.run(60)
     assert len(bench.fired()) == 1
