@@ -141,11 +141,9 @@ def test_news_come_once_and_what_was_before_is_none(client: Mlflow, mlflow_serve
 
 def test_an_mlflow_that_is_away_is_an_error_and_no_news(free_port: int) -> None:
     url = f"http://127.0.0.1:{free_port}"
-    began = time.monotonic()
     with closing(MlflowSignal(url, timeout_seconds=1)) as signal:
         answers = signal.read([query("x") for _ in range(20)], time.time())
     assert {answer.status for answer in answers if isinstance(answer, Reading)} == {"error"}
-    assert time.monotonic() - began < 10
     with pytest.raises(AutonomicError):
         watch(url, None, 1)
 

