@@ -169,9 +169,7 @@ class MonitorLoop:
                     watched.busy = True
                     since = 0.0 if comes_again(watched.strategy, trigger.on) else self._clock.now()
                     due.append((watched, Work(trigger.name, since=since)))
-        for lane, jobs in _lanes(due).items():
-            for start in range(0, len(jobs), CHUNK):
-                self._submit(lane, jobs[start : start + CHUNK])
+        self._submit_together(due)
         with self._lock:
             return self._alarms.idle_seconds()
 
@@ -201,6 +199,11 @@ class MonitorLoop:
                     transaction.delete_state(key)
             else:
                 self.ask(watched, Work(value["trigger"], value["data"], key, value["time"]))
+
+    def _submit_together(self, due: Sequence[tuple[Watched, Work]]) -> None:
+        for lane, jobs in _lanes(due).items():
+            for start in range(0, len(jobs), CHUNK):
+                self._submit(lane, jobs[start : start + CHUNK])
 
     def _submit(self, lane: tuple[frozenset[str], str], jobs: Sequence[tuple[Watched, Work]]) -> None:
         if self._inline is not None:
@@ -302,14 +305,22 @@ class MonitorLoop:
     def _look_again(self) -> None:
         with self._lock:
             waiting, self._put_off_jobs = self._put_off_jobs, []
-            self._keys -= {work.key for _, work in waiting}
             if self._stopping:
                 return
-        for watched, work in waiting:
-            # an event is left to the strategy that was applied meanwhile, which has dates of its own
-            now_watched = self.get(watched.name)
-            if now_watched is watched or (now_watched is not None and work.key):
-                self.ask(now_watched, replace(work, waits=False, done=None))
+            due: list[tuple[Watched, Work]] = []
+            for before, work in waiting:
+                watched = self._watched.get(before.name)
+                # an event is left to the strategy that was applied meanwhile, which has dates of its own
+                if watched is None or not (watched is before or work.key):
+                    self._keys.discard(work.key)
+                    continue
+                again = replace(work, waits=False, done=None)
+                if watched.busy:
+                    watched.waiting.append(again)
+                else:
+                    watched.busy = True
+                    due.append((watched, again))
+        self._submit_together(due)
 
     def _cursors(self, watched: Watched, events: Sequence[Event]) -> dict[str, dict[str, Any]]:
         """What is counted after these events: what the readings counted that fired them."""

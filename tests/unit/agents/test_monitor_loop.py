@@ -25,9 +25,11 @@ class Values:
     def __init__(self) -> None:
         self.value: Any = 0.0
         self.asked: list[Query] = []
+        self.calls = 0
 
     def read(self, queries: Sequence[Query], now: float) -> list[Answer]:
         self.asked += queries
+        self.calls += 1
         if isinstance(self.value, Exception):
             raise self.value
         return [self._answer(now) for _ in queries]
@@ -262,6 +264,17 @@ def test_an_event_whose_condition_cannot_be_judged_before_it_expires_is_given_up
     bench.values.value = 2.0
     bench.run(600)
     assert bench.fired() == []
+
+
+def test_events_that_wait_are_looked_at_together(bench: Bench) -> None:
+    bench.apply(*[strategy(f"s{number}", on={"event": "my.type"}, readings=LOAD, when="load > 1") for number in range(50)])
+    bench.values.value = None
+    bench.intake.accept([event("my.type")])
+    before = bench.values.calls
+    bench.values.value = 2.0
+    bench.run(3)
+    assert bench.values.calls - before == 1
+    assert sorted(fired.strategy for fired in bench.fired()) == sorted(f"s{number}" for number in range(50))
 
 
 def test_an_event_whose_evaluation_failed_is_looked_at_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
