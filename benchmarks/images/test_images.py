@@ -79,6 +79,8 @@ def platform(cluster: LocalCluster, image: str, home: Path) -> Iterator[Kubernet
     platform = KubernetesPlatform(settings)
     yield platform
     platform.close()
+    # it outlives the host, so that a restart of that costs no request
+    platform.host.stop_front()
 
 
 def test_a_step_finds_its_requirements_and_is_not_root(platform: KubernetesPlatform, code: Path) -> None:
