@@ -1,7 +1,7 @@
 """A strategy's answer to an event: pure, so that it can be judged again from what was recorded."""
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, cast
 
@@ -44,11 +44,7 @@ def decide(
     if now > event.expires_at:
         return no(f"the event expired {now - event.expires_at:.1f} s ago; what it saw may not be true any more")
     considered.append(f"the event is {now - event.observed_at:.2f} s old and has not expired")
-    for word, text in (("condition", spec.when), ("constraint", spec.constraint)):
-        if text is None:
-            continue
-        holds = Condition.compile(text, spec.readings).judge(readings)
-        told = f"the {word} `{text}` with {_say(text, strategy, readings)}"
+    for word, told, holds in _conditions(strategy, readings):
         if holds is None:
             return no(f"{told} cannot be judged: what is missing holds the strategy back")
         if not holds:
@@ -66,13 +62,18 @@ def decide(
 
 def unclear(strategy: Strategy, readings: Mapping[str, Reading]) -> str:
     """Which of a strategy's conditions holds it back because it cannot be judged, "" where none does."""
-    for word, text in (("condition", strategy.spec.when), ("constraint", strategy.spec.constraint)):
-        holds = Condition.compile(text, strategy.spec.readings).judge(readings) if text is not None else True
-        if holds is None:
-            return f"the {word} `{text}` with {_say(str(text), strategy, readings)} cannot be judged"
+    for _, told, holds in _conditions(strategy, readings):
         if not holds:
-            return ""
+            return f"{told} cannot be judged" if holds is None else ""
     return ""
+
+
+def _conditions(strategy: Strategy, readings: Mapping[str, Reading]) -> Iterator[tuple[str, str, bool | None]]:
+    """What has to hold, in its order: the word for it, how it is told, and whether it holds (None: it cannot be judged)."""
+    for word, text in (("condition", strategy.spec.when), ("constraint", strategy.spec.constraint)):
+        if text is not None:
+            holds = Condition.compile(text, strategy.spec.readings).judge(readings)
+            yield word, f"the {word} `{text}` with {_say(text, strategy, readings)}", holds
 
 
 def _say(text: str, strategy: Strategy, readings: Mapping[str, Reading]) -> str:

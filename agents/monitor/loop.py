@@ -33,7 +33,7 @@ CHUNK = 500
 FAST_SECONDS = 5.0
 """Strategies that are looked at more often are read apart for each target: one that hangs does not slow the others."""
 LOOK_AGAIN_SECONDS = 2.0
-"""An event from outside whose condition cannot be judged is looked at again after so long, until it expires."""
+"""What fires only once and cannot be judged yet is looked at again after so long, until it expires."""
 SAVE_LAST_SECONDS = 10.0
 """The last good readings alone are saved so often."""
 _log = logger(__name__)
@@ -225,7 +225,7 @@ class MonitorLoop:
         except Exception as failure:  # noqa: BLE001 the loop goes on whatever one evaluation meets; nothing was committed
             failed = failure
             for watched, work in jobs:
-                work.waits = bool(work.since) and self._clock.now() - work.since < watched.strategy.spec.expires
+                work.waits = _has_time(watched, work, self._clock.now())
             _log.error("evaluation failed", exc_info=failure, extra={"strategies": [watched.name for watched, _ in jobs][:5]})
         again: list[tuple[Watched, Work]] = []
         with self._lock:
@@ -360,11 +360,16 @@ def _waits(watched: Watched, work: Work, readings: Read, now: float) -> bool:
     strategy = watched.strategy
     if not work.since or not is_unclear(strategy, watched.memory.state, readings, now):
         return False
-    if now - work.since < strategy.spec.expires:
+    if _has_time(watched, work, now):
         return True
     told = {"strategy": watched.name, "trigger": work.trigger, "seconds": strategy.spec.expires}
     _log.warning("an event is given up: its condition could not be judged before it expired", extra=told)
     return False
+
+
+def _has_time(watched: Watched, work: Work, now: float) -> bool:
+    """Whether what fires only once has not expired yet."""
+    return bool(work.since) and now - work.since < watched.strategy.spec.expires
 
 
 def _worth_saving(watched: Watched, memory: Memory, now: float) -> bool:

@@ -320,7 +320,7 @@ def test_an_event_that_waits_is_looked_at_by_the_strategy_that_is_applied_meanwh
 @pytest.mark.parametrize(
     "on", [{"cron": "* * * * *"}, {"at": "2023-11-14T22:14:00Z"}, {"every": "48s"}], ids=["cron", "at", "a long interval"]
 )
-def test_a_date_waits_for_a_reading_that_is_missing(bench: Bench, restart: Callable[[], Bench], on: dict[str, Any]) -> None:
+def test_a_date_waits_for_a_reading_that_is_missing(bench: Bench, on: dict[str, Any]) -> None:
     bench.apply(strategy(on=on, readings=LOAD, when="load > 1"))
     bench.values.value = None
     bench.run(50)

@@ -18,7 +18,6 @@ from autonomic.workflows.platforms.kubernetes.watch import Watch
 _ATTEMPTS = 20
 _POLL_SECONDS = 0.05
 _ASK_SECONDS = 1.0
-_MAKING_SECONDS = 30.0
 _RESOURCES = {"Service": SERVICES, "PodDisruptionBudget": DISRUPTION_BUDGETS}
 _log = logging.getLogger(__name__)
 
@@ -217,10 +216,7 @@ def state_of(deployment: dict[str, Any], of_pods: Sequence[dict[str, Any]], now:
     refused = conditions.get("ReplicaFailure", {})
     message = f"{refused.get('reason', '')}: {refused.get('message', '')}" if refused.get("status") == "True" else ""
     for pod in of_pods:
-        wrong = pods.trouble(pod)
-        by_itself = wrong.startswith(("it ended", "OOMKilled"))
-        if wrong and (pods.failures(pod) > 1 if by_itself else pods.is_made(pod) or now - pods.created_at(pod) > _MAKING_SECONDS):
-            message = message or wrong
+        message = message or pods.lasting_trouble(pod, now)
     waiting = next((why for pod in of_pods if (why := pods.waits_for(pod))), "")
     return AppState(
         status="DEPLOY_FAILED" if message else "RUNNING",

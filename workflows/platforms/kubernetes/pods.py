@@ -14,6 +14,7 @@ _NEVER = frozenset({"ErrImageNeverPull", "InvalidImageName", "CreateContainerCon
 _PULLING = frozenset({"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError"})
 _UNMADE = frozenset({"CreateContainerError", "RunContainerError"})
 _BROKEN = _NEVER | _PULLING | _UNMADE | {"CrashLoopBackOff"}
+_MAKING_SECONDS = 30.0
 _OUT_OF_MEMORY = "OOMKilled"
 _NODE_GONE = "DeletionByTaintManager"
 # how a pod that is ended by the cluster is told, by the reason of its condition DisruptionTarget
@@ -53,15 +54,21 @@ def trouble(pod: Pod) -> str:
     return ""
 
 
-def failures(pod: Pod) -> int:
-    """How often its container has ended, or could not be made."""
+def lasting_trouble(pod: Pod, now: float) -> str:
+    """Why a replica will not come up by itself, "" where it may: its container ended twice, or could not be made for a while.
+
+    A node that is busy, or has just come back, may take more than one try to make a container.
+    """
+    wrong = trouble(pod)
     status = _container(pod)
-    return int(status.get("restartCount", 0)) + ("running" not in status.get("state", {}))
-
-
-def is_made(pod: Pod) -> bool:
-    """Whether its container was made; a node that is busy, or has just come back, may take more than one try."""
-    return _container(pod).get("state", {}).get("waiting", {}).get("reason") not in _UNMADE
+    state = status.get("state", {})
+    if state.get("waiting", {}).get("reason") in _UNMADE:
+        lasts = now - created_at(pod) > _MAKING_SECONDS
+    elif wrong.startswith(("it ended", _OUT_OF_MEMORY)):
+        lasts = int(status.get("restartCount", 0)) + ("running" not in state) > 1
+    else:
+        lasts = True
+    return wrong if lasts else ""
 
 
 def unscheduled_since(pod: Pod) -> float | None:
