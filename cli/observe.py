@@ -207,12 +207,21 @@ def _workflow_rows(workflow: dict[str, Any]) -> list[tuple[str, str, str]]:
             continue
         if adopted:
             champion = state["roles"]["champion"]
-            rows.append((target, "online", f"adopted; {champion['ready']}/{champion['wanted']} replicas ready"))
+            rows.append((target, "online", f"adopted; {champion['ready']}/{champion['wanted']} replicas ready{_why_missing(state)}"))
             continue
         roles = [f"{role} {one['ready']}/{one['wanted']} {one['model']}" for role, one in state["roles"].items()]
         weights = " ".join(f"{role}={share}%" for role, share in state["weights"].items() if share)
-        rows.append((target, "online", f"{', '.join(roles)}; traffic {weights or 'none'}; {state['queued']} queued"))
+        words = f"{', '.join(roles)}; traffic {weights or 'none'}; {state['queued']} queued{_why_missing(state)}"
+        rows.append((target, "online", words))
     return rows
+
+
+def _why_missing(service: dict[str, Any]) -> str:
+    """Why fewer replicas are ready than wanted, in the platform's words."""
+    from autonomic.cli.output import brief
+
+    found = [f"{role}: {one['why']}" for role, one in service["roles"].items() if one.get("why")]
+    return f"; {brief('; '.join(found), 400)}" if found else ""
 
 
 def _run_words(run: dict[str, Any]) -> str:

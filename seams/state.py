@@ -10,11 +10,15 @@ FINISHED: frozenset[str] = frozenset({"succeeded", "failed", "stopped"})
 
 
 class RoleState(Word):
-    """One model of a service: its resolved version (`models:/mnist/3`), and replicas wanted and ready."""
+    """One model of a service: its resolved version (`models:/mnist/3`), and replicas wanted and ready.
+
+    `why` are the platform's own words where fewer are ready than wanted, "" where it has none.
+    """
 
     model: str
     wanted: int
     ready: int
+    why: str = ""
 
 
 class ServiceState(Word):

@@ -55,7 +55,8 @@ def of_service(states: Mapping[str, State]) -> Facts:
     if ready >= wanted:
         return Facts("serving", Ready("True", "Serving", f"{ready} of {wanted} replicas are ready"), more)
     state = "degraded" if ready else "down"
-    return Facts(state, Ready("False", "ReplicasMissing", f"{ready} of {wanted} replicas are ready"), more)
+    why = "; ".join(dict.fromkeys(role.why for role in champions.values() if role.why))
+    return Facts(state, Ready("False", "ReplicasMissing", f"{ready} of {wanted} replicas are ready{f': {why}' if why else ''}"), more)
 
 
 def status(before: Object, generation: int, errors: Sequence[str], facts: Facts, action: Action | None, now: float) -> dict[str, Any]:

@@ -141,8 +141,9 @@ def test_an_event_has_one_name_for_one_cause() -> None:
     assert one["involvedObject"]["uid"] == "uid-web"
 
 
-def service(ready: int, wanted: int, model: str = "models:/m/7") -> State:
-    found = ServiceState(roles={"champion": RoleState(model=model, wanted=wanted, ready=ready)}, weights={}, min_replicas=1, max_replicas=9)
+def service(ready: int, wanted: int, model: str = "models:/m/7", why: str = "") -> State:
+    role = RoleState(model=model, wanted=wanted, ready=ready, why=why)
+    found = ServiceState(roles={"champion": role}, weights={}, min_replicas=1, max_replicas=9)
     return State(target="web/api", kind="online", service=found)
 
 
@@ -151,4 +152,6 @@ def test_an_online_workflow_is_told_by_its_champions() -> None:
     assert (facts.state, facts.more["replicas"], facts.more["version"]) == ("degraded", "3/4", "api=7, front=3")
     assert telling.of_service({"api": service(2, 2)}).ready.status == "True"
     assert telling.of_service({"api": service(0, 2)}).state == "down"
+    crashes = telling.of_service({"api": service(0, 2, why="CrashLoopBackOff: MLflow at http://here refused")})
+    assert crashes.ready.message == "0 of 2 replicas are ready: CrashLoopBackOff: MLflow at http://here refused"
     assert telling.of_service({"api": State(target="web/api", kind="absent")}).state == "absent"

@@ -24,6 +24,7 @@ _FIRST_ASK_SECONDS = 0.2
 _ASK_SECONDS = 1.0
 # an application that was there is not told of for so long: it is no gap in what is told
 _GONE_SECONDS = 3.0
+_LONGEST_WHY = 800
 # one that was made is told of within this, unless it was deleted at once
 _NEVER_TOLD_SECONDS = 10.0
 _DONE = {
@@ -208,9 +209,9 @@ class Services:
                 asked = now
                 state = self._apps.state(app)
                 if state is not None and state.status in FAILED:
-                    raise Permanent(f"{app} does not start: {state.message.strip()[-800:]}")
+                    raise Permanent(f"{app} does not start: {state.message.strip()[-_LONGEST_WHY:]}")
                 if state is not None:
-                    seen, why = now, f": {state.message.strip()[-800:]}" if state.message else ""
+                    seen, why = now, f": {state.message.strip()[-_LONGEST_WHY:]}" if state.message else ""
                 elif now - seen > _GONE_SECONDS if seen is not None else now - made > _NEVER_TOLD_SECONDS:
                     raise Permanent(f"{app} was deleted by somebody else before its replicas were ready; deploy it again")
             self._clock.sleep(_POLL_SECONDS)
@@ -340,10 +341,7 @@ class Services:
         if record is None:
             return None
         load = self._routes.load(name, service)
-        roles = {
-            role: RoleState(model=entry.model, wanted=entry.replicas, ready=self._ready(entry, load.down))
-            for role, entry in record.roles.items()
-        }
+        roles = {role: self._role_state(entry, self._ready(entry, load.down)) for role, entry in record.roles.items()}
         return ServiceState(
             roles=roles,
             weights=record.weights,
@@ -352,6 +350,13 @@ class Services:
             queued=load.queued,
             in_flight=load.in_flight,
         )
+
+    def _role_state(self, entry: RoleRecord, ready: int) -> RoleState:
+        why = ""
+        if ready < entry.replicas:
+            state = self._apps.state(entry.app)
+            why = state.message.strip()[-_LONGEST_WHY:] if state is not None else f"{entry.app} is not there"
+        return RoleState(model=entry.model, wanted=entry.replicas, ready=ready, why=why)
 
     def _ready(self, entry: RoleRecord, down: frozenset[str]) -> int:
         return min(entry.replicas, sum(replica.id not in down for replica in self.registered(entry.app)))

@@ -217,7 +217,8 @@ def state_of(deployment: dict[str, Any], of_pods: Sequence[dict[str, Any]], now:
     message = f"{refused.get('reason', '')}: {refused.get('message', '')}" if refused.get("status") == "True" else ""
     for pod in of_pods:
         message = message or pods.lasting_trouble(pod, now)
-    waiting = next((why for pod in of_pods if (why := pods.waits_for(pod))), "")
+    # what may pass by itself is said as well, and fails nothing
+    waiting = next((why for pod in of_pods if (why := pods.trouble(pod) or pods.waits_for(pod))), "")
     return AppState(
         status="DEPLOY_FAILED" if message else "RUNNING",
         message=message or waiting,

@@ -1,6 +1,7 @@
 """What a pod says of the replica or the step in it. Pure."""
 
 import json
+import re
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +14,10 @@ Pod = dict[str, Any]
 _NEVER = frozenset({"ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError"})
 _PULLING = frozenset({"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError"})
 _UNMADE = frozenset({"CreateContainerError", "RunContainerError"})
-_BROKEN = _NEVER | _PULLING | _UNMADE | {"CrashLoopBackOff"}
+_CRASHES = "CrashLoopBackOff"
+_BROKEN = _NEVER | _PULLING | _UNMADE | {_CRASHES}
+_ERROR = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit|Permanent|Retryable|Refused)\b(:|$)")
+_LONGEST_CAUSE = 800
 _MAKING_SECONDS = 30.0
 _OUT_OF_MEMORY = "OOMKilled"
 _NODE_GONE = "DeletionByTaintManager"
@@ -48,7 +52,10 @@ def trouble(pod: Pod) -> str:
     if ended.get("reason") == _OUT_OF_MEMORY:
         return f"{_OUT_OF_MEMORY}: {_memory(pod)}"
     if ended and not status.get("ready"):
-        return f"it ended with exit code {ended.get('exitCode')}: {_last_lines(ended.get('message', ''))}"
+        code, cause = ended.get("exitCode"), _cause(ended.get("message", ""))
+        if waiting.get("reason") == _CRASHES:
+            return f"{_CRASHES}: {cause or 'it printed nothing'} (exit code {code}, started {int(status.get('restartCount', 0)) + 1} times)"
+        return f"it ended with exit code {code}: {cause}"
     if waiting.get("reason") in _BROKEN:
         return f"{waiting['reason']}: {waiting.get('message', '')}".rstrip(": ")
     return ""
@@ -64,7 +71,7 @@ def lasting_trouble(pod: Pod, now: float) -> str:
     state = status.get("state", {})
     if state.get("waiting", {}).get("reason") in _UNMADE:
         lasts = now - created_at(pod) > _MAKING_SECONDS
-    elif wrong.startswith(("it ended", _OUT_OF_MEMORY)):
+    elif wrong.startswith(("it ended", _CRASHES, _OUT_OF_MEMORY)):
         lasts = int(status.get("restartCount", 0)) + ("running" not in state) > 1
     else:
         lasts = True
@@ -164,6 +171,15 @@ def _memory(pod: Pod) -> str:
         return "its node ran out of memory; ask for some with resources.memory"
     told = format_bytes(int(limit)) if str(limit).isdecimal() else limit
     return f"its memory went over its limit of {told}; ask for more with resources.memory"
+
+
+def _cause(log: str) -> str:
+    """What a process that failed said last: the error at the end of a traceback, with what it said over several lines, or a line."""
+    lines = [line for line in log.splitlines() if line.strip()]
+    for number in range(len(lines) - 1, -1, -1):
+        if _ERROR.match(lines[number]):
+            return "\n".join(lines[number:])[:_LONGEST_CAUSE]
+    return lines[-1].strip()[-_LONGEST_CAUSE:] if lines else ""
 
 
 def _last_lines(text: str) -> str:

@@ -193,3 +193,33 @@ def test_whether_memory_ran_out_is_told_by_the_control_group(tmp_path: Path, fil
     (tmp_path / file).parent.mkdir(exist_ok=True)
     (tmp_path / file).write_text(text)
     assert step.out_of_memory(tmp_path) is killed
+
+
+TRACEBACK = """Traceback (most recent call last):
+  File "replica.py", line 30, in server_config
+    raise Retryable(f"MLflow at {url} refused")
+autonomic.seams.errors.Retryable: MLflow at http://10.0.0.1:5000 refused
+the connection
+"""
+
+
+@pytest.mark.parametrize(
+    ("printed", "cause"),
+    [
+        (TRACEBACK, "autonomic.seams.errors.Retryable: MLflow at http://10.0.0.1:5000 refused\nthe connection"),
+        ("warming up\nno space left on device\n\n", "no space left on device"),
+        ("", "it printed nothing"),
+    ],
+)
+def test_a_replica_that_crashes_again_and_again_says_why_in_the_words_it_ended_with(printed: str, cause: str) -> None:
+    state = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s restarting failed container"}}
+    crashing = pod(state=state, ready=False, starts=4)
+    crashing["status"]["containerStatuses"][0]["lastState"] = ended(1, message=printed)
+    assert pods.trouble(crashing) == f"CrashLoopBackOff: {cause} (exit code 1, started 5 times)"
+    assert pods.lasting_trouble(crashing, NOW) == pods.trouble(crashing)
+    # one that may still come up by itself says why as well, and fails nothing
+    once = pod(state={"running": {}}, ready=False, starts=1)
+    once["status"]["containerStatuses"][0]["lastState"] = ended(1, message=printed or "x")
+    seen = state_of({"spec": {"replicas": 1}}, [once], NOW)
+    assert seen.status == "RUNNING"
+    assert seen.message.startswith("it ended with exit code 1: ")
