@@ -8,7 +8,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Response
-from fastapi.responses import JSONResponse
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
@@ -25,6 +24,7 @@ from autonomic.agents import problems
 from autonomic.agents.auth import Tokens
 from autonomic.agents.logs import logger, request_id
 from autonomic.agents.settings import Settings
+from autonomic.workflows.platforms.base.answers import JsonAnswer
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 Missing = Callable[[], dict[str, str]]
@@ -71,7 +71,7 @@ def create_app(
         async with lifespan(app):
             yield
 
-    app = FastAPI(title=f"autonomic {name}", version=__version__, lifespan=_lifespan, redoc_url=None)
+    app = FastAPI(title=f"autonomic {name}", version=__version__, lifespan=_lifespan, redoc_url=None, default_response_class=JsonAnswer)
     app.state.settings = settings
     app.state.tokens = tokens
     app.state.registry = registry
@@ -105,7 +105,7 @@ def _operations(name: str, missing: Missing, registry: CollectorRegistry) -> API
         """Whether the agent can do its work: 200, or 503 with what is missing."""
         parts = missing()
         if not parts:
-            return JSONResponse({"status": "ready", "missing": {}})
+            return JsonAnswer({"status": "ready", "missing": {}})
         detail = "; ".join(f"{part}: {why}" for part, why in sorted(parts.items()))
         return problems.response(503, detail, missing=parts)
 

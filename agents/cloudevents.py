@@ -5,7 +5,6 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 
 from autonomic.agents.auth import ACT
@@ -13,6 +12,7 @@ from autonomic.agents.bus import BATCH_TYPE
 from autonomic.agents.problems import ProblemError
 from autonomic.agents.strict_json import load_json
 from autonomic.seams.event import CloudEvent
+from autonomic.workflows.platforms.base.answers import JsonAnswer
 
 STRUCTURED_TYPE = "application/cloudevents+json"
 MAX_EVENTS = 10_000
@@ -39,11 +39,11 @@ def router(accept: Accept) -> APIRouter:
             }
         },
     )
-    async def events(request: Request) -> JSONResponse:
+    async def events(request: Request) -> JsonAnswer:
         """Takes CloudEvents: structured or batch by Content-Type, else binary mode by the `ce-` headers. Duplicates count once."""
         found = parse(request.headers.items(), await request.body())
         new = await run_in_threadpool(accept, found)
-        return JSONResponse({"accepted": len(found), "duplicates": len(found) - new}, 202)
+        return JsonAnswer({"accepted": len(found), "duplicates": len(found) - new}, 202)
 
     return api
 

@@ -32,6 +32,7 @@ from sqlalchemy.pool import StaticPool
 
 from autonomic.seams.event import CloudEvent
 from autonomic.seams.journal import Record, StateConflict
+from autonomic.seams.text import encode_json, well_formed
 
 _metadata = MetaData()
 _bytewise = Text().with_variant(Text(collation="C"), "postgresql")
@@ -84,7 +85,13 @@ def _plain(value: Any) -> Any:
 
 
 def _dumps(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain)
+    try:
+        text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain)
+        text.encode()
+    except ValueError:
+        # NaN, or text that no database takes: it costs its own value, and not all that is committed with it
+        return encode_json(json.loads(json.dumps(value, default=_plain))).decode()
+    return text
 
 
 class Committed(NamedTuple):
@@ -155,7 +162,7 @@ class SqlTransaction:
         """Puts events into the outbox in their order."""
         if events:
             self.destinations.add(destination)
-            rows = [{"destination": destination, "event": event.model_dump_json(exclude_none=True)} for event in events]
+            rows = [{"destination": destination, "event": _dumps(event.model_dump(mode="json", exclude_none=True))} for event in events]
             self._connection.execute(insert(_outbox), rows)
 
     def accept(self, event: CloudEvent) -> bool:
@@ -180,7 +187,7 @@ class SqlTransaction:
 
 
 def _record_row(record: Record) -> dict[str, Any]:
-    return {"time": record.time, "kind": record.kind, "subject": record.subject, "data": _dumps(record.data)}
+    return {"time": record.time, "kind": record.kind, "subject": well_formed(record.subject), "data": _dumps(record.data)}
 
 
 class SqlJournal:

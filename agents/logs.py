@@ -1,12 +1,13 @@
 """Structured logs: one JSON object a line on standard error, without secrets."""
 
 import contextvars
-import json
 import logging
 import re
 import sys
 from collections.abc import Iterable
 from typing import Any
+
+from autonomic.seams.text import encode_json
 
 request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
 """The id of the request that is being answered, in every line logged meanwhile."""
@@ -35,7 +36,7 @@ class _JsonFormatter(logging.Formatter):
         line.update({key: value for key, value in vars(record).items() if key not in _STANDARD and not key.startswith("_")})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return self._redact(json.dumps(line, default=str, ensure_ascii=False))
+        return self._redact(encode_json(line).decode())
 
     def _redact(self, line: str) -> str:
         for secret in self._secrets:

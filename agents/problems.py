@@ -1,7 +1,6 @@
 """Errors over HTTP as problem+json (RFC 9457)."""
 
 import http
-import json
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -11,6 +10,7 @@ from starlette.exceptions import HTTPException
 
 from autonomic.seams.errors import Permanent, Retryable, SpecError
 from autonomic.seams.journal import StateConflict
+from autonomic.workflows.platforms.base.answers import JsonAnswer
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -45,9 +45,7 @@ def _title(status: int) -> str:
 
 def response(status: int, detail: str, headers: dict[str, str] | None = None, **members: Any) -> Response:
     """The answer of a problem."""
-    # in ASCII, because a message may quote what is no valid Unicode
-    content = json.dumps(body(status, detail, **members), default=str)
-    return Response(content, status, headers, MEDIA_TYPE)
+    return JsonAnswer(body(status, detail, **members), status, headers, MEDIA_TYPE)
 
 
 def install(app: FastAPI) -> None:

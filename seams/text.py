@@ -1,11 +1,17 @@
 """Text that UTF-8 can hold: what comes from outside is made so where it enters, and whatever goes out encodes without failing."""
 
+import json
+import math
 import re
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 _LONE = re.compile("[\ud800-\udfff]")
 REPLACEMENT = "\ufffd"
 """Stands for each character that UTF-8 cannot hold."""
+_DEEPEST = 200
+_BITS = 10_000
+"""Python writes no integer of more than 4300 digits."""
 
 
 def well_formed(text: str) -> str:
@@ -33,3 +39,44 @@ def well_formed_value(value: Any) -> Any:
 def encode(text: str) -> bytes:
     """UTF-8 that cannot fail: like `well_formed(text).encode()`."""
     return well_formed(text).encode()
+
+
+def encode_json(value: Any) -> bytes:
+    """`value` as compact JSON in UTF-8, whatever it holds.
+
+    Lone surrogates become U+FFFD, NaN and infinities null, anything that is no JSON its text, and what is nested deeper
+    than 200 levels, or within itself, its type's name: one odd value never costs the whole answer.
+    """
+    try:
+        return _dumps(value)
+    except (ValueError, TypeError, RecursionError):
+        return _dumps(_plain(value, _DEEPEST))
+
+
+def _dumps(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _plain(value: Any, levels: int) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return value if value.bit_length() < _BITS else "<int>"
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return well_formed(value)
+    if isinstance(value, Mapping | list | tuple | set | frozenset) and levels == 0:
+        return f"<{type(cast(Any, value)).__name__}>"
+    if isinstance(value, Mapping):
+        return {_text(key): _plain(item, levels - 1) for key, item in cast(Mapping[Any, Any], value).items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item, levels - 1) for item in cast(list[Any], value)]
+    return _text(value)
+
+
+def _text(value: Any) -> str:
+    try:
+        return well_formed(str(value))
+    except Exception:  # noqa: BLE001 the value's own __str__ may do anything
+        return f"<{type(value).__name__}>"

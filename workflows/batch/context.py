@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from autonomic.seams.text import well_formed_value
+
 REGISTRY_PATIENCE_SECONDS = 60.0
 
 
@@ -92,7 +94,9 @@ class Context:
         return self.tracking_uri
 
     def _note(self, **fields: Any) -> None:
-        line = json.dumps({"time": time.time(), **fields}) + "\n"
+        # an artifact's path is kept as it is, so that the file is found
+        kept = {name: well_formed_value(value) if name != "artifact" else value for name, value in fields.items()}
+        line = json.dumps({"time": time.time(), **kept}) + "\n"
         # one write of one line, so that lines of a step's own child processes do not mix
         descriptor = os.open(self._notes, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:

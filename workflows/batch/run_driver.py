@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from autonomic.seams.clock import Clock
 from autonomic.seams.state import RunState
+from autonomic.seams.text import well_formed_value
 from autonomic.workflows.batch.engine import Dag, Kill, Launch, Order
 from autonomic.workflows.batch.launcher import Attempt, Notes
 from autonomic.workflows.batch.run_records import RunRecords, RunRequest
@@ -101,7 +102,7 @@ class RunDriver:
                 self._records.put_state(run.model_copy(update={"detail": detail}))
 
     def _take(self, message: dict[str, Any]) -> None:
-        kind, data = message["kind"], message["data"]
+        kind, data = message["kind"], message["data"] if message["kind"] == "notes" else well_formed_value(message["data"])
         if kind == "stop":
             for order in self._dag.cancel(data["why"]):
                 self._carry_out(order)

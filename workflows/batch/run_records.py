@@ -1,5 +1,6 @@
 """What is kept of runs: the request that a run was started with, its state, its MLflow runs, and where its steps ran."""
 
+import logging
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,6 +10,7 @@ from autonomic.workflows.batch.engine import new_run
 from autonomic.workflows.spec.workflow import BatchSpec, Workflow
 
 KEPT_RUNS = 500
+_log = logging.getLogger(__name__)
 
 
 class RunRequest(Word):
@@ -92,9 +94,17 @@ class RunRecords:
 
     def runs(self, workflow: str | None = None) -> list[RunState]:
         """All runs that are known (of one workflow), the newest first."""
-        runs = [run for run_id in self.ids() if (run := self.state(run_id)) is not None]
+        runs = [run for run_id in self.ids() if (run := self._listed(run_id)) is not None]
         newest = sorted(runs, key=lambda run: (run.started_at is None, run.started_at or 0.0, run.id), reverse=True)
         return [run for run in newest if workflow is None or run.workflow == workflow]
+
+    def _listed(self, run_id: str) -> RunState | None:
+        try:
+            return self.state(run_id)
+        except ValueError as unreadable:
+            # one record that cannot be read never hides the others
+            _log.warning("what is kept of the run %s cannot be read: %s", run_id, unreadable)
+            return RunState(id=run_id, workflow="unknown", status="failed", detail=f"what is kept of this run cannot be read: {unreadable}")
 
     def too_many(self) -> list[RunRequest]:
         """The requests of the oldest runs that have ended and need not be kept any more."""

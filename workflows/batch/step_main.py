@@ -17,6 +17,8 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
+from autonomic.seams.text import well_formed_value
+
 MAX_OUTPUT_BYTES = 2**20
 _PR_SET_PDEATHSIG = 1
 _EXIT_SECONDS = 5
@@ -48,8 +50,8 @@ def main(path: str) -> int:
 
 
 def write_result(request: dict[str, Any], result: dict[str, Any]) -> None:
-    """Writes the result file in one step."""
-    write_json(Path(request["result"]), result)
+    """Writes the result file in one step; text that UTF-8 cannot hold is cleaned."""
+    write_json(Path(request["result"]), well_formed_value(result))
 
 
 def write_json(path: Path, value: Any) -> None:

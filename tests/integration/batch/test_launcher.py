@@ -62,6 +62,20 @@ def test_a_function_gets_its_arguments_and_gives_its_outputs(attempt: Make) -> N
     assert read_capped_log(made.log) == "hello\n"
 
 
+@pytest.mark.parametrize(
+    ("source", "command", "said"),
+    [
+        ("import os\ndef f():\n    open(b'caf\\xe9.csv', 'w')\n    return {'files': os.listdir('.')}", None, {"files": ["caf\ufffd.csv"]}),
+        ("def f(): raise ValueError('caf\\udce9.csv has no header')", None, "ValueError: caf\ufffd.csv has no header (user_code.py:1)"),
+        ("", ("sh", "-c", """printf '{"t": "\\\\ud83d"}' > $AUTONOMIC_OUTPUTS"""), {"t": "\ufffd"}),
+    ],
+    ids=["listed", "raised", "half"],
+)
+def test_text_that_utf_8_cannot_hold_is_replaced_before_it_leaves_a_step(attempt: Make, source: str, command: Any, said: Any) -> None:
+    result = launch(attempt(source, command=command))
+    assert (result["outputs"] or result["detail"]) == said
+
+
 def test_a_function_that_returns_nothing_has_no_outputs(attempt: Make) -> None:
     assert launch(attempt("def f(): pass"))["outputs"] == {}
 

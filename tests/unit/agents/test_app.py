@@ -50,6 +50,10 @@ def call(tmp_path: Path, tokens: Tokens, missing: dict[str, str]) -> Call:
     def remove() -> None:
         return None
 
+    @router.get("/v1/odd")
+    def odd() -> dict[str, Any]:
+        return {"half": "\ud83d", "loss": float("nan"), "good": 1}
+
     @router.get("/v1/raise/{name}")
     def raise_(name: str) -> None:
         raise {
@@ -230,3 +234,7 @@ def test_logs_are_json_and_hold_no_secret(monkeypatch: pytest.MonkeyPatch) -> No
     assert line["header"] == "Bearer ***"
     assert line["url"] == "postgresql://me:***@db/x"
     assert line["agent"] == "monitor"
+
+
+def test_an_answer_that_json_cannot_hold_is_given_all_the_same(call: Call) -> None:
+    assert call("GET", "/v1/odd").json() == {"half": "\ufffd", "loss": None, "good": 1}

@@ -24,3 +24,11 @@ def test_cursors_go_on_after_a_restart_and_the_oldest_notices_go() -> None:
     again.tell("rescaled", "web/api", {})
     assert [notice.cursor for notice in again.watch(0)] == [4, 5, 6]
     assert len(store.keys("notice/")) == 3
+
+
+def test_a_notice_is_kept_as_text_that_utf_8_holds_and_one_that_cannot_be_read_hides_no_other() -> None:
+    store, clock = MemoryStore(), VirtualClock()
+    Notices(store, clock).tell("run_failed", "w", {"detail": "caf\udce9.csv has no header"})
+    store.put("notice/000000000000", {"cursor": "no number"})
+    (notice,) = Notices(store, clock).watch(0)
+    assert notice.data == {"detail": "caf\ufffd.csv has no header"}

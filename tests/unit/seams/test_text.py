@@ -1,12 +1,19 @@
 import json
+import math
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autonomic.seams.text import REPLACEMENT, encode, well_formed, well_formed_value
+from autonomic.seams.text import REPLACEMENT, encode, encode_json, well_formed, well_formed_value
 
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | ANY_TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(ANY_TEXT | st.integers(), inner, max_size=4),
+    max_leaves=12,
+)
 
 
 @given(ANY_TEXT)
@@ -27,3 +34,37 @@ def test_a_value_is_made_well_formed_however_deep_keys_too() -> None:
     given = {"\ud83d": [1, None, {"name": ("b\udcff", True)}]}
     assert well_formed_value(given) == {REPLACEMENT: [1, None, {"name": (f"b{REPLACEMENT}", True)}]}
     json.dumps(well_formed_value(given), ensure_ascii=False).encode()
+
+
+@given(JSON)
+def test_whatever_a_value_holds_it_can_be_written_and_read(value: Any) -> None:
+    json.loads(encode_json(value).decode())
+    json.dumps(well_formed_value(value), ensure_ascii=False).encode()
+
+
+def test_one_odd_value_costs_nothing_beside_it() -> None:
+    itself: dict[str, Any] = {}
+    itself["again"] = itself
+
+    class Silent:
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    odd = {"nan": math.nan, "set": {1}, "half": "\ud83d", "long": 10**5000, "object": Silent(), 3: "number", (1, 2): "pair", "good": 1.5}
+    found = json.loads(encode_json({**odd, "itself": itself}))
+    assert found.pop("itself")
+    assert found == {
+        "nan": None,
+        "set": [1],
+        "half": REPLACEMENT,
+        "long": "<int>",
+        "object": "<Silent>",
+        "3": "number",
+        "(1, 2)": "pair",
+        "good": 1.5,
+    }
+
+
+def test_plain_values_are_written_as_they_are() -> None:
+    value = {"a": [1, 2.5, None, True, "é"], "b": {"c": []}}
+    assert json.loads(encode_json(value)) == value

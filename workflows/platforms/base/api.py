@@ -15,13 +15,14 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from autonomic.seams.errors import Permanent, Retryable
 from autonomic.seams.plan import Change
 from autonomic.seams.state import State
 from autonomic.seams.word import Word
+from autonomic.workflows.platforms.base.answers import JsonAnswer
 from autonomic.workflows.platforms.base.intents import Intents
 from autonomic.workflows.platforms.base.notices import Notices
 from autonomic.workflows.serving.predictions import Label
@@ -82,7 +83,7 @@ class Host(Protocol):
 def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
     """An error as RFC 9457 wants it."""
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
-    return JSONResponse(body, status, headers, media_type="application/problem+json")
+    return JsonAnswer(body, status, headers, media_type="application/problem+json")
 
 
 async def read_body(request: Request, limit: int = _MAX_BODY) -> bytes:
@@ -224,7 +225,7 @@ class _TokenMiddleware:
 
 
 def _answer(value: Any, status: int = 200) -> Response:
-    return value if isinstance(value, Response) else JSONResponse(_plain(value), status)
+    return value if isinstance(value, Response) else JsonAnswer(_plain(value), status)
 
 
 def _plain(value: Any) -> Any:
