@@ -108,8 +108,8 @@ def apply(
 ) -> None:
     """Put workflows and strategies in force, and deploy online workflows that changed.
 
-    Everything is checked before anything changes. User code named by run: that lies beside its YAML file or on
-    PYTHONPATH is packed and sent along. Ends with 4 where the gate refuses to deploy, and with 1 where a deployment
+    Everything is checked before anything changes. The code that a workflow names beside its YAML file (functions, scripts, what they
+    import and name) is packed and sent along. Ends with 4 where the gate refuses to deploy, and with 1 where a deployment
     fails, such as for a model that is not in the registry; Ctrl-C ends the waiting, not the deployment.
 
     Examples:
@@ -193,8 +193,8 @@ def diff(
 
 def _send(client: "Client", paths: list[Path], *, prune: bool, dry_run: bool) -> dict[str, Any]:
     from autonomic.cli.output import working
-    from autonomic.cli.packages import package_of
     from autonomic.strategies.validation import load_specs
+    from autonomic.workflows.batch.code_package import package_of
     from autonomic.workflows.batch.packages import digest_of
 
     known = [] if prune else in_force(client)

@@ -11,6 +11,7 @@ from autonomic.strategies.checks import check_strategy
 from autonomic.strategies.promql import PromqlChecker
 from autonomic.strategies.spec.documents import parse
 from autonomic.strategies.spec.strategy import Strategy
+from autonomic.workflows.batch.code_package import check_code
 from autonomic.workflows.spec.checks import Finding, check_workflow
 from autonomic.workflows.spec.documents import Document, load_documents
 from autonomic.workflows.spec.workflow import OnlineSpec, Workflow
@@ -76,6 +77,7 @@ def check_documents(
     importlib.invalidate_caches()
     for workflow in workflows:
         findings = check_workflow(workflow, folders[workflow.name], code=code)
+        findings += check_code(workflow, folders[workflow.name]) if code else []
         _place([*findings, *_check_platform(workflow, platform)], origins["Workflow", workflow.name], problems)
     targets = {workflow.name: workflow for workflow in (*known_workflows, *workflows)}
     promql = PromqlChecker(prometheus_url)

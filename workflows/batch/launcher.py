@@ -111,7 +111,10 @@ def _prepare(attempt: Attempt) -> Path:
     # an attempt that was broken off is made again from the start
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    (attempt.folder / "work").mkdir(exist_ok=True)
+    work = attempt.folder / "work"
+    work.mkdir(exist_ok=True)
+    if attempt.code:
+        _copy_code(Path(attempt.code), work)
     path = folder / "request.json"
     write_json(
         path,
@@ -127,6 +130,16 @@ def _prepare(attempt: Attempt) -> Path:
         },
     )
     return path
+
+
+def _copy_code(code: Path, work: Path) -> None:
+    """Puts the step's code beside it, so that scripts and files are found by their names; what an earlier attempt wrote stays."""
+
+    def copy(source: str, target: str) -> None:
+        if not os.path.lexists(target):
+            shutil.copy(source, target)
+
+    shutil.copytree(code, work, ignore=shutil.ignore_patterns(".*", "__pycache__"), copy_function=copy, dirs_exist_ok=True)
 
 
 def _environment(attempt: Attempt) -> dict[str, str]:

@@ -5,72 +5,108 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
 import zipfile
-from collections.abc import Callable, Iterable
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import autonomic
 from autonomic.seams.errors import AutonomicError, Permanent
+from autonomic.workflows.spec.code import MAX_FILES, files_below
 
 MAX_PACKAGE_BYTES = 16 * 2**20
 MAX_UNPACKED_BYTES = 128 * 2**20
-MAX_FILES = 5000
 ABOUT = ".autonomic-package.json"
-_LEFT_OUT_FOLDERS = {"__pycache__", "node_modules", "mlruns", "venv"}
-_LEFT_OUT_SUFFIXES = {".pyc", ".pyo"}
+_DRIVE = re.compile("[A-Za-z]:")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def pack(folder: Path | None, modules: Iterable[Path] = ()) -> bytes:
-    """The files below `folder` (None: no folder) and Python modules or packages from elsewhere, as a zip.
+def pack(folder: Path | None, files: Mapping[str, Path] | None = None) -> bytes:
+    """Files by their names, or all that may be code below `folder`, as a zip.
 
-    Its bytes depend on nothing but them and the folder's git commit. Hidden files, byte code, virtual environments and
-    links are left out.
+    Its bytes depend on nothing but them, which of them may be executed, and their last git commit.
 
     Raises:
         Permanent: there is too much; says what to do.
     """
-    files = {path.relative_to(folder).as_posix(): path for path in _code_files(folder)} if folder else {}
-    for module in modules:
-        inside = _code_files(module) if module.is_dir() else [module]
-        files |= {path.relative_to(module.parent).as_posix(): path for path in inside}
-    sizes = {name: path.stat().st_size for name, path in files.items()}
-    if sum(sizes.values()) > MAX_UNPACKED_BYTES or len(files) > MAX_FILES:
-        largest = max(sizes, key=lambda name: sizes[name])
-        raise Permanent(
-            f"{folder or 'the code'} is too much to send as code: {len(files)} files of {sum(sizes.values()) / 2**20:.0f} MiB, at most "
-            f"{MAX_FILES} of {MAX_UNPACKED_BYTES // 2**20} MiB are taken; the largest is {largest}; "
-            "keep the YAML file and its modules in a folder of their own, and data elsewhere"
-        )
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, path in files.items():
-            _add(archive, name, path.read_bytes())
-        if folder:
-            _add(archive, ABOUT, json.dumps(git_state(folder), sort_keys=True).encode())
-    package = buffer.getvalue()
+    if files is None:
+        files = {path.relative_to(folder).as_posix(): path for path in files_below(folder)} if folder else {}
+    if fault := too_much(files):
+        raise Permanent(fault)
+    package = _zipped(files, git_state(folder, [*files]) if folder else {})
     if len(package) > MAX_PACKAGE_BYTES:
-        raise Permanent(f"{folder or 'the code'} packs to {len(package)} bytes; at most {MAX_PACKAGE_BYTES} are taken. Keep data elsewhere")
+        raise Permanent(_too_large(files, len(package)))
     return package
 
 
+def too_much(files: Mapping[str, Path], why: Mapping[str, str] | None = None) -> str:
+    """Why files are too much for a package, "" where they are not. `why` says of each what named it."""
+    sizes = {name: path.stat().st_size for name, path in files.items()}
+    if len(files) > MAX_FILES:
+        return f"{len(files)} files are too many to send as code; at most {MAX_FILES} are. Keep data elsewhere, such as in a volume"
+    if sum(sizes.values()) > MAX_UNPACKED_BYTES:
+        largest = max(sizes, key=lambda name: sizes[name])
+        named = f", named by {why[largest]}" if why and largest in why else ""
+        return (
+            f"{sum(sizes.values()) / 2**20:.0f} MiB are too much to send as code; at most {MAX_UNPACKED_BYTES // 2**20} MiB are. "
+            f"The largest file is {largest} ({sizes[largest] / 2**20:.0f} MiB{named}). Keep data elsewhere, such as in a volume"
+        )
+    if sum(sizes.values()) > MAX_PACKAGE_BYTES and (size := len(_zipped(files, {}))) > MAX_PACKAGE_BYTES:
+        return _too_large(files, size)
+    return ""
+
+
+def _too_large(files: Mapping[str, Path], size: int) -> str:
+    largest = max(files, key=lambda name: files[name].stat().st_size)
+    return (
+        f"the code packs to {size / 2**20:.1f} MiB; at most {MAX_PACKAGE_BYTES // 2**20} MiB are sent. The largest file is {largest}. "
+        "Keep data elsewhere, such as in a volume"
+    )
+
+
+def _zipped(files: Mapping[str, Path], about: dict[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, path in sorted(files.items()):
+            _add(archive, name, path.read_bytes(), executable=bool(path.stat().st_mode & 0o111))
+        if about:
+            _add(archive, ABOUT, json.dumps(about, sort_keys=True).encode(), executable=False)
+    return buffer.getvalue()
+
+
 def digest_of(package: bytes) -> str:
-    """The name of a package."""
-    return f"sha256-{hashlib.sha256(package).hexdigest()}"
+    """The name of a package: the digest of its files' names, contents and executable bits. Which commit they are of does not count."""
+    digest = hashlib.sha256()
+    try:
+        with zipfile.ZipFile(io.BytesIO(package)) as archive:
+            for entry in sorted(archive.infolist(), key=lambda entry: entry.filename):
+                if entry.filename != ABOUT:
+                    content = hashlib.sha256(archive.read(entry)).hexdigest()
+                    digest.update(json.dumps([entry.filename, _is_executable(entry), content]).encode())
+    except (zipfile.BadZipFile, RuntimeError, zlib.error) as error:
+        raise Permanent(f"the package cannot be read: {error}") from None
+    return f"sha256-{digest.hexdigest()}"
 
 
-def git_state(folder: Path) -> dict[str, Any]:
-    """{"git_commit", "git_changed"} of the working tree that `folder` is in; empty where there is none."""
+def git_state(folder: Path, names: Sequence[str] = ()) -> dict[str, Any]:
+    """{"git_commit", "git_changed"}: the last commit of these files below `folder`, and whether they differ from it.
+
+    Without names, the working tree's last commit and whether anything in `folder` differs. Empty where there is no git working tree,
+    and where the files are in no commit yet.
+    """
 
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:
-        return {"git_commit": git("rev-parse", "HEAD"), "git_changed": bool(git("status", "--porcelain", "--", "."))}
+        commit = git("log", "-1", "--format=%H", "--", *names)
+        return {"git_commit": commit, "git_changed": bool(git("status", "--porcelain", "--", *(names or ["."])))} if commit else {}
     except (OSError, subprocess.SubprocessError):
         return {}
 
@@ -161,26 +197,15 @@ def _store() -> Any:
     return ClusterStore("autonomic-packages")
 
 
-def _code_files(folder: Path) -> list[Path]:
-    found: list[Path] = []
-    for where, folders, files in os.walk(folder):
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith(".") and name not in _LEFT_OUT_FOLDERS and not (Path(where) / name / "pyvenv.cfg").exists()
-        )
-        for name in sorted(files):
-            path = Path(where) / name
-            if not name.startswith(".") and path.suffix not in _LEFT_OUT_SUFFIXES and path.is_file() and not path.is_symlink():
-                found.append(path)
-    return found
-
-
-def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
+def _add(archive: zipfile.ZipFile, name: str, data: bytes, *, executable: bool) -> None:
     entry = zipfile.ZipInfo(name, _EPOCH)
-    entry.external_attr = 0o644 << 16
+    entry.external_attr = (0o755 if executable else 0o644) << 16
     entry.compress_type = zipfile.ZIP_DEFLATED
     archive.writestr(entry, data)
+
+
+def _is_executable(entry: zipfile.ZipInfo) -> bool:
+    return bool((entry.external_attr >> 16) & 0o111)
 
 
 def _check(archive: zipfile.ZipFile) -> None:
@@ -189,7 +214,7 @@ def _check(archive: zipfile.ZipFile) -> None:
         raise Permanent(f"the package unpacks to more than {MAX_UNPACKED_BYTES // 2**20} MiB or {MAX_FILES} files")
     for entry in entries:
         parts = PurePosixPath(entry.filename).parts
-        if not parts or entry.filename.startswith("/") or ".." in parts or "\\" in entry.filename or ":" in parts[0]:
+        if not parts or entry.filename.startswith("/") or ".." in parts or "\\" in entry.filename or _DRIVE.fullmatch(parts[0]):
             raise Permanent(f"the package holds {entry.filename!r}, which leads out of its folder")
         if stat.S_ISLNK(entry.external_attr >> 16):
             raise Permanent(f"the package holds the link {entry.filename!r}; links are not taken")
@@ -207,6 +232,8 @@ def _extract(archive: zipfile.ZipFile, folder: Path) -> None:
         with archive.open(entry) as source, target.open("wb") as out:
             # a header may lie about the size, so no more is read than it says
             shutil.copyfileobj(_Bounded(source, entry.file_size), out)
+        if _is_executable(entry):
+            target.chmod(0o755)
 
 
 class _Bounded(io.RawIOBase):

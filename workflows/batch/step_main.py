@@ -6,6 +6,7 @@ step could not, and ends the whole group when whoever launched it dies. The othe
 
 import ctypes
 import importlib
+import importlib.util
 import inspect
 import json
 import math
@@ -14,6 +15,7 @@ import resource
 import signal
 import sys
 import traceback
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -147,8 +149,8 @@ def one_line(error: BaseException) -> str:
 
 def _call(request: dict[str, Any]) -> Any:
     if request["code"]:
-        sys.path.insert(0, request["code"])
-    function = _find(request["run"])
+        put_code_first(request["code"])
+    function = _find(request["run"], request["code"])
     arguments = dict(request["with"])
     try:
         signature = inspect.signature(function)
@@ -168,10 +170,47 @@ def _call(request: dict[str, Any]) -> Any:
     return {} if outputs is None else outputs
 
 
-def _find(entry: str) -> Any:
+class _StandardFirst:
+    """Finds modules of the standard library where they are, whatever else bears their names."""
+
+    def __init__(self, code: str) -> None:
+        self._code = code
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """See `importlib.abc.MetaPathFinder`."""
+        if path is not None or name not in sys.stdlib_module_names:
+            return None
+        return PathFinder.find_spec(name, [entry for entry in sys.path if entry != self._code], target)
+
+
+def put_code_first(code: str) -> None:
+    """Makes modules in the folder `code` the first to be found, after the standard library's; what this process has imported of others
+    of the same names is forgotten."""
+    sys.path.insert(0, code)
+    sys.meta_path.insert(0, _StandardFirst(code))
+    own = {entry.name.removesuffix(".py") for entry in Path(code).iterdir()} - sys.stdlib_module_names - {"autonomic", "__main__"}
+    for name in [name for name in sys.modules if name.partition(".")[0] in own]:
+        del sys.modules[name]
+
+
+def _import(module_name: str, code: str) -> Any:
+    source = Path(code, f"{module_name}.py")
+    if not code or module_name not in sys.stdlib_module_names or not source.is_file():
+        return importlib.import_module(module_name)
+    # the standard library's module stays what everything else finds under this name
+    spec = importlib.util.spec_from_file_location(f"{module_name}_beside_the_yaml_file", source)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _find(entry: str, code: str) -> Any:
     module_name, _, name = entry.partition(":")
     try:
-        module = importlib.import_module(module_name)
+        module = _import(module_name, code)
     except ModuleNotFoundError as missing:
         if missing.name is None or not (module_name == missing.name or module_name.startswith(f"{missing.name}.")):
             raise
@@ -190,6 +229,8 @@ def _become_command(request: dict[str, Any]) -> NoReturn:
         os.environ[f"AUTONOMIC_WITH_{name.upper().replace('-', '_')}"] = text
     os.environ["AUTONOMIC_OUTPUTS"] = request["command_outputs"]
     if request["code"]:
+        # the working folder holds a copy of the code: a script may be named without ./, after what the system has
+        os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), os.getcwd()])
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [request["code"], os.environ.get("PYTHONPATH")]))
     try:
         os.execvp(command[0], command)

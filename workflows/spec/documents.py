@@ -88,7 +88,7 @@ def load_documents(paths: Iterable[str | Path]) -> list[Document]:
 
 
 def parse_documents(text: str, file: str, problems: list[Problem]) -> list[Document]:
-    """The documents of one text; what is wrong with it is added to `problems`."""
+    """The documents of one text; what is wrong with it is added to `problems`. Empty ones beside others are left out."""
     documents: list[Document] = []
     try:
         for node in _compose(text):
@@ -96,6 +96,9 @@ def parse_documents(text: str, file: str, problems: list[Problem]) -> list[Docum
                 expansion = _Expansion(file)
                 data = expansion.build(node, (), 0)
                 documents.append(Document(file, data, node.line, expansion.values, expansion.keys))
+        if not documents:
+            message = "there is no document in it; one is a mapping with apiVersion, kind, metadata and spec"
+            problems.append(Problem(message, file))
     except _Fault as fault:
         problems.append(Problem(fault.message, file, fault.line, fault.column))
     except yaml.MarkedYAMLError as error:

@@ -296,18 +296,26 @@ class Adopt(Word):
 
 
 class BatchSpec(Word):
-    """Steps that run to an end, in the order of their `needs`."""
+    """Steps that run to an end, in the order of their `needs`.
+
+    `files` are files and folders beside the YAML file that travel with the code although nothing names them.
+    """
 
     type: Literal["batch"]
+    files: tuple[str, ...] = ()
     parameters: dict[str, Any] = {}
     steps: tuple[Step, ...] = Field(min_length=1)
     env: dict[str, str] = {}
 
 
 class OnlineSpec(Word):
-    """Services that answer requests until they are stopped, or a workload that somebody else made (`adopt`)."""
+    """Services that answer requests until they are stopped, or a workload that somebody else made (`adopt`).
+
+    `files` are files and folders beside the YAML file that travel with the code although nothing names them.
+    """
 
     type: Literal["online"]
+    files: tuple[str, ...] = ()
     services: tuple[Service, ...] = ()
     adopt: Adopt | None = None
 

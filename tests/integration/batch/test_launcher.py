@@ -124,6 +124,29 @@ def test_what_goes_wrong_with_a_command_is_said(attempt: Make, command: tuple[st
     assert said in result["detail"]
 
 
+@pytest.mark.parametrize(
+    "command", [("sh", "own.sh"), ("./own.sh",), ("own.sh",), ("python3", "user_code.py"), ("python3", "-m", "user_code")]
+)
+def test_a_command_finds_its_script_and_files_beside_the_yaml_file(attempt: Make, tmp_path: Path, command: tuple[str, ...]) -> None:
+    made = attempt("print(open('data/words.txt').read())", command=command)
+    (tmp_path / "code" / "data").mkdir()
+    (tmp_path / "code" / "data" / "words.txt").write_text("found")
+    (tmp_path / "code" / "own.sh").write_text("#!/bin/sh\ncat data/words.txt; echo; echo spoilt > data/words.txt\n")
+    (tmp_path / "code" / "own.sh").chmod(0o755)
+    assert launch(made)["status"] == "succeeded", read_capped_log(made.log)
+    assert read_capped_log(made.log) == "found\n"
+    # what a step writes is its own: the code is shared with all steps of the node
+    assert (tmp_path / "code" / "data" / "words.txt").read_text() == "found"
+
+
+def test_modules_named_like_others_are_found_and_harm_nothing(attempt: Make, tmp_path: Path) -> None:
+    made = attempt(entry="signal:work", source="")
+    (tmp_path / "code" / "signal.py").write_text("import resource, yaml\ndef work():\n    return {'yaml': yaml.NAME}\n")
+    (tmp_path / "code" / "resource.py").write_text("raise SystemExit('not the standard one')\n")
+    (tmp_path / "code" / "yaml.py").write_text("NAME = 'own'\n")
+    assert launch(made)["outputs"] == {"yaml": "own"}
+
+
 def test_a_command_gets_values_as_arguments_and_environment(attempt: Make) -> None:
     made = attempt(
         command=("sh", "-c", 'echo "$@" "$AUTONOMIC_WITH_BATCH_SIZE" "$GIVEN"; echo "{\\"ok\\": true}" > $AUTONOMIC_OUTPUTS', "sh"),

@@ -1,4 +1,5 @@
 import io
+import os
 import stat
 import subprocess
 import zipfile
@@ -33,10 +34,13 @@ def test_a_folder_travels_whole_without_what_is_no_code(tmp_path: Path) -> None:
     (code / "sub" / "__pycache__" / "b.pyc").write_text("no")
     (code / ".git" / "secret").write_text("no")
     (code / ".env").write_text("PASSWORD=no")
-    (code / "link.py").symlink_to("/etc/passwd")
+    for name in ("a.py~", "#a.py#", ".a.py.swp", "run.log", "sub/old.orig"):
+        (code / name).write_text("no")
+    (code / "reports").mkdir()
+    (code / "reports" / "r.html").write_text("no")
     unpack(pack(code), tmp_path / "out")
     files = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    assert files == {"a.py", "sub/b.py", ".autonomic-package.json"}
+    assert files == {"a.py", "sub/b.py"}
     assert (tmp_path / "out" / "sub" / "b.py").read_text() == "B"
 
 
@@ -61,6 +65,36 @@ def test_the_commit_travels_with_the_code(tmp_path: Path) -> None:
     with zipfile.ZipFile(io.BytesIO(pack(tmp_path))) as archive:
         about = archive.read(".autonomic-package.json").decode()
     assert about == f'{{"git_changed": false, "git_commit": "{git("rev-parse", "HEAD")}"}}'
+
+
+def test_the_digest_is_of_the_files_and_not_of_the_commit(tmp_path: Path) -> None:
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@example.org", *arguments], cwd=tmp_path, check=True)
+
+    (tmp_path / "a.py").write_text("A")
+    before = digest_of(pack(tmp_path, {"a.py": tmp_path / "a.py"}))
+    git("init", "-q")
+    (tmp_path / "other.txt").write_text("a report")
+    git("add", ".")
+    git("commit", "-qm", "first")
+    assert digest_of(pack(tmp_path, {"a.py": tmp_path / "a.py"})) == before
+    (tmp_path / "a.py").chmod(0o755)
+    assert digest_of(pack(tmp_path, {"a.py": tmp_path / "a.py"})) != before
+
+
+def test_links_names_with_a_colon_and_executable_bits_arrive(tmp_path: Path) -> None:
+    code = tmp_path / "code"
+    code.mkdir()
+    (tmp_path / "shared.sh").write_text("#!/bin/sh\n")
+    (tmp_path / "shared.sh").chmod(0o755)
+    (code / "run.sh").symlink_to("../shared.sh")
+    (code / "at_12:00:00.txt").write_text("noon")
+    (code / "again").symlink_to(code)
+    unpack(pack(code), tmp_path / "out")
+    assert os.access(tmp_path / "out" / "run.sh", os.X_OK)
+    assert (tmp_path / "out" / "at_12:00:00.txt").read_text() == "noon"
+    assert not os.access(tmp_path / "out" / "at_12:00:00.txt", os.X_OK)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["at_12:00:00.txt", "run.sh"]
 
 
 @pytest.mark.parametrize("name", ["../out.py", "a/../../out.py", "/abs.py", "a\\..\\b.py", "C:/x.py", ""])
@@ -97,5 +131,5 @@ def test_too_much_to_be_code_is_not_packed(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(packages, "MAX_FILES", 5)
     for number in range(6):
         (tmp_path / f"f{number}").touch()
-    with pytest.raises(Permanent, match="keep the YAML file and its modules in a folder of their own"):
+    with pytest.raises(Permanent, match="6 files are too many to send as code; at most 5 are"):
         pack(tmp_path)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from autonomic.cli.act import parse_labels
-from autonomic.cli.packages import package_of
 from autonomic.cli.runs import parameters
 from autonomic.cli.tune import parse_space
 from autonomic.seams.errors import SpecError
+from autonomic.workflows.batch.code_package import package_of
 from autonomic.workflows.spec.workflow import Workflow
 
 
@@ -70,9 +70,9 @@ def test_a_faulty_file_of_labels_is_refused(tmp_path: Path, content: bytes) -> N
         parse_labels([], file)
 
 
-def test_the_folder_travels_where_its_code_is_named_without_caches_and_environments(folder: Path) -> None:
-    assert names(package_of(workflow(run="own:f"), folder)) == {"own.py", "data.txt", "lib/deep.py"}
-    assert names(package_of(workflow(command=["python", "lib/deep.py"]), folder)) == {"own.py", "data.txt", "lib/deep.py"}
+def test_what_a_workflow_names_travels_and_nothing_else(folder: Path) -> None:
+    assert names(package_of(workflow(run="own:f"), folder)) == {"own.py"}
+    assert names(package_of(workflow(command=["python", "lib/deep.py"]), folder)) == {"lib/deep.py"}
 
 
 def test_nothing_travels_where_nothing_of_the_folder_is_named(folder: Path) -> None:

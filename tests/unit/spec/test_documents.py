@@ -75,6 +75,12 @@ def test_many_documents_of_one_file_keep_their_lines_and_empty_ones_are_left_out
     assert [(document.data, document.line) for document in documents] == [({"a": 1}, 3), ({"b": 2}, 7)]
 
 
+@pytest.mark.parametrize("text", ["", "# a comment\n", "---\n", "---\n---\nnull\n", "\ufeff"])
+def test_a_file_without_a_document_is_a_fault(text: str) -> None:
+    (message,) = faults(text)
+    assert message.startswith("f.yaml:1:1: there is no document in it")
+
+
 def test_aliases_and_merge_keys_are_followed_and_what_is_written_wins() -> None:
     (document,) = read("x: &x {a: 1, b: 2}\ny: &y {b: 3, c: 4}\nz:\n  <<: [*x, *y]\n  a: 0\nw: *x\n")
     assert document.data["z"] == {"a": 0, "b": 2, "c": 4}
