@@ -2,12 +2,14 @@
 
 import os
 import secrets
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from autonomic.seams.plan import Change, Outcome
@@ -18,6 +20,15 @@ if TYPE_CHECKING:
     from autonomic.workflows.platforms.kubernetes.platform import KubernetesPlatform
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# the tests start some hundred processes, and each would compile all sources anew
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# the same few examples each time; `make chaos` tries many others. A slow machine is no failure
+_PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("fixed", _PATIENT, max_examples=25, derandomize=True, database=None)
+settings.register_profile("chaos", _PATIENT, max_examples=1000, print_blob=True)
+settings.load_profile("fixed")
 _BUILD_SECONDS = 3600
 
 
@@ -358,8 +369,6 @@ def healed(kubernetes: Kubernetes) -> Iterator[list[str]]:
 
 @pytest.fixture(autouse=True)
 def _no_generic_top_level_packages() -> Iterator[None]:
-    import sys
-
     yield
     generic = {"agents", "cli", "primitives", "seams", "signals", "strategies", "workflows"} & set(sys.modules)
     assert not generic, f"imported without the prefix autonomic: {sorted(generic)}"

@@ -272,7 +272,7 @@ class PlanMachine(RuleBasedStateMachine):
         assert set(self.tried) == told
 
 
-PlanMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
+PlanMachine.TestCase.settings = settings(stateful_step_count=40, suppress_health_check=list(HealthCheck))
 TestPlanMachine = PlanMachine.TestCase
 
 

@@ -43,10 +43,10 @@ def test_a_surge_is_scaled_out_and_verified(strategy: MakeStrategy, simulate: Si
     assert [guard.passed for guard in first.verdict.guards] == [True] * len(first.verdict.guards)
 
 
-def test_a_virtual_hour_is_the_same_each_time(strategy: MakeStrategy, simulate: Simulate) -> None:
+def test_a_surge_is_answered_the_same_way_each_time(strategy: MakeStrategy, simulate: Simulate) -> None:
     def run() -> list[DecisionRecord]:
         simulation = simulate(strategy(), load=SURGE)
-        simulation.run(hours=1)
+        simulation.run(seconds=600)
         return simulation.decisions()
 
     first = run()

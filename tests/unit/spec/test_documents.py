@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from autonomic.seams.errors import Problem, SpecError
@@ -183,7 +183,6 @@ QuotingDumper.add_representer(str, QuotingDumper.represent_str)
 
 
 @given(plain)
-@settings(max_examples=150, deadline=None)
 def test_what_a_yaml_writer_wrote_is_read_back(value: object) -> None:
     # quoted scalars and block style: YAML 1.1 and 1.2 agree on them
     text = yaml.dump({"value": value}, Dumper=QuotingDumper, allow_unicode=False)
@@ -203,7 +202,6 @@ def _same(ours: object, theirs: object) -> bool:
 
 
 @given(st.text(alphabet=st.sampled_from("ab:-[]{}&*!|>'\"#%@`,? \n\t<~0.e"), max_size=60) | st.binary(max_size=80))
-@settings(max_examples=200, deadline=None)
 def test_no_input_raises_anything_but_a_problem(text: str | bytes) -> None:
     problems: list[Problem] = []
     documents = parse_documents(text if isinstance(text, str) else text.decode("latin-1"), "f.yaml", problems)

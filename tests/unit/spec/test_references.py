@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from autonomic.workflows.spec.references import UnknownReference, references, resolve
@@ -54,7 +54,6 @@ def test_references_are_found_however_deep_and_malformed_ones_are_empty() -> Non
     assert references(value) == [("parameters", "x"), ("steps", "s", "outputs", "y"), ()]
 
 
-@settings(max_examples=50, deadline=None)
 @given(
     st.recursive(
         st.integers() | st.text(st.characters(exclude_characters="$")), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from autonomic.seams.errors import Problem, SpecError
@@ -301,7 +301,6 @@ TREES = st.recursive(VALUES, lambda inner: st.lists(inner, max_size=3) | st.dict
 
 
 @given(kind=st.sampled_from(["Workflow", "Strategy", 5, None]), name=VALUES, spec=TREES, key=KEYS, value=TREES)
-@settings(max_examples=200, deadline=None)
 def test_whatever_is_written_is_accepted_or_refused_with_problems(
     kind: object, name: object, spec: object, key: str, value: object
 ) -> None:
@@ -310,7 +309,6 @@ def test_whatever_is_written_is_accepted_or_refused_with_problems(
 
 
 @given(path=st.integers(0, 200), value=TREES)
-@settings(max_examples=200, deadline=None)
 def test_one_wrong_value_anywhere_is_accepted_or_refused_with_problems(path: int, value: object) -> None:
     data = copy.deepcopy(RICH)
     places = list(_places(data))
