@@ -1,13 +1,17 @@
-.PHONY: help setup demo up cluster test unit check schema benchmarks images clean
+.PHONY: help setup demo up cluster test test-kubernetes chaos unit check schema benchmarks images clean
 
 PLATFORM ?= ray
+SEEDS ?= 1-5
 
 help:
 	@echo "make demo        set up, then show the whole loop on a real MNIST service (about 5 minutes after the set-up)"
 	@echo "                 PLATFORM=kubernetes shows it on a Kubernetes cluster of its own (Linux, root and Go; about 7 minutes once it is built)"
 	@echo "make up          set up, then run the system until Ctrl-C"
 	@echo "make cluster     set up, then run a Kubernetes cluster until Ctrl-C (Linux, root and Go; built once, about ten minutes)"
-	@echo "make test        set up, then run every test"
+	@echo "make test        set up, then run the tests that need no cluster, two groups at a time"
+	@echo "make test-kubernetes"
+	@echo "                 set up, build the cluster where it is not built yet, then run the tests that need one (Linux, root and Go)"
+	@echo "make chaos       kill things at random moments, with many seeds; goes on where it was interrupted (SEEDS=1-5)"
 	@echo "make unit        set up, then run the unit tests (no network, about a minute)"
 	@echo "make check       lint, type-check, check the layers"
 	@echo "make benchmarks  run the benchmarks and write reports/benchmarks.html"
@@ -29,8 +33,14 @@ cluster: setup
 test: setup
 	@scripts/test
 
+test-kubernetes: setup
+	@scripts/test-kubernetes
+
+chaos: setup
+	@.venv/bin/python scripts/chaos.py $(SEEDS)
+
 unit: setup
-	@scripts/test tests/unit
+	@.venv/bin/python scripts/side_by_side.py units
 
 check: setup
 	@scripts/check

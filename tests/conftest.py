@@ -1,6 +1,7 @@
 """Fixtures that start the real parts once for all tests that need them."""
 
 import os
+import random
 import secrets
 import sys
 import time
@@ -30,6 +31,30 @@ settings.register_profile("fixed", _PATIENT, max_examples=25, derandomize=True, 
 settings.register_profile("chaos", _PATIENT, max_examples=1000, print_blob=True)
 settings.load_profile("fixed")
 _BUILD_SECONDS = 3600
+FEW = 4
+"""So many faults by chance are enough where they hit."""
+
+
+class Chaos(NamedTuple):
+    """How long faults by chance go on: a few from a fixed seed, or many from the seed that `make chaos` gives."""
+
+    seed: int
+    many: bool
+
+    def draws(self) -> random.Random:
+        """What chooses the moments."""
+        return random.Random(self.seed)
+
+    def goes_on(self, done: int, most: int, hits: bool) -> bool:
+        """Whether another fault follows after `done` ones: a few are enough once they `hit` what they aim at."""
+        return done < most and (self.many or done < FEW or not hits)
+
+
+@pytest.fixture(scope="session")
+def chaos() -> Chaos:
+    """The seed of this run's faults."""
+    given = os.environ.get("AUTONOMIC_CHAOS_SEED", "")
+    return Chaos(int(given or 20261123), bool(given))
 
 
 @pytest.fixture

@@ -1,10 +1,9 @@
-"""The process of the Ray host is killed 25 times at random moments inside `apply`: no change is lost, none is done twice.
+"""The process of the Ray host is killed at random moments inside `apply`: no change is lost, none is done twice.
 
 All is real: the Ray cluster, the detached host, its store, the HAProxy front, Serve, its replicas and the run actors.
 Only the model server inside of the replicas is a light one (tests/light), so that they start fast.
 """
 
-import random
 import time
 import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,8 +15,7 @@ import pytest
 from autonomic.seams.errors import Retryable
 from autonomic.seams.plan import Change, Outcome
 
-KILLS = 25
-SEED = 20261123
+MOST_KILLS = 25
 
 
 def document(name: str, spec: dict[str, Any]) -> dict[str, Any]:
@@ -39,10 +37,10 @@ def apply_until_answered(platform: Any, change: Change, fence: int, cut: list[st
 
 
 @pytest.mark.timeout(900)
-def test_a_host_killed_25_times_inside_apply_loses_and_doubles_no_change(light_host: Any, tmp_path: Path) -> None:
+def test_a_host_killed_inside_apply_loses_and_doubles_no_change(light_host: Any, chaos: Any, tmp_path: Path) -> None:
     import ray
 
-    draw = random.Random(SEED)
+    draw = chaos.draws()
     platform = light_host.platform
     service = {"name": "api", "model": light_host.model("kills"), "replicas": {"min": 1, "max": 3}, "log": False}
     web = document("kills", {"type": "online", "services": [service]})
@@ -67,9 +65,9 @@ def test_a_host_killed_25_times_inside_apply_loses_and_doubles_no_change(light_h
     outcomes: dict[str, Outcome] = {}
     cut: list[str] = []
     ended: list[float] = []
-    fence, replicas, moved, struck = 2, 1, 0, 0
+    fence, replicas, moved, struck, number = 2, 1, 0, 0, 0
     pool = ThreadPoolExecutor(1)
-    for number in range(KILLS):
+    while chaos.goes_on(number, MOST_KILLS, hits=len(cut) > 1 and struck > 0):
         light_host.wait()
         key = f"kills.{number}"
         if number % 2:
@@ -100,6 +98,7 @@ def test_a_host_killed_25_times_inside_apply_loses_and_doubles_no_change(light_h
             stale = change.model_copy(update={"key": f"kills.stale.{number}", "expect": None})
             assert apply_until_answered(platform, stale, fence - 1, []).status == "refused"
             fence += 1
+        number += 1
     pool.shutdown()
 
     # every change is known, as it was answered, and each was counted once
@@ -133,7 +132,7 @@ def test_a_host_killed_25_times_inside_apply_loses_and_doubles_no_change(light_h
     assert {file.name: len(file.read_text().splitlines()) for file in started.iterdir()} == dict.fromkeys(runs, 1)
 
     # the kills did hit: most of the calls were cut off, and some of those after the intent was written
-    print(f"{KILLS} kills cut {len(cut)} calls off, {struck} of them after their intent; {moved} rescales, {len(runs)} runs")
-    assert len(cut) >= KILLS // 3
+    print(f"{number} kills cut {len(cut)} calls off, {struck} of them after their intent; {moved} rescales, {len(runs)} runs")
+    assert len(cut) >= number // 3
     assert struck > 0
     assert platform.apply(Change(key="kills.delete", primitive="delete", target="kills", to={}), fence).status == "done"

@@ -1,7 +1,6 @@
 """kill -9 of the planner at random moments, while plans run against a platform that outlives it."""
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from autonomic.agents.settings import Settings
 from autonomic.seams.runner import ENDED
 from autonomic.workflows.embedded.processes import free_port
 
-KILLS = 25
+MOST_KILLS = 25
 EVENTS_PER_KILL = 4
 PATIENCE_SECONDS = 150.0
 """For a planner to come back on a machine that is overloaded."""
@@ -110,23 +109,22 @@ def fired(number: int) -> dict[str, Any]:
 
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("runner", ["dbos", "journal"])
-def test_kills_of_the_planner_lose_no_plan_and_double_no_effect(runner: str, tmp_path: Path) -> None:
+def test_kills_of_the_planner_lose_no_plan_and_double_no_effect(runner: str, chaos: Any, tmp_path: Path) -> None:
     started_at = time.monotonic()
-    count = KILLS * EVENTS_PER_KILL
-    rng = random.Random(runner)
+    draw, kill = chaos.draws(), 0
     planner = Planner(tmp_path, runner)
     try:
-        assert planner.ask("POST", "/v1/apply", json={"documents": documents(count)}).status_code == 200
+        assert planner.ask("POST", "/v1/apply", json={"documents": documents(MOST_KILLS * EVENTS_PER_KILL)}).status_code == 200
         while planner.ask("GET", "/v1/plans").json()["items"][0]["phase"] not in ENDED:
             time.sleep(0.05)
         planner.world.post("/world", json={"delay_seconds": 0.03, "readings": {"load": 1.0}})
         open_at_kill, recoveries = [], []
-        for kill in range(KILLS):
+        while chaos.goes_on(kill, MOST_KILLS, hits=any(open_at_kill)):
             for number in range(kill * EVENTS_PER_KILL, (kill + 1) * EVENTS_PER_KILL):
                 # an event that is sent until it is accepted comes twice where only the answer was lost
                 answer = planner.ask("POST", "/v1/events", json=fired(number))
                 assert answer.status_code == 202, answer.text
-            time.sleep(rng.uniform(0, 0.3))
+            time.sleep(draw.uniform(0, 0.3))
             planner.kill()
             journal = SqlJournal(f"sqlite:///{tmp_path}/planner.db")
             open_at_kill.append(len(journal.states("plan-open/")) + len(journal.states("inbox/")))
@@ -145,6 +143,8 @@ def test_kills_of_the_planner_lose_no_plan_and_double_no_effect(runner: str, tmp
                     break
                 assert time.monotonic() - killed_at < PATIENCE_SECONDS, [plan for plan in plans if plan["phase"] not in ENDED]
                 time.sleep(0.05)
+            kill += 1
+        count = kill * EVENTS_PER_KILL
         plans = planner.ask("GET", "/v1/plans", params={"limit": 1000}).json()["items"]
         events = planner.ask("GET", "/v1/events", params={"limit": 1000}).json()["items"]
         world = planner.world.get("/world").json()
@@ -154,7 +154,7 @@ def test_kills_of_the_planner_lose_no_plan_and_double_no_effect(runner: str, tmp
     messages = Counter(event["data"]["message"] for event in events if event["kind"] == "notification")
     doubled = sum(effects - 1 for effects in world["effects"].values())
     print(
-        f"\n{runner}: {KILLS} kills, {sum(map(bool, open_at_kill))} with work open ({sum(open_at_kill)} plans and events in all);"
+        f"\n{runner}: {kill} kills, {sum(map(bool, open_at_kill))} with work open ({sum(open_at_kill)} plans and events in all);"
         f" {len(plans) - 1} plans of {count} events, {sum(plan['phase'] == 'verified' for plan in plans)} verified;"
         f" {sum(world['effects'].values()) - 1} effects, {doubled} doubled; {len(world['refused'])} refused;"
         f" kill to all plans ended: median {median(recoveries):.2f} s, max {max(recoveries):.2f} s;"
@@ -163,7 +163,7 @@ def test_kills_of_the_planner_lose_no_plan_and_double_no_effect(runner: str, tmp
     assert any(open_at_kill), "no kill came while something was under way"
     assert len(plans) == count + 1
     assert Counter(plan["phase"] for plan in plans) == {"verified": count, "kept": 1}
-    assert grown == [2] * count
+    assert [wanted for wanted in grown if wanted != 1] == [2] * count
     assert doubled == 0
     assert sum(world["effects"].values()) == 2 * count + 1
     assert messages == {f"s{number} has grown": 1 for number in range(count)}
