@@ -21,9 +21,9 @@ from autonomic.strategies.promql import PromqlChecker
 from autonomic.strategies.spec.strategy import ActionSpec, On, Strategy
 from autonomic.workflows.platforms.base.planning import ADOPTED, PRIMITIVES
 from autonomic.workflows.spec.checks import Finding
-from autonomic.workflows.spec.documents import Keys
 from autonomic.workflows.spec.faults import listed, nearest
 from autonomic.workflows.spec.functions import FunctionNotFound, find_function
+from autonomic.workflows.spec.places import Keys
 from autonomic.workflows.spec.references import located_references
 from autonomic.workflows.spec.workflow import BatchSpec, OnlineSpec, Service, Workflow
 

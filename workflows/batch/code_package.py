@@ -4,7 +4,7 @@ from pathlib import Path
 
 from autonomic.workflows.batch.packages import pack, too_much
 from autonomic.workflows.spec.code import code_of
-from autonomic.workflows.spec.documents import Keys
+from autonomic.workflows.spec.places import Keys
 from autonomic.workflows.spec.workflow import Workflow
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from autonomic.workflows.spec.documents import Keys
 from autonomic.workflows.spec.placement import Placement, Volume
+from autonomic.workflows.spec.places import Keys
 from autonomic.workflows.spec.workflow import OnlineSpec, Resources, Service, Step, StepResources, Workflow
 
 CAPABILITIES: Mapping[str, frozenset[str]] = {

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from autonomic.workflows.spec.documents import Keys
 from autonomic.workflows.spec.faults import listed, nearest
 from autonomic.workflows.spec.functions import FunctionNotFound, Signature, find_function
 from autonomic.workflows.spec.graph import ancestors, find_cycle, unknown_needs
 from autonomic.workflows.spec.placement import Volume
+from autonomic.workflows.spec.places import Keys
 from autonomic.workflows.spec.references import Reference, located_references
 from autonomic.workflows.spec.workflow import BatchSpec, OnlineSpec, Service, Step, Workflow
 

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from autonomic.workflows.spec.code_names import Names, names_in_python, names_in_script
-from autonomic.workflows.spec.documents import Keys
+from autonomic.workflows.spec.places import Keys
 from autonomic.workflows.spec.workflow import BatchSpec, Step, Workflow
 
 MAX_FILES = 5000

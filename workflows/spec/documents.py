@@ -14,17 +14,13 @@ from typing import Any
 import yaml
 
 from autonomic.seams.errors import Problem, SpecError
+from autonomic.workflows.spec.places import Keys, Place
 
 MAX_FILE_BYTES = 1_048_576
 MAX_NODES = 100_000
 """Values of one file after its aliases were expanded."""
 MAX_DEPTH = 40
 MAX_NUMBER_CHARACTERS = 400
-
-Keys = tuple[str | int, ...]
-"""The way to a value inside a document: keys and list indexes."""
-Place = tuple[int, int]
-"""(line, column), both from 1."""
 
 _SUFFIXES = (".yaml", ".yml")
 _SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules"})

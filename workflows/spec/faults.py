@@ -11,7 +11,8 @@ from pydantic_core import ErrorDetails
 
 from autonomic.seams.errors import Problem
 from autonomic.workflows.spec import workflow
-from autonomic.workflows.spec.documents import Document, Keys
+from autonomic.workflows.spec.documents import Document
+from autonomic.workflows.spec.places import Keys
 
 Model = TypeVar("Model", bound=BaseModel)
 Shorthand = Callable[[Mapping[str, Any]], tuple[str | None, type[BaseModel] | None, frozenset[str]]]
