@@ -108,6 +108,8 @@ class Client:
         given = {name: value for name, value in (params or {}).items() if value is not None}
         try:
             answer = self._http.request(method, f"{self.url(part)}{path}", params=given, headers=self._headers(part), **options)
+        except UnicodeEncodeError as error:
+            raise SpecError([Problem(f"found {error.object[:80]!a}, which is not UTF-8; nothing was sent", "<command line>")]) from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise self._unreachable(part, error) from None
         if not answer.is_success:

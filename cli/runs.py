@@ -4,6 +4,7 @@ import contextlib
 import json
 import time
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -11,7 +12,7 @@ from autonomic.cli.options import FAILED_PLANS, Denied, HomeOption, Output, Outp
 from autonomic.seams.errors import Permanent, Problem, SpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from rich.console import RenderableType
 
@@ -38,7 +39,8 @@ def run(
     """Run a batch workflow.
 
     With --wait the outputs of the last steps are printed, and the command ends with 1 when the run did not succeed.
-    Ctrl-C ends the waiting, not the run. A VALUE is read as JSON where it is JSON, else as text.
+    Ctrl-C ends the waiting, not the run. A VALUE is read as what the workflow declares, or as the kind of its default: 6063e25 is a
+    text where a text is expected. Where neither tells, it is JSON or else text. A value that does not fit is refused at once.
 
     Examples:
 
@@ -49,8 +51,9 @@ def run(
     from autonomic.cli.client import Client
     from autonomic.cli.output import show, working
 
-    body = {"target": workflow, "args": {"parameters": parameters(param or [])}}
+    parameters(param or [])
     with Client(home) as client:
+        body = {"target": workflow, "args": {"parameters": parameters(param or [], declared_by(client, workflow))}}
         with working("Starting"):
             told = client.post("planner", "/v1/primitives/run", body)
         run_id = _run_id(told)
@@ -116,22 +119,39 @@ def logs(
             show({"run": state["id"], "steps": {name: _log(client, state["id"], name, tail) for name in wanted}}, output)
 
 
-def parameters(given: list[str]) -> dict[str, Any]:
-    """`NAME=VALUE` texts as a mapping.
+def parameters(given: list[str], declared: "Mapping[str, Any] | None" = None, *, complete: bool = True) -> dict[str, Any]:
+    """`NAME=VALUE` texts as a mapping, judged by what stands under the workflow's `parameters:` (None: it is not known here).
 
     Raises:
-        SpecError: one is not of that form.
+        SpecError: with every one that is not of that form or not allowed, and (`complete`) those that are missing.
     """
+    from autonomic.workflows.spec.parameters import beyond_json, declarations, faults_of_values, from_text
+
+    known = declarations(declared or {})
     values: dict[str, Any] = {}
+    problems: list[Problem] = []
     for text in given:
         name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise SpecError([Problem(f"found {text!r}; a parameter is written NAME=VALUE", "--param")])
-        try:
-            values[name] = json.loads(value)
-        except ValueError:
-            values[name] = value
+        if (beyond := beyond_json(text)) is not None:
+            problems.append(Problem(f"found {beyond}; a parameter is written NAME=VALUE in UTF-8", "--param"))
+        elif not equals or not name:
+            problems.append(Problem(f"found {text!r}; a parameter is written NAME=VALUE", "--param"))
+        else:
+            values[name] = from_text(value, known.get(name))
+    if declared is not None and not problems:
+        problems = [Problem(fault, "--param", path=name) for name, fault in faults_of_values(declared, values, complete=complete)]
+    if problems:
+        raise SpecError(problems)
     return values
+
+
+def declared_by(client: "Client", workflow: str) -> dict[str, Any] | None:
+    """What stands under a batch workflow's `parameters:`; None where there is no such workflow, which whoever is asked next reports."""
+    try:
+        spec = client.get("planner", f"/v1/workflows/{quote(workflow, safe='')}", observe=False)["spec"]["spec"]
+    except Permanent:
+        return None
+    return dict(spec["parameters"]) if spec["type"] == "batch" else None
 
 
 def _run_id(told: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from autonomic.cli.options import HomeOption, Output, OutputOption
-from autonomic.cli.runs import parameters
+from autonomic.cli.runs import declared_by, parameters
 from autonomic.seams.errors import Problem, SpecError
 
 if TYPE_CHECKING:
@@ -48,9 +48,10 @@ def tune(
     from autonomic.cli.output import show, working
 
     body: dict[str, Any] = {"workflow": workflow, "metric": metric, "mode": mode, "space": parse_space(space)}
-    body |= {"trials": trials, "parallel": parallel, "parameters": parameters(param or [])}
-    body |= {"seed": seed} if seed is not None else {}
+    parameters(param or [])
+    body |= {"trials": trials, "parallel": parallel} | ({"seed": seed} if seed is not None else {})
     with Client(home) as client:
+        body["parameters"] = parameters(param or [], declared_by(client, workflow), complete=False)
         with working("Starting"):
             search = client.post("tuner", "/v1/searches", body)
         if wait:
@@ -83,10 +84,9 @@ def parse_space(given: list[str]) -> dict[str, dict[str, list[Any]]]:
 
 
 def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+    from autonomic.workflows.spec.parameters import from_text
+
+    return from_text(text, None)
 
 
 def _follow(client: "Client", search_id: str, *, live: bool) -> dict[str, Any]:

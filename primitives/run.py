@@ -6,6 +6,7 @@ from autonomic.primitives.arguments import RunArguments
 from autonomic.primitives.base import Context, Layer, Refused, revert_key, workflow_document
 from autonomic.seams.plan import Change, Irreversible, Outcome
 from autonomic.seams.state import State
+from autonomic.workflows.spec.parameters import defaults, faults_of_values
 
 
 class Run:
@@ -30,18 +31,18 @@ def run_change(primitive: str, target: str, parameters: dict[str, Any], context:
     """A run with the workflow's parameters and `parameters` over them.
 
     Raises:
-        Refused: the target cannot be run, or a parameter is not declared.
+        Refused: the target cannot be run, or a parameter is not declared, or not of its type or within its bounds.
     """
     document = workflow_document(target, "batch", primitive, context)
     declared: dict[str, Any] = document["spec"].get("parameters", {})
-    unknown = sorted(set(parameters) - set(declared))
-    if unknown:
-        raise Refused(f"{primitive}: {target} has no parameter {', '.join(unknown)}; it declares {', '.join(declared) or 'none'}")
+    faults = [f"{name}: {fault}" for name, fault in faults_of_values(declared, parameters)]
+    if faults:
+        raise Refused(f"{primitive}: {target} does not take these parameters: {'; '.join(faults)}")
     to = {
         "run_id": run_id(context.key()),
         "workflow": target,
         "spec": document,
-        "parameters": {**declared, **parameters},
+        "parameters": {**defaults(declared), **parameters},
         "package": context.packages.get(target, ""),
         "cause": context.cause,
     }

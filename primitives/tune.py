@@ -6,6 +6,7 @@ from autonomic.primitives.arguments import TuneArguments
 from autonomic.primitives.base import Context, Layer, Refused, workflow_document
 from autonomic.seams.plan import Change, Irreversible, Outcome
 from autonomic.seams.state import State
+from autonomic.workflows.spec.parameters import faults_of_values
 
 
 class Tune:
@@ -18,9 +19,11 @@ class Tune:
 
     def plan(self, args: TuneArguments, state: State, context: Context) -> tuple[Change, ...]:
         declared = workflow_document(state.target, "batch", self.name, context)["spec"].get("parameters", {})
-        unknown = sorted({*args.space, *args.parameters} - set(declared))
-        if unknown:
-            raise Refused(f"tune: {state.target} has no parameter {', '.join(unknown)}; it declares {', '.join(declared) or 'none'}")
+        unknown = sorted(set(args.space) - set(declared))
+        faults = [f"{name}: unknown parameter (parameters: {', '.join(declared) or 'none'})" for name in unknown]
+        faults += [f"{name}: {fault}" for name, fault in faults_of_values(declared, args.parameters, complete=False)]
+        if faults:
+            raise Refused(f"tune: {state.target} does not take these parameters: {'; '.join(faults)}")
         to = {"workflow": state.target, **args.model_dump(mode="json")}
         return (Change(key=context.key(), primitive=self.name, target=state.target, effector="tuner", to=to),)
 

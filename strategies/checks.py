@@ -23,8 +23,9 @@ from autonomic.workflows.platforms.base.planning import ADOPTED, PRIMITIVES
 from autonomic.workflows.spec.checks import Finding
 from autonomic.workflows.spec.faults import listed, nearest
 from autonomic.workflows.spec.functions import FunctionNotFound, find_function
+from autonomic.workflows.spec.parameters import faults_of_values
 from autonomic.workflows.spec.places import Keys
-from autonomic.workflows.spec.references import located_references
+from autonomic.workflows.spec.references import located_references, references
 from autonomic.workflows.spec.workflow import BatchSpec, OnlineSpec, Service, Workflow
 
 Wanted = Literal["batch", "online", "service", "part", "placed", "any"]
@@ -256,11 +257,13 @@ def _check_arguments(
         name = args.require.reading
         yield (*at, "require", "reading"), f"unknown reading {name!r}{nearest(name, readings)} (readings: {listed(readings)})"
     if declared is not None and isinstance(args, RunArguments | RetrainArguments | TuneArguments):
-        given = [("parameters", name) for name in args.parameters]
-        given += [("space", name) for name in args.space] if isinstance(args, TuneArguments) else []
-        for key, name in given:
+        for name in args.space if isinstance(args, TuneArguments) else ():
             if name not in declared:
-                yield (*at, key, name), f"{target!r} has no parameter {name!r}{nearest(name, declared)} (it has {listed(declared)})"
+                yield (*at, "space", name), f"{target!r} has no parameter {name!r}{nearest(name, declared)} (it has {listed(declared)})"
+        whole = isinstance(args, RunArguments)
+        for name, fault in faults_of_values(declared, args.parameters, complete=whole, open_value=lambda value: bool(references(value))):
+            path = (*at, "parameters", name) if name in args.parameters else at
+            yield path, f"{target!r}, parameter {name!r}: {fault}"
     if isinstance(args, RetrainArguments):
         for name in ("base_model", "points"):
             if declared is not None and name not in declared:

@@ -17,6 +17,7 @@ from autonomic.seams.ids import Ids
 from autonomic.seams.journal import Record
 from autonomic.seams.word import Word
 from autonomic.workflows.spec.name import Name
+from autonomic.workflows.spec.parameters import faults_of_values
 from autonomic.workflows.spec.workflow import BatchSpec, Workflow
 
 SEARCH = "search"
@@ -226,12 +227,13 @@ def check_space(request: SearchRequest, workflow: Workflow) -> None:
         raise Permanent(f"{workflow.name} is an online workflow; a search runs a batch workflow")
     problems: list[Problem] = []
     declared = workflow.spec.parameters
-    for section, names in (("space", request.space), ("parameters", request.parameters)):
-        problems += [
-            Problem(f"{workflow.name} has no parameter {name!r}; it has {', '.join(declared) or 'none'}", path=f"{section}.{name}")
-            for name in names
-            if name not in declared
-        ]
+    problems += [
+        Problem(f"{workflow.name} has no parameter {name!r}; it has {', '.join(declared) or 'none'}", path=f"space.{name}")
+        for name in request.space
+        if name not in declared
+    ]
+    faults = faults_of_values(declared, request.parameters, complete=False)
+    problems += [Problem(fault, path=f"parameters.{name}") for name, fault in faults]
     problems += [
         Problem(f"{name!r} is searched and also given a value; keep one of both", path=f"parameters.{name}")
         for name in request.parameters

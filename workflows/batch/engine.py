@@ -6,6 +6,7 @@ from autonomic.seams.clock import Clock
 from autonomic.seams.errors import AutonomicError
 from autonomic.seams.state import FINISHED, RunState, StepState
 from autonomic.seams.word import Word
+from autonomic.workflows.spec.parameters import defaults
 from autonomic.workflows.spec.references import resolve
 from autonomic.workflows.spec.workflow import BatchSpec, Step
 
@@ -39,7 +40,7 @@ def new_run(run_id: str, workflow: str, spec: BatchSpec, parameters: dict[str, A
         id=run_id,
         workflow=workflow,
         status="pending",
-        parameters={**spec.parameters, **parameters},
+        parameters={**defaults(spec.parameters), **parameters},
         steps={step.name: StepState(name=step.name) for step in spec.steps},
         cause=cause,
     )

@@ -17,7 +17,7 @@ from typing import Any
 
 import autonomic
 from autonomic.seams.errors import AutonomicError, Permanent
-from autonomic.workflows.spec.code import MAX_FILES, files_below
+from autonomic.workflows.spec.code_files import MAX_FILES, files_below
 
 MAX_PACKAGE_BYTES = 16 * 2**20
 MAX_UNPACKED_BYTES = 128 * 2**20

@@ -10,6 +10,7 @@ from autonomic.seams.errors import Permanent
 from autonomic.seams.state import FINISHED
 from autonomic.seams.word import Word
 from autonomic.workflows.batch.run_records import Documents
+from autonomic.workflows.spec.parameters import defaults
 from autonomic.workflows.spec.workflow import BatchSpec, Workflow
 
 KEPT_SEARCHES = 100
@@ -59,7 +60,7 @@ class SearchRequest(Word):
     def defaults(self) -> dict[str, Any]:
         """The parameters of the workflow as it was applied, with those of the search."""
         assert isinstance(self.spec.spec, BatchSpec)
-        return {**self.spec.spec.parameters, **self.parameters}
+        return {**defaults(self.spec.spec.parameters), **self.parameters}
 
 
 class Trial(Word):

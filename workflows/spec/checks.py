@@ -8,6 +8,7 @@ from typing import Any
 from autonomic.workflows.spec.faults import listed, nearest
 from autonomic.workflows.spec.functions import FunctionNotFound, Signature, find_function
 from autonomic.workflows.spec.graph import ancestors, find_cycle, unknown_needs
+from autonomic.workflows.spec.parameters import faults_of_declarations
 from autonomic.workflows.spec.placement import Volume
 from autonomic.workflows.spec.places import Keys
 from autonomic.workflows.spec.references import Reference, located_references
@@ -41,6 +42,8 @@ def _check_batch(spec: BatchSpec, folder: Path | None, code: bool) -> Iterator[F
         yield at, f"unknown step {name!r}{nearest(name, needs)} (steps: {listed(needs)})"
     if cycle := find_cycle(needs):
         yield ("spec", "steps", index[cycle[0]], "needs"), f"the steps need one another in a cycle: {' needs '.join(cycle)}"
+    for path, fault in faults_of_declarations(spec.parameters):
+        yield ("spec", "parameters", *path), fault
     signatures: dict[str, Signature | None] = {}
     for number, step in enumerate(spec.steps):
         if code and step.run is not None:

@@ -19,14 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from autonomic.workflows.spec.code_files import MAX_FILES, files_below
 from autonomic.workflows.spec.code_names import Names, names_in_python, names_in_script
 from autonomic.workflows.spec.places import Keys
 from autonomic.workflows.spec.workflow import BatchSpec, Step, Workflow
 
-MAX_FILES = 5000
 _WALKED = 4 * MAX_FILES
-_LEFT_OUT_FOLDERS = {"__pycache__", "node_modules", "mlruns", "venv", "reports", "htmlcov"}
-_LEFT_OUT_SUFFIXES = {".pyc", ".pyo", ".log", ".swp", ".swo", ".bak", ".orig", ".rej", ".tmp"}
 _DOCUMENTS = {".yaml", ".yml"}
 _PYTHON = re.compile(r"(.*/)?python(3(\.\d+)?)?")
 _INTERPRETERS = re.compile(r"(.*/)?(python(3(\.\d+)?)?|sh|bash|dash|zsh|ksh|perl|ruby|node|Rscript|julia)")
@@ -62,27 +60,6 @@ def code_of(workflow: Workflow, folder: Path) -> Code:
             if service.drift is not None:
                 found.add_entry(service.drift.detector, ("spec", "services", number, "drift", "detector"))
     return found.code
-
-
-def files_below(folder: Path) -> Iterator[Path]:
-    """The files of a folder that may be code, in order; links are followed, once."""
-    seen: set[str] = set()
-    for where, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(where)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith(".") and name not in _LEFT_OUT_FOLDERS and not (Path(where) / name / "pyvenv.cfg").exists()
-        )
-        for name in sorted(files):
-            path = Path(where) / name
-            left_out = name.startswith((".", "#")) or name.endswith("~") or path.suffix in _LEFT_OUT_SUFFIXES
-            if not left_out and path.is_file():
-                yield path
 
 
 def _add_step(found: "_Search", step: Step, at: Keys) -> None:

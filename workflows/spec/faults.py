@@ -1,6 +1,7 @@
 """Saying what is wrong with a document in the words in which it was written."""
 
 import difflib
+import json
 from collections.abc import Callable, Iterable, Mapping
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -55,7 +56,8 @@ def validate(
         )
         return None
     try:
-        return model.model_validate(document.data)
+        # strict: `min: true` is no number, and neither is `max: "3"`; JSON, so that a list may be a tuple
+        return model.model_validate_json(json.dumps(document.data), strict=True)
     except ValidationError as error:
         problems += _translate(error, document, model, shorthands or {})
         return None

@@ -298,7 +298,8 @@ class Adopt(Word):
 class BatchSpec(Word):
     """Steps that run to an end, in the order of their `needs`.
 
-    `files` are files and folders beside the YAML file that travel with the code although nothing names them.
+    `files` are files and folders beside the YAML file that travel with the code although nothing names them. Under `parameters` stand
+    default values, or declarations such as `{type: integer, default: 3, min: 1, max: 50, description: …}`: see `spec.parameters`.
     """
 
     type: Literal["batch"]

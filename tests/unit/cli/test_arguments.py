@@ -41,6 +41,66 @@ def test_parameters_are_json_where_they_can_be() -> None:
     assert parameters(["a=1", "b=x=y", "c=[1, 2]", "d=", "e=true"]) == {"a": 1, "b": "x=y", "c": [1, 2], "d": "", "e": True}
 
 
+@pytest.mark.parametrize(
+    ("text", "declared", "value"),
+    [
+        ("6063e25", None, "6063e25"),
+        ("12e4567", None, "12e4567"),
+        ("1.5e999", None, "1.5e999"),
+        ("NaN", None, "NaN"),
+        ("-Infinity", None, "-Infinity"),
+        ("[1, NaN]", None, "[1, NaN]"),
+        ("1e-4", None, 1e-4),
+        ("007", None, "007"),
+        ("[" * 100_000, None, "[" * 100_000),
+        ("6063e25", "main", "6063e25"),
+        ("17", "main", "17"),
+        ("true", "main", "true"),
+        ("1e4", {"type": "integer", "default": 1}, 10_000),
+        ("1e3", 0.5, 1000.0),
+        ('"quoted"', {"type": "text"}, '"quoted"'),
+        ("[1]", {"type": "list"}, [1]),
+    ],
+)
+def test_a_parameter_is_read_as_what_is_declared(text: str, declared: object, value: object) -> None:
+    found = parameters([f"a={text}"], None if declared is None else {"a": declared})["a"]
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("epochs=abc", "found 'abc'; allowed is a whole number from 1 to 50"),
+        ("epochs=51", "found 51 (a number); allowed is a whole number from 1 to 50"),
+        ("epochs=1.5", "found 1.5 (a number)"),
+        ("epochs=NaN", "found 'NaN'"),
+        ("epochs=12e4567", "found '12e4567'"),
+        ("epocs=1", "unknown parameter; did you mean 'epochs'? (parameters: epochs, rate, mode)"),
+        ("rate=fast", "found 'fast'; allowed is a number"),
+        ("mode=slow", 'allowed is one of "a", "b"'),
+        ("epochs=\udcff", "which is not UTF-8"),
+        ("epochs", "a parameter is written NAME=VALUE"),
+    ],
+)
+def test_a_parameter_that_does_not_fit_is_refused_before_anything_runs(given: str, words: str) -> None:
+    declared = {
+        "epochs": {"type": "integer", "default": 3, "min": 1, "max": 50},
+        "rate": 0.1,
+        "mode": {"default": "a", "choices": ["a", "b"]},
+    }
+    with pytest.raises(SpecError) as caught:
+        parameters(["mode=slow", given], declared)
+    text = str(caught.value)
+    assert words in text
+    text.encode()
+
+
+def test_a_parameter_without_a_default_has_to_be_given() -> None:
+    with pytest.raises(SpecError, match="has no default and is not given; allowed is text"):
+        parameters([], {"commit": {"type": "text"}})
+
+
 def test_a_search_space_is_read_and_every_fault_told() -> None:
     assert parse_space(["lr=loguniform:1e-4,1e-1", "opt=choice:adam,sgd", "n=integer:1,9"]) == {
         "lr": {"loguniform": [1e-4, 1e-1]},

@@ -57,7 +57,7 @@ DO = "do: [{notify: {message: x}}]"
         ("kind: [a]\n", "kind", "unknown kind: found a list"),
         ("- 1\n", "", "found a list; a document is a mapping"),
         (strategy(f"on: {{evry: 1s}}, {DO}"), "spec.on.evry", "did you mean 'every'?"),
-        (strategy(f"on: {{every: 1s, at: 2026-01-01}}, {DO}"), "spec.on", "exactly one of every, at"),
+        (strategy(f"on: {{every: 1s, at: '2026-01-01T00:00:00Z'}}, {DO}"), "spec.on", "exactly one of every, at"),
         (strategy(f"readings: {{a: {{promq: x}}}}, {DO}"), "spec.readings.a", "found promq; did you mean 'promql'?"),
         (strategy(f"readings: {{a: {{promql: x, max_aeg: 5s}}}}, {DO}"), "spec.readings.a.max_aeg", "did you mean 'max_age'?"),
         (
