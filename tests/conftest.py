@@ -3,6 +3,7 @@
 import os
 import random
 import secrets
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ settings.register_profile("fixed", _PATIENT, max_examples=25, derandomize=True, 
 settings.register_profile("chaos", _PATIENT, max_examples=1000, print_blob=True)
 settings.load_profile("fixed")
 _BUILD_SECONDS = 3600
+LIGHT_MODEL = Path(__file__).parent / "light" / "model"
 FEW = 4
 """So many faults by chance are enough where they hit."""
 
@@ -145,8 +147,7 @@ class LightHost:
     def model(self, name: str) -> str:
         """The address of a model folder that the light server takes."""
         folder = self.settings.home / "light-models" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "model.json").write_text("{}")
+        shutil.copytree(LIGHT_MODEL, folder, dirs_exist_ok=True)
         return f"file://{folder}"
 
     def close(self) -> None:
@@ -208,7 +209,6 @@ class LightCluster:
         self.platform = KubernetesPlatform(self.settings)
 
     def _run_kubectl(self, *arguments: str, text: str | None = None) -> str:
-        import shutil
         import subprocess
 
         program = self.cluster.local.kubectl if self.cluster.local else shutil.which("kubectl")
@@ -266,8 +266,7 @@ class LightCluster:
     def model(self, name: str) -> str:
         """The address of a model folder that the light server takes."""
         folder = self.home / "light-models" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "model.json").write_text("{}")
+        shutil.copytree(LIGHT_MODEL, folder, dirs_exist_ok=True)
         return f"file://{folder}"
 
     def close(self) -> None:

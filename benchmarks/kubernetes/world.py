@@ -1,5 +1,6 @@
 """A real cluster on this machine and the system beside it, as `autonomic cluster up` and `autonomic up` start them."""
 
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -27,8 +28,7 @@ class World:
         self, home: Path, options: Options, *, metrics_interval: str = "1s", env: dict[str, str] | None = None, **more: Any
     ) -> None:
         self.home = home
-        (home / MODEL).mkdir(parents=True)
-        (home / MODEL / "model.json").write_text("{}")
+        shutil.copytree(ROOT / "tests" / "light" / "model", home / MODEL)
         (home / "data").mkdir()
         self.cluster = LocalCluster.start(home / "cluster", replace(options, audit=True), tied=True)
         try:

@@ -1,4 +1,4 @@
-"""What replicas start in tests of the platform: the real server for a real model, and a light one for an empty model.json.
+"""What replicas start in tests of the platform: the real server for a real model, and a light one for a copy of `model/`.
 
 The light one needs no torch: it starts in a blink, and answers every request with its role. Where it is to log predictions,
 the input of a request is its `x`.
@@ -21,11 +21,12 @@ from autonomic.workflows.serving.predictions import Prediction, PredictionLog
 
 def serve(config: ServerConfig) -> Any:
     """The server for the model of `config`."""
-    if json.loads((Path(config.model_folder) / "model.json").read_text()):
-        from autonomic.workflows.serving.server import ModelServer
+    described = Path(config.model_folder) / "model.json"
+    if described.is_file() and json.loads(described.read_text())["architecture"] == "light_server:LightServer":
+        return LightServer(config)
+    from autonomic.workflows.serving.server import ModelServer
 
-        return ModelServer(config)
-    return LightServer(config)
+    return ModelServer(config)
 
 
 class LightServer:

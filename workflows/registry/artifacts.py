@@ -1,4 +1,7 @@
-"""Moves files to and from MLflow's artifact store. The server's own proxy and plain folders need no mlflow."""
+"""Moves files to and from MLflow's artifact store. The server's own proxy and plain folders need no mlflow.
+
+Whatever mlflow has to ask, it asks the given server: without one it would make a local store in the current folder.
+"""
 
 import shutil
 from collections.abc import Iterator
@@ -26,12 +29,12 @@ def upload(server: Mlflow, path: Path, uri: str) -> None:
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         if path.is_dir():
-            get_artifact_repository(uri).log_artifacts(str(path))
+            get_artifact_repository(uri, server.url, server.url).log_artifacts(str(path))
         else:
             parent, _, name = uri.rpartition("/")
             if name != path.name:
                 raise Permanent(f"{path} can only be stored under its own name at {parent}, not as {name}")
-            get_artifact_repository(parent).log_artifact(str(path))
+            get_artifact_repository(parent, server.url, server.url).log_artifact(str(path))
 
 
 def download(server: Mlflow, uri: str, target: Path) -> None:
@@ -53,7 +56,7 @@ def download(server: Mlflow, uri: str, target: Path) -> None:
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         target.mkdir(parents=True)
-        get_artifact_repository(uri).download_artifacts("", dst_path=str(target))
+        get_artifact_repository(uri, server.url, server.url).download_artifacts("", dst_path=str(target))
 
 
 def _download_proxied(server: Mlflow, place: str, target: Path) -> int:

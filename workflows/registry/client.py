@@ -230,6 +230,18 @@ class Mlflow:
             if not fields["page_token"]:
                 return found
 
+    def artifacts_of(self, name: str, version: str) -> str:
+        """The address of a version's files in the artifact store, whatever it was made from (a run, a logged model, another version)."""
+        found = self.call("GET", "model-versions/get-download-uri", {"name": name, "version": version})["artifact_uri"]
+        scheme, _, rest = found.partition(":/")
+        if scheme == "models" and rest.lstrip("/").startswith("m-"):
+            model, _, inner = rest.lstrip("/").partition("/")
+            found = _below(self.call("GET", f"logged-models/{model}", {})["model"]["info"]["artifact_uri"], inner)
+        elif scheme == "runs":
+            run, _, inner = rest.lstrip("/").partition("/")
+            found = _below(self.run(run)["info"]["artifact_uri"], inner)
+        return found
+
     def create_version(self, name: str, source: str, run_id: str, tags: Mapping[str, str]) -> str:
         """A new version of a registered model whose files stand at `source`."""
         fields = {"name": name, "source": source, "run_id": run_id or None, "tags": _tags(tags)}
@@ -274,6 +286,10 @@ def params_of(run: Mapping[str, Any]) -> dict[str, str]:
 
 def _tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"key": key, "value": str(value)[:_TAG_CHARACTERS]} for key, value in tags.items()]
+
+
+def _below(uri: str, inner: str) -> str:
+    return f"{uri.rstrip('/')}/{inner}" if inner else uri
 
 
 def _number(value: float) -> float | str:

@@ -50,7 +50,7 @@ def download_model(uri: str, cache: Path, tracking_uri: str) -> Path:
     if not folder.is_dir():
         server = _server(uri, tracking_uri)
         try:
-            _fetch(server, server.version(name, version)["source"], folder)
+            _fetch(server, server.artifacts_of(name, version), folder)
         finally:
             server.close()
     return folder

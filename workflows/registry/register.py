@@ -14,6 +14,8 @@ from autonomic.seams.clock import Clock, SystemClock
 from autonomic.seams.errors import Permanent, Retryable
 from autonomic.workflows.registry.artifacts import upload
 from autonomic.workflows.registry.client import Mlflow
+from autonomic.workflows.serving.model import load_model
+from autonomic.workflows.serving.probe import check_answers
 
 # names of datatypes: Open Inference Protocol v2 -> numpy, which MLflow's signatures use
 _DTYPES = {
@@ -40,16 +42,19 @@ def register_model(
 ) -> str:
     """Uploads `folder` as an artifact of the run, makes a version of it, and returns the version.
 
+    The model is loaded first, and has to answer rows of zeros: what cannot be served is not registered.
+
     Without `tracking_run` a run is made for it in `experiment`. The aliases (one or several) are set last, so that they never name a
     version that is not whole.
 
     Raises:
-        Permanent: the folder is no model.
+        Permanent: the folder is no model, or the model does not load or does not answer.
         Retryable: MLflow stayed away for `patience_seconds`.
     """
     clock = clock or SystemClock()
     aliases = (alias,) if isinstance(alias, str) else tuple(alias or ())
     description = read_description(folder)
+    check_answers(load_model(folder))
     server = Mlflow(tracking_uri, timeout_seconds=60.0)
     deadline = clock.monotonic() + patience_seconds
     try:

@@ -1,15 +1,16 @@
-"""The folder in which a model is kept: `model.json` and its weights, never a pickle.
+"""The folder in which a model is kept: `model.json` and its weights, or what MLflow logs; never a pickle.
 
     {"format": "safetensors" | "state_dict" | "export", "architecture": "package.module:Class", "kwargs": {},
      "inputs": [{"name": "images", "datatype": "FP32", "shape": [-1, 28, 28]}], "outputs": [...], "postprocess": "classifier" | null}
 
 `architecture` is imported and called with `kwargs`; a `torch.export` program brings its own. Shapes begin with -1, the batch.
+In a folder without `model.json` the `MLmodel` of an exported program says the same (see `mlflow_model`).
 """
 
 import importlib
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -17,6 +18,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from autonomic.seams.errors import Permanent
 from autonomic.seams.word import Word
+from autonomic.workflows.serving.exported import export_program, fixed_batch, load_program
+from autonomic.workflows.serving.mlflow_model import MLMODEL, WAY_OUT, read_mlmodel
 from autonomic.workflows.serving.oip import DATATYPES
 
 if TYPE_CHECKING:
@@ -37,13 +40,21 @@ class TensorSpec(Word):
     def _sensible(self) -> "TensorSpec":
         if self.datatype not in DATATYPES:
             raise ValueError(f"datatype {self.datatype!r} is none of {', '.join(DATATYPES)}")
+        if self.datatype == "BYTES":
+            raise ValueError(
+                f"{self.name!r} is BYTES, which no tensor of torch holds; declare numbers (such as INT64 token ids, or UINT8 for the bytes "
+                "of a text) and encode text before it is sent"
+            )
         if self.shape[0] != -1 or any(size != -1 and size < 0 for size in self.shape):
             raise ValueError(f"shape {list(self.shape)} of {self.name!r} must begin with -1 (the batch) and has sizes >= 0 or -1 after it")
         return self
 
 
 class ModelFile(Word):
-    """`model.json`. A "classifier" returns logits `[n, classes]` and is served as `probabilities` and `label`."""
+    """`model.json`. A "classifier" returns logits `[n, classes]` and is served as `probabilities` and `label`.
+
+    `weights` is the file in the folder that holds them, by default that of the format (`WEIGHTS`).
+    """
 
     format: Format
     architecture: str = ""
@@ -51,6 +62,7 @@ class ModelFile(Word):
     inputs: tuple[TensorSpec, ...] = Field(min_length=1)
     outputs: tuple[TensorSpec, ...] = Field(min_length=1)
     postprocess: Literal["classifier"] | None = None
+    weights: str = ""
 
     @model_validator(mode="after")
     def _complete(self) -> "ModelFile":
@@ -58,7 +70,15 @@ class ModelFile(Word):
             raise ValueError(f"architecture {self.architecture!r} must be package.module:Class for the format {self.format!r}")
         if self.postprocess == "classifier" and len(self.outputs) != 1:
             raise ValueError(f"a classifier has one output, its logits, not {len(self.outputs)}")
+        place = PurePosixPath(self.weights)
+        if place.is_absolute() or ".." in place.parts:
+            raise ValueError(f"weights {self.weights!r} must be a file in the model's folder")
         return self
+
+    @property
+    def weights_file(self) -> str:
+        """Where the weights are in the folder."""
+        return self.weights or WEIGHTS[self.format]
 
     @property
     def served_outputs(self) -> tuple[TensorSpec, ...]:
@@ -137,43 +157,65 @@ def save_model(
     elif format == "state_dict":
         torch.save(state, weights)
     else:
-        _export(module, file, weights)
+        export_program(module, file.inputs, weights)
     described = folder / "model.json"
-    described.write_text(file.model_dump_json(indent=2) + "\n")
+    described.write_text(file.model_dump_json(indent=2, exclude={"weights"}) + "\n")
     # safetensors writes for the owner only; who serves it may be somebody else
     weights.chmod(described.stat().st_mode)
     return folder
 
 
 def read_model_file(folder: Path | str) -> ModelFile:
-    """`model.json` of a folder, without loading the model.
+    """What a folder says of its model, without loading it: its `model.json`, else its `MLmodel`.
 
     Raises:
-        Permanent: it is missing or not valid.
+        Permanent: it is no model that can be served; says why, and what to do.
     """
-    path = Path(folder) / "model.json"
+    folder = Path(folder)
+    path = folder / "model.json"
     try:
-        return ModelFile.model_validate(json.loads(path.read_text()))
+        if path.is_file():
+            return ModelFile.model_validate(json.loads(path.read_text()))
+        if (folder / MLMODEL).is_file():
+            path = folder / MLMODEL
+            return ModelFile.model_validate(read_mlmodel(folder))
     except OSError as error:
-        raise Permanent(f"{folder} is no model folder: {path.name} cannot be read ({error.strerror})") from error
+        raise Permanent(f"{path} cannot be read: {error.strerror}") from error
     except ValidationError as error:
         raise Permanent(f"{path} is not valid: {_said(error)}") from error
     except ValueError as error:
         raise Permanent(f"{path} is not JSON: {error}") from error
+    holds = ", ".join(sorted(file.name for file in folder.iterdir())[:10]) if folder.is_dir() else ""
+    raise Permanent(f"{folder} is no model folder: it has neither model.json nor {MLMODEL} (it holds {holds or 'nothing'})")
+
+
+def check_model_folder(folder: Path | str) -> ModelFile:
+    """Like `read_model_file`; also looks, without torch, whether the weights are there and take more than one number of rows.
+
+    Raises:
+        Permanent: it is no model that can be served; says why, and what to do.
+    """
+    file = read_model_file(folder)
+    weights = Path(folder) / file.weights_file
+    if not weights.is_file():
+        raise Permanent(f"{folder} has no {file.weights_file}, which its format {file.format!r} asks for")
+    if file.format == "export" and (rows := fixed_batch(weights)) is not None:
+        raise Permanent(
+            f"{weights} was exported for batches of exactly {rows} (an example of one row does that); any number of rows must do. {WAY_OUT}"
+        )
+    return file
 
 
 def load_model(folder: Path | str) -> LoadedModel:
-    """Loads a folder that `save_model` wrote; nothing stored there is executed as a pickle.
+    """Loads a model folder; nothing stored there is executed as a pickle.
 
     Raises:
         Permanent: the folder is incomplete, the architecture cannot be imported, or the weights do not fit it.
     """
-    file = read_model_file(folder)
-    weights = Path(folder) / WEIGHTS[file.format]
-    if not weights.is_file():
-        raise Permanent(f"{folder} has no {weights.name}, which its format {file.format!r} asks for")
+    file = check_model_folder(folder)
+    weights = Path(folder) / file.weights_file
     if file.format == "export":
-        return LoadedModel(file, _load_export(weights))
+        return LoadedModel(file, load_program(weights))
     module = _build(file)
     state = _load_state(file.format, weights)
     try:
@@ -206,9 +248,18 @@ def _build(file: ModelFile) -> "nn.Module":
 
     package, _, name = file.architecture.partition(":")
     try:
-        made = getattr(importlib.import_module(package), name)(**file.kwargs)
-    except (ImportError, AttributeError, TypeError) as error:
-        raise Permanent(f"the architecture {file.architecture!r} with {file.kwargs} cannot be made: {error}") from error
+        maker = getattr(importlib.import_module(package), name)
+    except Exception as error:
+        raise Permanent(
+            f"the architecture {file.architecture!r} cannot be imported: {type(error).__name__}: {error}; "
+            "keep its module beside the YAML file of the service, or install it where replicas run"
+        ) from error
+    try:
+        made = maker(**file.kwargs)
+    except Exception as error:
+        raise Permanent(
+            f"the architecture {file.architecture!r} with {file.kwargs} cannot be made: {type(error).__name__}: {error}"
+        ) from error
     if not isinstance(made, nn.Module):
         raise Permanent(f"the architecture {file.architecture!r} makes a {type(made).__name__}, not a torch module")
     return made
@@ -232,32 +283,6 @@ def _load_state(format: Format, weights: Path) -> dict[str, Any]:
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         first = str(error).split("\n", 1)[0]
         raise Permanent(f"{weights} cannot be loaded as weights only: {first}") from error
-
-
-def _export(module: "nn.Module", file: ModelFile, weights: Path) -> None:
-    import torch
-
-    batch = torch.export.Dim("batch", min=1)
-    examples: list[Tensor] = []
-    for spec in file.inputs:
-        if spec.datatype == "BYTES" or -1 in spec.shape[1:]:
-            raise Permanent(f"the input {spec.name!r} of shape {list(spec.shape)} cannot be exported: only the batch may vary, BYTES never")
-        # a batch of one would be taken for a constant
-        examples.append(torch.from_numpy(np.zeros((2, *spec.shape[1:]), dtype=DATATYPES[spec.datatype])))
-    try:
-        program = torch.export.export(module.eval(), tuple(examples), dynamic_shapes=[{0: batch} for _ in examples])
-    except Exception as error:
-        raise Permanent(f"torch.export cannot export {type(module).__name__}: {error}") from error
-    torch.export.save(program, weights)
-
-
-def _load_export(weights: Path) -> "nn.Module":
-    import torch
-
-    try:
-        return torch.export.load(weights).module()
-    except Exception as error:
-        raise Permanent(f"{weights} is not a torch.export program: {error}") from error
 
 
 def _said(error: ValidationError) -> str:

@@ -32,6 +32,7 @@ from autonomic.workflows.serving.batcher import Answer, Batcher
 from autonomic.workflows.serving.config import ServerConfig
 from autonomic.workflows.serving.model import LoadedModel, load_model
 from autonomic.workflows.serving.predictions import PredictionLog
+from autonomic.workflows.serving.probe import check_answers
 from autonomic.workflows.serving.server_metrics import ServerMetrics, request_start
 from autonomic.workflows.serving.worker import ModelFailed, Worker
 
@@ -64,7 +65,7 @@ class ModelServer:
         """Loads the model, listens, and returns the port; the server is ready then.
 
         Raises:
-            Permanent: the model folder, the log or the port cannot be used.
+            Permanent: the model does not load or does not answer, or the log or the port cannot be used.
         """
         config = self._config
         sys.path[:0] = [folder for folder in config.python_path if folder not in sys.path]
@@ -72,6 +73,7 @@ class ModelServer:
         import torch
 
         torch.set_num_threads(config.threads)
+        check_answers(self._model)
         if config.predictions:
             self._log = PredictionLog(config.predictions)
         listener = _listen(config.address, config.port)

@@ -134,7 +134,7 @@ def test_a_step_registers_a_model_and_finds_it_again(workflow: Make, start: Star
     run = wait_for(start(workflow({"name": "register", "run": "register", "with": {"name": "small"}}, name="tracked"), mlflow.url))
     assert run.status == "succeeded", run.detail
     version = run.outputs["version"]
-    assert run.outputs["files"] == ["MLmodel", "model.json"]
+    assert run.outputs["files"] == ["MLmodel", "model.json", "weights.safetensors"]
     assert mlflow.aliases("small") == {"champion": version, "backup": version}
     made = mlflow.version("small", version)
     assert tags_of(made)["accuracy"] == "0.5"

@@ -3,6 +3,7 @@
 import datetime
 import ipaddress
 import json
+import shutil
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -185,8 +186,7 @@ def test_a_model_is_served_from_a_claim_that_only_pods_see(web: Web) -> None:
 @pytest.fixture
 def volume(web: Web) -> Iterator[None]:
     folder = web.cluster.home / "models-volume"
-    (folder / "deep" / "one").mkdir(parents=True)
-    (folder / "deep" / "one" / "model.json").write_text("{}")
+    shutil.copytree(Path(__file__).parents[2] / "light" / "model", folder / "deep" / "one")
     name, size = f"{web.cluster.settings.namespace}-models", {"storage": "1Gi"}
     shared = {"accessModes": ["ReadOnlyMany"], "storageClassName": ""}
     documents = [

@@ -12,6 +12,7 @@ from autonomic.workflows.registry.client import Mlflow, NotFound, tags_of
 from autonomic.workflows.registry.download import download_model, resolve_model
 from autonomic.workflows.registry.effector import RegistryEffector
 from autonomic.workflows.registry.register import register_model
+from autonomic.workflows.serving.model import save_model
 
 if TYPE_CHECKING:
     from autonomic.workflows.embedded.mlflow_server import MlflowServer
@@ -26,17 +27,17 @@ def mlflow(mlflow_server: "MlflowServer") -> Iterator[Mlflow]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A model folder; its weights are looked into by nobody here."""
-    made = tmp_path / "model"
-    (made / "extra").mkdir(parents=True)
-    description = {
-        "format": "safetensors",
-        "architecture": "pkg.mod:Net",
-        "inputs": [{"name": "image", "datatype": "FP32", "shape": [-1, 1, 28, 28]}],
-        "outputs": [{"name": "label", "datatype": "INT64", "shape": [-1]}],
-    }
-    (made / "model.json").write_text(json.dumps(description))
-    (made / "weights.safetensors").write_bytes(bytes(range(256)))
+    """A model folder with more than the model in it."""
+    import torch
+
+    made = save_model(
+        torch.nn.Flatten(),
+        tmp_path / "model",
+        architecture="torch.nn:Flatten",
+        inputs=[{"name": "image", "datatype": "FP32", "shape": [-1, 1, 28, 28]}],
+        outputs=[{"name": "pixels", "datatype": "FP32", "shape": [-1, 784]}],
+    )
+    (made / "extra").mkdir()
     (made / "extra" / "näme with space.txt").write_text("x")
     return made
 
@@ -76,7 +77,7 @@ def test_a_registered_model_comes_back_byte_for_byte_and_mlflow_reads_its_signat
     assert signature is not None
     assert signature.inputs.input_names() == ["image"]
     assert signature.inputs.to_dict()[0]["tensor-spec"] == {"dtype": "float32", "shape": (-1, 1, 28, 28)}
-    assert signature.outputs.to_dict()[0]["tensor-spec"] == {"dtype": "int64", "shape": (-1,)}
+    assert signature.outputs.to_dict()[0]["tensor-spec"] == {"dtype": "float32", "shape": (-1, 784)}
 
 
 def test_a_version_in_the_cache_needs_no_registry(mlflow: Mlflow, model: str, tmp_path: Path) -> None:
@@ -105,6 +106,18 @@ def test_a_folder_that_is_no_model_is_not_registered(mlflow: Mlflow, tmp_path: P
     with pytest.raises(Permanent, match=r"no model.json \(it holds weights.pt\)"):
         register_model(mlflow.url, tmp_path, "no-model")
     assert "no-model" not in mlflow.models()
+
+
+def test_a_model_that_does_not_load_or_does_not_answer_is_not_registered(mlflow: Mlflow, folder: Path) -> None:
+    described = json.loads((folder / "model.json").read_text())
+    for change, said in (
+        ({"architecture": "torch.nn:Nothing"}, "cannot be imported: AttributeError"),
+        ({"outputs": [{"name": "pixels", "datatype": "FP32", "shape": [-1, 3]}]}, r"shape \[1, 784\]; it declares \[-1, 3\]"),
+    ):
+        (folder / "model.json").write_text(json.dumps(described | change))
+        with pytest.raises(Permanent, match=said):
+            register_model(mlflow.url, folder, "no-answer")
+    assert "no-answer" not in mlflow.models()
 
 
 def test_a_change_sets_aliases_and_tags_and_says_how_it_was(mlflow: Mlflow, model: str, change: Callable[..., Change]) -> None:

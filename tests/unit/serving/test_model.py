@@ -10,6 +10,7 @@ from torch import nn
 
 from autonomic.seams.errors import Permanent
 from autonomic.workflows.serving.model import load_model, read_model_file, save_model
+from autonomic.workflows.serving.probe import check_answers
 
 INPUTS = [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}]
 OUTPUTS = [{"name": "y", "datatype": "FP32", "shape": [-1, 3]}]
@@ -67,14 +68,16 @@ def test_a_pickle_is_never_executed(tmp_path: Path) -> None:
     [
         ({"format": "pickle"}, "format"),
         ({"architecture": "torch.nn"}, "package.module:Class"),
-        ({"architecture": "nowhere:Net"}, "cannot be made"),
-        ({"architecture": "torch.nn:Nothing"}, "cannot be made"),
+        ({"architecture": "nowhere:Net"}, "ModuleNotFoundError: No module named 'nowhere'; keep its module beside the YAML file"),
+        ({"architecture": "torch.nn:Nothing"}, "AttributeError: module 'torch.nn' has no attribute 'Nothing'"),
         ({"architecture": "builtins:dict"}, "not a torch module"),
         ({"kwargs": {"in_features": 5, "out_features": 3}}, "do not fit"),
         ({"kwargs": {"wrong": 5}}, "cannot be made"),
         ({"inputs": []}, "inputs"),
         ({"inputs": [{"name": "x", "datatype": "FLOAT", "shape": [-1]}]}, "none of BOOL"),
         ({"inputs": [{"name": "x", "datatype": "FP32", "shape": [4]}]}, "must begin with -1"),
+        ({"inputs": [{"name": "x", "datatype": "BYTES", "shape": [-1]}]}, "'x' is BYTES, which no tensor of torch holds; declare numbers"),
+        ({"weights": "../elsewhere.pt"}, "must be a file in the model's folder"),
         ({"surprise": 1}, "surprise"),
     ],
 )
@@ -104,6 +107,64 @@ def test_a_folder_that_is_incomplete_is_refused(tmp_path: Path) -> None:
 def test_weights_are_for_whoever_may_read_the_description(tmp_path: Path) -> None:
     save(tmp_path)
     assert (tmp_path / "weights.safetensors").stat().st_mode == (tmp_path / "model.json").stat().st_mode
+
+
+def test_a_model_with_texts_is_refused_when_it_is_saved(tmp_path: Path) -> None:
+    with pytest.raises(Permanent, match="BYTES, which no tensor of torch holds"):
+        save(tmp_path / "m", nn.Identity(), outputs=[{"name": "y", "datatype": "BYTES", "shape": [-1]}])
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["import nothing_of_that_name", "def broken(:", "raise RuntimeError('no licence')", "x = 1 / 0"],
+    ids=lambda source: source[:10],
+)
+def test_an_architecture_that_cannot_be_imported_gives_the_cause_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    name = f"own_{abs(hash(source))}"
+    (tmp_path / f"{name}.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    folder = save(tmp_path / "m", architecture=f"{name}:Net")
+    with pytest.raises(Permanent, match=r"cannot be imported: (ModuleNotFound|Syntax|Runtime|ZeroDivision)Error: .*; keep") as refused:
+        load_model(folder)
+    assert "\n" not in str(refused.value)
+
+
+class Wrong(nn.Module):
+    """Returns other shapes than it declares, or nothing."""
+
+    def __init__(self, how: str = "") -> None:
+        super().__init__()
+        self.how = how
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.how == "raises":
+            raise ValueError("never")
+        return {"columns": x, "rows": x[:1, :3], "two": x.new_zeros(2, 3)}[self.how]
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("raises", r"does not answer zeros as x FP32\[1, 4\]: ValueError: never"),
+        ("columns", r"'y' of shape \[1, 4\]; it declares \[-1, 3\]"),
+        ("rows", r"zeros as x FP32\[2, 4\] with 'y' of shape \[1, 3\]"),
+        ("two", r"zeros as x FP32\[1, 4\] with 'y' of shape \[2, 3\]"),
+    ],
+)
+def test_a_model_that_loads_and_does_not_answer_as_it_declares_is_refused(tmp_path: Path, how: str, said: str) -> None:
+    folder = save(tmp_path / "m", Wrong(how), architecture=f"{__name__}:Wrong", kwargs={"how": how})
+    with pytest.raises(Permanent, match=said):
+        check_answers(load_model(folder))
+
+
+def test_a_model_that_answers_passes_and_one_whose_sizes_vary_is_not_asked(tmp_path: Path) -> None:
+    check_answers(load_model(save(tmp_path / "m")))
+    varying = [{"name": "x", "datatype": "FP32", "shape": [-1, -1]}]
+    check_answers(
+        load_model(save(tmp_path / "v", Wrong("raises"), architecture=f"{__name__}:Wrong", kwargs={"how": "raises"}, inputs=varying))
+    )
 
 
 def test_a_description_that_cannot_be_true_is_not_saved(tmp_path: Path) -> None:

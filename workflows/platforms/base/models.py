@@ -4,6 +4,7 @@ from pathlib import Path
 
 from autonomic.seams.errors import Permanent
 from autonomic.workflows.registry.download import download_model, parse_model_uri, resolve_model
+from autonomic.workflows.serving.model import check_model_folder
 
 
 class Models:
@@ -33,6 +34,8 @@ class Models:
             Retryable: the registry cannot be asked, and the version is not on this machine.
         """
         folder = download_model(uri, self._folder, self._url)
-        if not (folder / "model.json").is_file():
-            raise Permanent(f"The model {uri} has no model.json, so it cannot be served; register it with context.register_model")
+        try:
+            check_model_folder(folder)
+        except Permanent as unfit:
+            raise Permanent(f"The model {uri} cannot be served: {unfit}") from unfit
         return folder

@@ -14,6 +14,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from autonomic.seams.errors import AutonomicError
 from autonomic.workflows.platforms.base.models import Models
 from autonomic.workflows.platforms.kubernetes.manifests import PACKAGE, PORT, WORK
 from autonomic.workflows.platforms.kubernetes.packages import unpack_parts
@@ -47,6 +48,9 @@ def main() -> int:
         config = server_config(told, os.environ.pop("AUTONOMIC_SERVICE_TOKEN", ""))
         server = getattr(importlib.import_module(module), name)(config)
         server.start()
+    except AutonomicError as error:
+        print(error, file=sys.stderr)  # the pod's last words, which say all there is to say
+        return 1
     except Exception:  # noqa: BLE001 - whatever keeps it from serving is what the pod ends with
         traceback.print_exc()
         return 1

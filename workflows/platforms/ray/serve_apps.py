@@ -7,6 +7,7 @@ from typing import Any
 
 from autonomic.seams.errors import Permanent, Retryable
 from autonomic.workflows.platforms.base.apps import AppSpec, AppState
+from autonomic.workflows.platforms.base.causes import cause_of
 
 DEPLOYMENT = "replica"
 _CALL_SECONDS = 30.0
@@ -87,7 +88,7 @@ class ServeApps:
                 message = deployment["message"] or message
                 replicas = tuple(replica["replica_id"] for replica in deployment["replicas"] if _text(replica["state"]) != "STOPPING")
             target = deployment["target_num_replicas"] if deployment else 0
-            found[name] = AppState(status=_text(app["status"]), message=message, target=target, replicas=replicas)
+            found[name] = AppState(status=_text(app["status"]), message=cause_of(message), target=target, replicas=replicas)
         return found
 
     def _call(self, method: str, *args: Any) -> Any:
