@@ -6,6 +6,8 @@ Only they travel to the workers, and only they decide whether the code has chang
 - of each Python file: the modules that it imports, and the files that it names as a text (`"words.txt"`, `HERE / "data" / "a.csv"`), by
   their place beside the YAML file or beside that Python file; a folder where the path begins at `__file__`;
 - of each other script: the files named by its words;
+- for services, modules that define a class of torch (`class Net(nn.Module)`), since their models may be made of it; of these, and of what
+  they import, the texts are not followed: what a program for training reads is no code of a service;
 - of a Python package (a folder with `__init__.py`) all files, except YAML files, which have to be named.
 
 Hidden files, byte code, caches, virtual environments, editors' backups, logs and reports are left out of folders. Links are followed.
@@ -20,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from autonomic.workflows.spec.code_files import MAX_FILES, files_below
-from autonomic.workflows.spec.code_names import Names, names_in_python, names_in_script
+from autonomic.workflows.spec.code_names import Names, defines_torch_class, names_in_python, names_in_script
 from autonomic.workflows.spec.places import Keys
 from autonomic.workflows.spec.workflow import BatchSpec, Step, Workflow
 
@@ -59,6 +61,8 @@ def code_of(workflow: Workflow, folder: Path) -> Code:
         for number, service in enumerate(spec.services):
             if service.drift is not None:
                 found.add_entry(service.drift.detector, ("spec", "services", number, "drift", "detector"))
+        if spec.services:
+            found.add_architectures(("spec", "services", 0, "model"))
     return found.code
 
 
@@ -114,6 +118,7 @@ class _Search:
         self.folder = folder
         self.code = Code()
         self._reported: set[tuple[Keys, str]] = set()
+        self._imports_only = False
 
     def add_declared(self, name: str, at: Keys) -> None:
         """What `files:` lists."""
@@ -131,6 +136,15 @@ class _Search:
             if top not in _INSTALLED and (source := _module(root, top)) is not None:
                 self._add_source(source, root, at, "found on PYTHONPATH")
                 return
+
+    def add_architectures(self, at: Keys) -> None:
+        """Modules beside the YAML file of which a model may be made, with what they import."""
+        self._imports_only = True
+        for path in sorted(self.folder.iterdir()) if self.folder.is_dir() else ():
+            sources = [path] if path.suffix == ".py" else sorted(path.glob("*.py")) if (path / "__init__.py").is_file() else []
+            if path.stem.isidentifier() and any(defines_torch_class(source) for source in sources):
+                self.add_module(path.stem, at, "model:")
+        self._imports_only = False
 
     def add_module(self, module: str, at: Keys, why: str, beside: Path | None = None) -> bool:
         """A module beside the YAML file (or `beside` the script that imports it), with what it imports; False where there is none."""
@@ -232,7 +246,8 @@ class _Search:
         if root != self.folder:
             return  # what was found on PYTHONPATH travels alone
         if path.suffix == ".py":
-            self.add_names(names_in_python(path), path.parent, at, f"{name}:")
+            names = names_in_python(path)
+            self.add_names(Names(modules=names.modules) if self._imports_only else names, path.parent, at, f"{name}:")
         elif path.suffix == ".sh" or os.access(path, os.X_OK):
             self.add_names(names_in_script(path), path.parent, at, f"{name}:")
 

@@ -54,6 +54,16 @@ def names_in_python(source: Path | str) -> Names:
     return found
 
 
+def defines_torch_class(source: Path) -> bool:
+    """Whether a Python file defines a class of a module of torch: one with a base named `…Module`, or of `nn` or `torch.nn`."""
+    try:
+        tree = ast.parse(_read(source))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return True  # whoever imports it says what is wrong with it
+    bases = [ast.unparse(base) for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for base in node.bases]
+    return any(base.endswith("Module") or base.startswith(("nn.", "torch.nn.")) for base in bases)
+
+
 def names_in_script(source: Path | str) -> Names:
     """What a script in another language, or a line for a shell, may name: each of its words."""
     text = source if isinstance(source, str) else _read(source).decode(errors="replace")

@@ -169,3 +169,19 @@ def test_problems_of_code_come_together_with_all_others(beside: Beside, write: C
     with pytest.raises(SpecError) as caught:
         load_specs([write(batch("{name: a, needs: [b], command: [sh, x.sh]}"))])
     assert len(caught.value.problems) == 2
+
+
+def test_classes_of_torch_travel_with_services_and_what_they_import_but_no_data(beside: Beside, travelling: Travelling) -> None:
+    beside(
+        {
+            "net.py": "from torch import nn\nimport layers\nclass Net(nn.Module): pass\n",
+            "layers.py": "SIZE = 3\nDATA = open('words.txt')\n",
+            "nets/__init__.py": "",
+            "nets/deep.py": "import torch\nclass Deep(torch.nn.Sequential): pass\n",
+            "broken.py": "class (",
+            "train.py": "import torch, net\nopen('data.csv')\n",
+            **dict.fromkeys(("words.txt", "data.csv", "other.py", "strategy.yaml.txt"), ""),
+        }
+    )
+    service = "kind: Workflow\nmetadata: {name: w}\nspec: {type: online, services: [{name: s, model: 'models:/m@champion'}]}\n"
+    assert travelling(service) == {"net.py", "layers.py", "nets/__init__.py", "nets/deep.py", "broken.py"}
