@@ -7,13 +7,12 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from autonomic.seams.text import encode_json
+from autonomic.seams.text import encode_json, shown
 
 request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
 """The id of the request that is being answered, in every line logged meanwhile."""
 
 _BEARER = re.compile(r"(?i)(bearer\s+)[\w.~+/=-]+")
-_PASSWORD = re.compile(r"(://[^:/@\s]+:)[^@/\s]+@")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -41,7 +40,7 @@ class _JsonFormatter(logging.Formatter):
     def _redact(self, line: str) -> str:
         for secret in self._secrets:
             line = line.replace(secret, "***")
-        return _PASSWORD.sub(r"\1***@", _BEARER.sub(r"\1***", line))
+        return shown(_BEARER.sub(r"\1***", line))
 
 
 def setup(agent: str, secrets: Iterable[str] = (), level: int = logging.INFO) -> None:

@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 
 from autonomic.seams.errors import Permanent, Retryable, SpecError
 from autonomic.seams.journal import StateConflict
+from autonomic.seams.text import shown
 from autonomic.workflows.platforms.base.answers import JsonAnswer
 
 MEDIA_TYPE = "application/problem+json"
@@ -33,7 +34,7 @@ def not_found(what: str, name: str, known: str = "") -> ProblemError:
 
 def body(status: int, detail: str, **members: Any) -> dict[str, Any]:
     """The document of a problem."""
-    return {"type": "about:blank", "title": _title(status), "status": status, "detail": detail, **members}
+    return {"type": "about:blank", "title": _title(status), "status": status, "detail": shown(detail), **members}
 
 
 def _title(status: int) -> str:

@@ -3,9 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from autonomic.seams.text import shown
+
 
 class AutonomicError(Exception):
-    """Base of every error that this product raises on purpose."""
+    """Base of every error that this product raises on purpose. Its message holds no password and fits UTF-8."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(shown(message))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
+from autonomic.seams.text import shown, well_formed
 from autonomic.seams.word import Word
 
 
@@ -25,17 +26,25 @@ class Reading(Word):
 
 
 def number(value: float, time: float, source: str, labels: Mapping[str, str] | None = None) -> Reading:
-    """A reading of `value`; NaN and infinities are missing."""
+    """A reading of `value`; NaN, infinities and what is beyond a float are missing."""
+    try:
+        value = float(value)
+    except OverflowError:
+        return missing(time, source, "the value is larger than any number that can be compared (1.8e308)", labels)
     if not math.isfinite(value):
         return missing(time, source, f"the value is {value}", labels)
-    return Reading(status="ok", value=value, time=time, source=source, labels=dict(labels or {}))
+    return Reading(status="ok", value=value, time=time, source=source, labels=_labels(labels))
 
 
 def missing(time: float, source: str, detail: str, labels: Mapping[str, str] | None = None) -> Reading:
     """There is no value, and `detail` says why."""
-    return Reading(status="missing", time=time, source=source, labels=dict(labels or {}), detail=detail)
+    return Reading(status="missing", time=time, source=source, labels=_labels(labels), detail=shown(detail))
 
 
 def error(time: float, source: str, detail: str) -> Reading:
     """The source could not be asked, and `detail` says why."""
-    return Reading(status="error", time=time, source=source, detail=detail)
+    return Reading(status="error", time=time, source=source, detail=shown(detail))
+
+
+def _labels(labels: Mapping[str, str] | None) -> dict[str, str]:
+    return {well_formed(name): well_formed(value) for name, value in (labels or {}).items()}

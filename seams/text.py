@@ -9,6 +9,7 @@ from typing import Any, cast
 _LONE = re.compile("[\ud800-\udfff]")
 REPLACEMENT = "\ufffd"
 """Stands for each character that UTF-8 cannot hold."""
+_CREDENTIALS = re.compile(r"://([^/?#\s:]*)(:?)[^/?#\s]*@")
 _DEEPEST = 200
 _BITS = 10_000
 """Python writes no integer of more than 4300 digits."""
@@ -34,6 +35,20 @@ def well_formed_value(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(well_formed_value(item) for item in value)
     return value
+
+
+def shown(text: str) -> str:
+    """The text as people and records may see it: well formed, and without the password of any URL in it.
+
+    >>> shown("http://reader:s3cret@prometheus:9090 did not answer")
+    'http://reader:***@prometheus:9090 did not answer'
+    """
+    return _CREDENTIALS.sub(_masked, well_formed(text)) if "@" in text else well_formed(text)
+
+
+def _masked(found: re.Match[str]) -> str:
+    # a name without a password may be a token
+    return f"://{found[1]}:***@" if found[2] else "://***@"
 
 
 def encode(text: str) -> bytes:

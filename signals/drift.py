@@ -3,10 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from autonomic.seams.errors import AutonomicError
 from autonomic.seams.reading import Reading, error, missing, number
 from autonomic.seams.signal import Answer, Query
-from autonomic.seams.target import Target
+from autonomic.signals.guard import asked, guarded
 
 Drift = Callable[[str, str], Mapping[str, Any] | None]
 """(workflow, service) -> {"time": seconds, "values": {name: number}}, None without such a service; raises `AutonomicError`."""
@@ -23,16 +22,13 @@ class DriftSignal:
         for query in queries:
             if query.target not in told:
                 told[query.target] = self._ask(query.target)
-        return [_answer(query, told[query.target], now) for query in queries]
+        return [guarded("drift", now, lambda query=query: _answer(query, told[query.target], now)) for query in queries]
 
     def _ask(self, target: str) -> Mapping[str, Any] | str:
-        workflow, service = Target.parse(target)
+        workflow, _, service = target.partition("/")
         if not service:
             return f"drift is of a service; the target {target!r} names none"
-        try:
-            return self._drift(workflow, service) or {}
-        except AutonomicError as failure:
-            return str(failure)
+        return asked(lambda: self._drift(workflow, service) or {})
 
 
 def _answer(query: Query, told: Mapping[str, Any] | str, now: float) -> Reading:

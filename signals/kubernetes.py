@@ -3,14 +3,15 @@
 The host asks the cluster; whoever reads has no rights there. What the host cannot see is missing, and never counts as none.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from autonomic.seams.errors import AutonomicError, Retryable
+from autonomic.seams.errors import Retryable
 from autonomic.seams.event import Event
 from autonomic.seams.reading import Reading, error, missing, number
 from autonomic.seams.signal import Answer, Query
+from autonomic.signals.aggregates import total
+from autonomic.signals.guard import asked, guarded
 from autonomic.signals.queries import KubernetesQuery
 
 Cluster = Callable[[str, Sequence[str]], Mapping[str, Any] | None]
@@ -60,52 +61,55 @@ class KubernetesSignal:
         self._cluster = cluster
 
     def read(self, queries: Sequence[Query], now: float) -> list[Answer]:
-        parsed = [(KubernetesQuery.model_validate(query.args), query) for query in queries]
+        parsed = [asked(lambda query=query: KubernetesQuery.model_validate(query.args)) for query in queries]
         wanted: dict[str, set[str]] = {}
-        for asked, query in parsed:
-            wanted.setdefault(asked.of or query.target, set()).add(_PARTS[asked.metric])
-        told = {target: self._ask(target, sorted(parts)) for target, parts in wanted.items()}
-        return [_answer(asked, asked.of or query.target, told[asked.of or query.target], now) for asked, query in parsed]
+        for wish, query in zip(parsed, queries, strict=True):
+            if not isinstance(wish, str):
+                wanted.setdefault(wish.of or query.target, set()).add(_PARTS[wish.metric])
+        told = {target: asked(lambda target=target, parts=parts: self._cluster(target, sorted(parts))) for target, parts in wanted.items()}
 
-    def _ask(self, target: str, parts: Sequence[str]) -> Mapping[str, Any] | str | None:
-        try:
-            return self._cluster(target, parts)
-        except AutonomicError as failure:
-            return str(failure)
+        def answer(wish: KubernetesQuery | str, query: Query) -> Answer:
+            if isinstance(wish, str):
+                return error(now, "kubernetes", wish)
+            target = wish.of or query.target
+            return _answer(wish, target, told[target], now)
+
+        pairs = zip(parsed, queries, strict=True)
+        return [guarded("kubernetes", now, lambda wish=wish, query=query: answer(wish, query)) for wish, query in pairs]
 
 
-def _answer(asked: KubernetesQuery, target: str, told: Mapping[str, Any] | str | None, now: float) -> Answer:
+def _answer(wish: KubernetesQuery, target: str, told: Mapping[str, Any] | str | None, now: float) -> Answer:
     if isinstance(told, str):
         return error(now, "kubernetes", told)
     if told is None:
         return missing(now, "kubernetes", f"there is nothing called {target} on the cluster")
-    part = told.get(_PARTS[asked.metric], {"missing": "the host did not say"})
+    part = told.get(_PARTS[wish.metric], {"missing": "the host did not say"})
     if "missing" in part:
         return missing(now, "kubernetes", str(part["missing"]))
-    items = [item for item in part["items"] if _is_meant(asked, item)]
-    if asked.by is None:
-        return _number(asked, items, now, {})
+    items = [item for item in part["items"] if _is_meant(wish, item)]
+    if wish.by is None:
+        return _number(wish, items, now, {})
     # of nodes all are listed, so that a node without any is told as 0 only where nodes are counted
-    groups: dict[str, list[Mapping[str, Any]]] = {item["name"]: [] for item in part["items"]} if asked.metric == "nodes" else {}
+    groups: dict[str, list[Mapping[str, Any]]] = {item["name"]: [] for item in part["items"]} if wish.metric == "nodes" else {}
     for item in items:
-        node = str(item["name"] if asked.metric == "nodes" else item["node"])
+        node = str(item["name"] if wish.metric == "nodes" else item["node"])
         if node:
             groups.setdefault(node, []).append(item)
-    return [_number(asked, group, now, {"node": node}) for node, group in groups.items()]
+    return [_number(wish, group, now, {"node": node}) for node, group in groups.items()]
 
 
-def _is_meant(asked: KubernetesQuery, item: Mapping[str, Any]) -> bool:
-    if asked.phase is not None and item.get("phase") != asked.phase:
+def _is_meant(wish: KubernetesQuery, item: Mapping[str, Any]) -> bool:
+    if wish.phase is not None and item.get("phase") != wish.phase:
         return False
-    if asked.reason is not None and asked.reason not in item.get("reasons", (item.get("reason"),)):
+    if wish.reason is not None and wish.reason not in item.get("reasons", (item.get("reason"),)):
         return False
-    if asked.role is not None and item.get("role") != asked.role:
+    if wish.role is not None and item.get("role") != wish.role:
         return False
-    return asked.condition is None or asked.condition in item.get("conditions", ())
+    return wish.condition is None or wish.condition in item.get("conditions", ())
 
 
-def _number(asked: KubernetesQuery, items: Sequence[Mapping[str, Any]], now: float, labels: Mapping[str, str]) -> Reading:
-    match asked.metric:
+def _number(wish: KubernetesQuery, items: Sequence[Mapping[str, Any]], now: float, labels: Mapping[str, str]) -> Reading:
+    match wish.metric:
         case "pods" | "jobs" | "nodes":
             return number(len(items), now, "kubernetes", labels)
         case "events":
@@ -115,14 +119,14 @@ def _number(asked: KubernetesQuery, items: Sequence[Mapping[str, Any]], now: flo
         case "ready_replicas" | "wanted_replicas":
             if not items:
                 return missing(now, "kubernetes", "the target has no Deployment", labels)
-            return number(sum(item[asked.metric.removesuffix("_replicas")] for item in items), now, "kubernetes", labels)
+            return number(sum(item[wish.metric.removesuffix("_replicas")] for item in items), now, "kubernetes", labels)
         case "cpu" | "memory":
-            unknown = [str(item["name"]) for item in items if item[asked.metric] is None]
+            unknown = [str(item["name"]) for item in items if item[wish.metric] is None]
             if unknown or not items:
                 why = f"the metrics API does not know {', '.join(unknown)} yet" if unknown else "no pod of the target runs"
                 return missing(now, "kubernetes", why, labels)
             oldest = min(item["time"] or now for item in items)
-            return number(math.fsum(item[asked.metric] for item in items), oldest, "kubernetes", labels)
+            return number(total([item[wish.metric] for item in items]), oldest, "kubernetes", labels)
 
 
 class KubernetesEvents:

@@ -6,8 +6,10 @@ minutes before it.
 """
 
 import math
+import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from time import monotonic
 from typing import Any
 
 from autonomic.seams.errors import AutonomicError, Permanent
@@ -15,6 +17,7 @@ from autonomic.seams.event import Event
 from autonomic.seams.reading import Reading, error, missing, number
 from autonomic.seams.signal import Answer, Query
 from autonomic.seams.word import Word
+from autonomic.signals.aggregates import aggregated
 from autonomic.signals.queries import MlflowQuery
 from autonomic.workflows.registry.client import Mlflow, NotFound, metrics_of, tags_of
 
@@ -38,9 +41,9 @@ class Cursor(Word):
         """From when on there may be some that were not counted."""
         return max(0, self.until - OVERLAP_MS)
 
-    def after(self, things: dict[str, int]) -> "Cursor":
-        """The cursor when also these (name -> milliseconds) are counted."""
-        until = max([self.until, *things.values()])
+    def after(self, things: dict[str, int], now: float) -> "Cursor":
+        """The cursor when also these (name -> milliseconds) are counted; a time after `now` (seconds) holds up no other."""
+        until = max([self.until, *(time for time in things.values() if time <= now * 1000)])
         seen = {name: time for name, time in {**self.seen, **things}.items() if time >= until - OVERLAP_MS}
         return Cursor(until=until, seen=seen)
 
@@ -63,8 +66,13 @@ class MlflowSignal:
         if not self._url:
             return [error(now, "mlflow", "no MLflow is configured") for _ in queries]
         answers: list[Answer] = []
+        end = monotonic() + 2 * self._timeout_seconds
         away = ""
         for query in queries:
+            if not away and answers and monotonic() > end:
+                away = (
+                    f"MLflow was not asked, as the readings before this one took {2 * self._timeout_seconds:g} s; it is asked the next time"
+                )
             if away:
                 answers.append(error(now, "mlflow", away))
                 continue
@@ -75,9 +83,10 @@ class MlflowSignal:
             except Permanent as refused:
                 answers.append(error(now, "mlflow", str(refused)))
             except AutonomicError as unreachable:
-                away = str(unreachable)
-                answers.append(error(now, "mlflow", away))
-            except (ValueError, KeyError, TypeError) as strange:
+                answers.append(error(now, "mlflow", str(unreachable)))
+                # one query may be too much for a server that answers all others
+                away = "" if self._mlflow().is_there() else str(unreachable)
+            except Exception as strange:  # noqa: BLE001 whatever one run holds, the other readings are had
                 answers.append(error(now, "mlflow", f"MLflow's answer is not understood: {strange!r}"))
         return answers
 
@@ -116,7 +125,7 @@ class MlflowSignal:
             if asked.aggregate == "last" and cursor is None:
                 break
         if cursor is not None:
-            self._cursors[query.strategy, query.name] = cursor.after(counted)
+            self._cursors[query.strategy, query.name] = cursor.after(counted, now)
         return _aggregate(asked, values, now)
 
     def _runs(self, asked: MlflowQuery, cursor: Cursor | None) -> Iterator[dict[str, Any]]:
@@ -158,7 +167,10 @@ class MlflowSignal:
 def _metric(run: dict[str, Any], name: str) -> tuple[float, float] | None:
     for metric in run.get("data", {}).get("metrics", []):
         if metric["key"] == name:
-            return float(metric["value"]), int(metric["timestamp"]) / 1000
+            value = float(metric["value"])
+            # what MLflow's SQL store keeps of an infinite value is the largest of all floats
+            value = math.copysign(math.inf, value) if abs(value) >= sys.float_info.max else value
+            return value, int(metric["timestamp"]) / 1000
     return None
 
 
@@ -174,15 +186,11 @@ def _aggregate(asked: MlflowQuery, values: list[tuple[float, float]], now: float
             # the greatest of values of which one is not a number would depend on their order
             return missing(now, "mlflow", f"a run's {asked.metric!r} is not a finite number")
         case "sum":
-            return number(math.fsum(found), now, "mlflow")
-        case _ if not found:
-            return missing(now, "mlflow", f"no run has the metric {asked.metric!r}")
-        case "max":
-            return number(max(found), now, "mlflow")
-        case "min":
-            return number(min(found), now, "mlflow")
+            return number(aggregated("sum", found), now, "mlflow")
+        case "max" | "min" | "avg" as how if found:
+            return number(aggregated(how, found), now, "mlflow")
         case _:
-            return number(math.fsum(found) / len(found), now, "mlflow")
+            return missing(now, "mlflow", f"no run has the metric {asked.metric!r}")
 
 
 class MlflowEvents:
@@ -192,9 +200,9 @@ class MlflowEvents:
     leaves the cursor where it is.
     """
 
-    def __init__(self, url: str, timeout_seconds: float = 5.0) -> None:
+    def __init__(self, url: str, now: Callable[[], float], timeout_seconds: float = 5.0) -> None:
         self._mlflow = Mlflow(url, timeout_seconds)
-        self._url = url
+        self._now = now
 
     def watch(self, cursor: Any) -> tuple[list[Event], Any]:
         """The events after `cursor` and the cursor after them.
@@ -202,7 +210,7 @@ class MlflowEvents:
         Raises:
             AutonomicError: MLflow does not answer, or refuses.
         """
-        first = cursor is None
+        first, now = cursor is None, self._now()
         runs = Cursor.model_validate(cursor["runs"]) if cursor else Cursor()
         versions = Cursor.model_validate(cursor["versions"]) if cursor else Cursor()
         ended = {run["info"]["run_id"]: run for run in self._ended(runs, first)}
@@ -212,8 +220,8 @@ class MlflowEvents:
             events += [_run_event(run) for name, run in ended.items() if not runs.has(name)]
             events += [_version_event(version) for name, version in created.items() if not versions.has(name)]
         after = {
-            "runs": runs.after({name: int(run["info"]["end_time"]) for name, run in ended.items()}),
-            "versions": versions.after({name: int(version["creation_timestamp"]) for name, version in created.items()}),
+            "runs": runs.after({name: int(run["info"]["end_time"]) for name, run in ended.items()}, now),
+            "versions": versions.after({name: int(version["creation_timestamp"]) for name, version in created.items()}, now),
         }
         return sorted(events, key=lambda event: event.observed_at), {name: part.model_dump(mode="json") for name, part in after.items()}
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
-from autonomic.seams.errors import AutonomicError
 from autonomic.seams.reading import Reading, error, missing, number
 from autonomic.seams.signal import Answer, Query
 from autonomic.seams.state import FINISHED, State
+from autonomic.signals.guard import asked, guarded
 
 Observe = Callable[[str], State]
 """The state of a target; raises `AutonomicError`."""
@@ -21,11 +21,8 @@ class PlatformSignal:
         states: dict[str, State | str] = {}
         for query in queries:
             if query.target not in states:
-                try:
-                    states[query.target] = self._observe(query.target)
-                except AutonomicError as failure:
-                    states[query.target] = str(failure)
-        return [_answer(query, states[query.target], now) for query in queries]
+                states[query.target] = asked(lambda query=query: self._observe(query.target))
+        return [guarded("platform", now, lambda query=query: _answer(query, states[query.target], now)) for query in queries]
 
 
 def _answer(query: Query, state: State | str, now: float) -> Reading:

@@ -1,21 +1,27 @@
 """`promql`: instant queries to Prometheus, asked together.
 
 Queries that are due at the same time travel in batches: each expression is marked with a label of its own and they are
-joined with `or`, so that a hundred expressions cost one request. Where one expression of a batch is refused, the others
-are asked alone.
+joined with `or`, so that fifty expressions cost one request. Where a batch is refused, or takes too long, each of its
+expressions is asked alone, and the one at fault stays alone until it works.
 """
 
 import math
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Any, NamedTuple
+from time import monotonic
+from typing import Any, NamedTuple, TypeVar
 
 from autonomic.seams.reading import Reading, error, missing, number
 from autonomic.seams.signal import Answer, Query
+from autonomic.signals.guard import guarded, reason
 
 _MARK = "autonomic_query"
+_TOGETHER = ("scalar", "vector")
+_BATCH_CHARACTERS = 100_000
+_REFUSED = frozenset({400, 405, 413, 414, 422, 431})
+Found = TypeVar("Found")
 
 
 class _Sample(NamedTuple):
@@ -26,6 +32,10 @@ class _Sample(NamedTuple):
 
 class _Refused(Exception):
     """Prometheus answered that it cannot evaluate the expression."""
+
+
+class _Slow(Exception):
+    """The evaluation did not end in time; Prometheus may answer other expressions."""
 
 
 class _Unreachable(Exception):
@@ -53,9 +63,10 @@ class PromqlSignal:
         self._batch = batch
         self._workers = workers
         self._pool: ThreadPoolExecutor | None = None
-        self._local = threading.local()
-        self._connections: list[Any] = []
+        self._client: Any = None
         self._lock = threading.Lock()
+        # what failed when it was asked alone is asked alone until it works
+        self._failed: set[str] = set()
 
     def read(self, queries: Sequence[Query], now: float) -> list[Answer]:
         if not self._url:
@@ -65,14 +76,14 @@ class PromqlSignal:
             if query.max_age_seconds is not None:
                 expressions.update(dict.fromkeys(_freshness(_expression(query), query.args.get("by"))))
         results = self._ask(tuple(expressions))
-        return [self._answer(query, results, now) for query in queries]
+        return [guarded("promql", now, lambda query=query: self._answer(query, results, now)) for query in queries]
 
     def close(self) -> None:
         """Closes the connections."""
         if self._pool is not None:
             self._pool.shutdown()
-        for connection in self._connections:
-            connection.close()
+        if self._client is not None:
+            self._client.close()
 
     def _answer(self, query: Query, results: dict[str, Vector | str], now: float) -> Answer:
         vector = results[_expression(query)]
@@ -102,31 +113,64 @@ class PromqlSignal:
 
     def _ask(self, expressions: Sequence[str]) -> dict[str, Vector | str]:
         """The vector of each expression, or why there is none."""
-        # what does not parse here is asked alone, so that no text can reach into that of another
-        sound = [expression for expression in expressions if _kind(expression)]
-        batches: list[Sequence[str]] = [[expression] for expression in expressions if not _kind(expression)]
-        batches += [sound[start : start + self._batch] for start in range(0, len(sound), self._batch)]
-        down = threading.Event()
-        if len(batches) == 1:
-            return self._ask_batch(batches[0], down)
+        round_ = _Round(monotonic() + 2 * self._timeout_seconds)
+        # what does not parse here is asked alone, so that no text can reach into that of another; so is what failed the last time
+        sound = [expression for expression in expressions if _kind(expression) in _TOGETHER and expression not in self._failed]
+        batches = _batches(sound, self._batch)
+        alone = [expression for expression in expressions if expression not in set(sound)]
         results: dict[str, Vector | str] = {}
-        for part in self._executor().map(lambda batch: self._ask_batch(batch, down), batches):
-            results.update(part)
+        for batch, found in zip(batches, self._map(lambda batch: self._ask_batch(batch, round_), batches), strict=True):
+            if found is None:
+                alone += batch
+            else:
+                results.update(found)
+        results.update(zip(alone, self._map(lambda expression: self._ask_alone(expression, round_), alone), strict=True))
         return results
 
-    def _ask_batch(self, batch: Sequence[str], down: threading.Event) -> dict[str, Vector | str]:
-        if down.is_set():
-            return dict.fromkeys(batch, f"Prometheus at {self._url} did not answer")
+    def _map(self, ask: Callable[[Any], Found], things: Sequence[Any]) -> Iterable[Found]:
+        return map(ask, things) if len(things) < 2 else self._executor().map(ask, things)
+
+    def _ask_batch(self, batch: Sequence[str], round_: "_Round") -> dict[str, Vector | str] | None:
+        """The answers to several expressions in one request; None where one of them fails it, and each has to be asked alone."""
+        if round_.down:
+            return dict.fromkeys(batch, round_.down)
+        if len(batch) == 1:
+            return {batch[0]: self._ask_alone(batch[0], round_)}
         try:
-            return self._together(batch) if len(batch) > 1 else {batch[0]: self._request(batch[0])}
+            return self._together(batch)
         except _Unreachable as failure:
-            down.set()
-            return dict.fromkeys(batch, str(failure))
-        except _Refused as failure:
-            if len(batch) == 1:
-                return {batch[0]: str(failure)}
-        half = len(batch) // 2
-        return {**self._ask_batch(batch[:half], down), **self._ask_batch(batch[half:], down)}
+            round_.down = str(failure)
+            return dict.fromkeys(batch, round_.down)
+        except _Slow as failure:
+            # a server that hangs would let each of them wait
+            round_.down = "" if self._is_there() else str(failure)
+            return dict.fromkeys(batch, round_.down) if round_.down else None
+        except Exception:  # noqa: BLE001 refused, or an answer that is not understood: whose, shows when each is asked alone
+            return None
+
+    def _ask_alone(self, expression: str, round_: "_Round") -> Vector | str:
+        if round_.down:
+            return round_.down
+        seconds = min(self._timeout_seconds * 0.8, round_.end - monotonic())
+        if seconds <= 0:
+            return f"it was not asked, as other expressions took {2 * self._timeout_seconds:g} s; it is asked the next time"
+        try:
+            found = self._request(expression, seconds)
+        except _Unreachable as failure:
+            round_.down = str(failure)
+            return round_.down
+        except Exception as failure:  # noqa: BLE001 whatever one expression gives, the others are answered
+            self._failed.add(expression)
+            return str(failure) if isinstance(failure, _Refused | _Slow) else f"the answer is not understood: {reason(failure)}"
+        self._failed.discard(expression)
+        return found
+
+    def _is_there(self) -> bool:
+        try:
+            self._request("1", 1.0)
+        except (_Unreachable, _Slow, _Refused):
+            return False
+        return True
 
     def _together(self, batch: Sequence[str]) -> dict[str, Vector | str]:
         marked: list[str] = []
@@ -134,44 +178,45 @@ class PromqlSignal:
             vector = f"vector({expression}\n)" if _kind(expression) == "scalar" else f"({expression}\n)"
             marked.append(f'label_replace({vector}, "{_MARK}", "{place}", "", "")')
         results: dict[str, Vector | str] = {expression: [] for expression in batch}
-        for sample in self._request(" or ".join(marked)):
+        for sample in self._request(" or ".join(marked), self._timeout_seconds * 0.5):
             vector = results[batch[int(sample.labels.pop(_MARK))]]
             if isinstance(vector, list):
                 vector.append(sample)
         return results
 
-    def _request(self, expression: str) -> Vector:
-        from prometheus_api_client.exceptions import PrometheusApiClientException
-        from requests import RequestException
+    def _request(self, expression: str, seconds: float) -> Vector:
+        """The instant vector of an expression, for whose evaluation Prometheus has so many seconds."""
+        import httpx
 
-        timeout = {"timeout": f"{self._timeout_seconds:g}s"}
+        form = {"query": expression, "timeout": f"{seconds:.3f}"}
         try:
-            result: Any = self._connection().custom_query(expression, params=timeout)
-        except PrometheusApiClientException as refused:
-            text = str(refused)
-            if any(f"Status Code {status}" in text for status in (400, 422)):
-                raise _Refused(f"Prometheus refused the query: {text[:500]}") from None
-            raise _Unreachable(f"Prometheus at {self._url} failed: {text[:500]}") from None
-        except (RequestException, ValueError) as failed:
+            # in the body, because an address has a greatest length
+            answer = self._http().post("/api/v1/query", data=form, timeout=seconds + self._timeout_seconds * 0.2)
+        except (httpx.ReadTimeout, httpx.WriteTimeout):
+            raise _Slow(f"Prometheus at {self._url} did not answer within {seconds:g} s") from None
+        except httpx.HTTPError as failed:
             raise _Unreachable(f"Prometheus at {self._url} did not answer: {type(failed).__name__}: {str(failed)[:300]}") from None
-        if result and not isinstance(result[0], dict):
-            return [_Sample({}, float(result[1]), float(result[0]))]
-        return [_sample(item) for item in result]
+        try:
+            document: Any = answer.json()
+            kind, why = str(document.get("errorType", "")), str(document.get("error", ""))[:500]
+        except (ValueError, AttributeError):
+            document, kind, why = None, "", answer.text[:300]
+        if answer.status_code == 200 and document is not None:
+            return _vector(document["data"])
+        said = f"{answer.status_code} {kind} {why}".replace("  ", " ")
+        if kind in ("timeout", "canceled") or answer.status_code == 504:
+            raise _Slow(f"Prometheus gave the evaluation up after {seconds:g} s: {said}")
+        if answer.status_code in _REFUSED or kind in ("execution", "internal"):
+            raise _Refused(f"Prometheus refused the query: {said}")
+        raise _Unreachable(f"Prometheus at {self._url} failed: {said}")
 
-    def _connection(self) -> Any:
-        # one connection a thread, because sessions of requests are not made to be shared
-        if not hasattr(self._local, "connection"):
-            from prometheus_api_client.prometheus_connect import PrometheusConnect
-            from requests import Session
-            from urllib3.util.retry import Retry
+    def _http(self) -> Any:
+        import httpx
 
-            session = Session()
-            session.trust_env = False
-            seconds: Any = self._timeout_seconds
-            self._local.connection = PrometheusConnect(url=self._url, session=session, retry=Retry(total=0), timeout=seconds)
-            with self._lock:
-                self._connections.append(self._local.connection)
-        return self._local.connection
+        with self._lock:
+            if self._client is None:
+                self._client = httpx.Client(base_url=self._url.rstrip("/"), trust_env=False)
+            return self._client
 
     def _executor(self) -> ThreadPoolExecutor:
         with self._lock:
@@ -180,13 +225,43 @@ class PromqlSignal:
             return self._pool
 
 
+class _Round:
+    """One reading of all expressions: when it has to end, and why Prometheus is not asked any more ("" while it is)."""
+
+    def __init__(self, end: float) -> None:
+        self.end = end
+        self.down = ""
+
+
+def _batches(expressions: Sequence[str], most: int) -> list[list[str]]:
+    batches: list[list[str]] = []
+    length = 0
+    for expression in expressions:
+        if not batches or len(batches[-1]) >= most or length + len(expression) > _BATCH_CHARACTERS:
+            batches.append([])
+            length = 0
+        batches[-1].append(expression)
+        length += len(expression)
+    return batches
+
+
+def _vector(data: dict[str, Any]) -> Vector:
+    kind, result = data["resultType"], data["result"]
+    if kind == "scalar":
+        return [_Sample({}, float(result[1]), float(result[0]))]
+    if kind != "vector":
+        what = {"string": "a text", "matrix": "ranges"}.get(kind, kind)
+        raise _Refused(f"the query gives {what}; it must give an instant vector of numbers")
+    return [_sample(item) for item in result]
+
+
 def _expression(query: Query) -> str:
     return query.args["promql"]
 
 
 def _sample(item: dict[str, Any]) -> _Sample:
     if "value" not in item:
-        raise _Refused("the query gives ranges or native histograms; it must give an instant vector of numbers")
+        raise _Refused("the query gives native histograms; it must give an instant vector of numbers")
     labels = {name: value for name, value in item["metric"].items() if name != "__name__"}
     return _Sample(labels, float(item["value"][1]), float(item["value"][0]))
 
@@ -204,13 +279,18 @@ def _by_label(vector: Iterable[_Sample], label: str, ages: dict[str, float], now
 
 @lru_cache(maxsize=65536)
 def _kind(expression: str) -> str:
-    """ "scalar", "vector", or "" for what does not parse."""
+    """ "scalar", "vector", or "" for what does not parse, or gives neither."""
     import promql_parser
 
     try:
-        return "scalar" if _scalar(promql_parser.parse(expression)) else "vector"
+        parsed = promql_parser.parse(expression)
     except ValueError:
         return ""
+    while isinstance(parsed, promql_parser.ParenExpr):
+        parsed = parsed.expr
+    if type(parsed).__name__ in ("StringLiteral", "MatrixSelector", "SubqueryExpr"):
+        return ""
+    return "scalar" if _scalar(parsed) else "vector"
 
 
 def _scalar(node: Any) -> bool:

@@ -17,7 +17,9 @@ from autonomic.seams.clock import Clock
 from autonomic.seams.reading import Reading, error, missing, number
 from autonomic.seams.signal import Answer, Query
 from autonomic.seams.target import Target
+from autonomic.signals.aggregates import aggregated
 from autonomic.signals.exposition import Key, Scrape, growth, histogram_quantile, parse, since
+from autonomic.signals.guard import asked, guarded
 from autonomic.signals.queries import ScrapeQuery
 
 FRESH_SECONDS = 0.02
@@ -70,16 +72,22 @@ class ScrapeSignal:
                 self._discovery = self._pool.submit(self._discover)
             discovery = self._discovery
         wait([discovery], self._timeout_seconds)
-        parsed = [(ScrapeQuery.model_validate(query.args), Target.parse(query.target)) for query in queries]
-        host = self._host({target.workflow for _, target in parsed})
+        parsed = [asked(lambda query=query: (ScrapeQuery.model_validate(query.args), Target.parse(query.target))) for query in queries]
+        sound = [each for each in parsed if not isinstance(each, str)]
+        host = self._host({target.workflow for _, target in sound})
         needed: dict[Endpoint, set[str]] = {}
         reach = 0.0
-        for query, target in parsed:
+        for query, target in sound:
             reach = max(reach, query.rate or query.window)
             for endpoint in (*self._of(target), host):
                 needed.setdefault(endpoint, set()).add(_sample_name(query))
         self._scrape_all(needed, reach)
-        return [self._answer(query, target, host, now) for query, target in parsed]
+        return [
+            error(now, "scrape", each)
+            if isinstance(each, str)
+            else guarded("scrape", now, lambda each=each: self._answer(*each, host, now))
+            for each in parsed
+        ]
 
     def close(self) -> None:
         """Lets go of the threads."""
@@ -238,15 +246,7 @@ def _value(query: ScrapeQuery, found: Sequence[tuple[Key, float, float]]) -> flo
             buckets[bound] = buckets.get(bound, 0.0) + grown
         return histogram_quantile(query.quantile, buckets.items())
     values = [value / seconds if seconds > 0 else math.nan for _, value, seconds in found]
-    match query.aggregate:
-        case "sum":
-            return math.fsum(values)
-        case "max":
-            return max(values)
-        case "min":
-            return min(values)
-        case "avg":
-            return math.fsum(values) / len(values)
+    return aggregated(query.aggregate, values)
 
 
 def _endpoints(text: str) -> dict[str, list[Endpoint]]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from autonomic.seams.reading import Reading, missing, number
 from autonomic.seams.signal import Answer, Query
+from autonomic.signals.guard import guarded
 
 Newest = Callable[[str], tuple[Any, float] | None]
 """The data of the newest event of a type and when it came in; None where none ever came."""
@@ -17,7 +18,7 @@ class WebhookSignal:
         self._newest = newest
 
     def read(self, queries: Sequence[Query], now: float) -> list[Answer]:
-        return [self._answer(query, now) for query in queries]
+        return [guarded("webhook", now, lambda query=query: self._answer(query, now)) for query in queries]
 
     def _answer(self, query: Query, now: float) -> Reading:
         type_, field = query.args["webhook"], query.args.get("field", "value")
@@ -36,7 +37,7 @@ class WebhookSignal:
                 value = None
         if not isinstance(value, int | float):
             return missing(time, "webhook", f"the newest event of type {type_!r} has no number under {field!r}")
-        return number(float(value), time, "webhook")
+        return number(value, time, "webhook")
 
 
 def _step(value: Any, part: str) -> Any:

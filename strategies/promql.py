@@ -13,17 +13,26 @@ class PromqlChecker:
 
     def fault(self, query: str) -> str:
         """What is wrong with `query`; empty where nothing is."""
-        fault = _parse(query)
-        return fault if fault and not (self._url and _prometheus_accepts(self._url, query)) else ""
+        fault, parsed = _parse(query)
+        if parsed:
+            return fault
+        return "" if self._url and _prometheus_accepts(self._url, query) else fault
 
 
 @lru_cache(maxsize=1024)
-def _parse(query: str) -> str:
+def _parse(query: str) -> tuple[str, bool]:
+    """What is wrong with a query, and whether it could be parsed."""
     try:
-        promql_parser.parse(query)
+        expression = promql_parser.parse(query)
     except ValueError as refused:
-        return " ".join(str(refused).split())
-    return ""
+        return " ".join(str(refused).split()), False
+    while isinstance(expression, promql_parser.ParenExpr):
+        expression = expression.expr
+    if isinstance(expression, promql_parser.StringLiteral):
+        return f"{query} is a text; a reading is a number, so write the expression without quotes around it", True
+    if isinstance(expression, promql_parser.MatrixSelector | promql_parser.SubqueryExpr):
+        return f"{query} gives a range of samples; a reading is one number, such as max_over_time({query})", True
+    return "", True
 
 
 def _prometheus_accepts(url: str, query: str) -> bool:

@@ -62,7 +62,7 @@ class News:
                 events, after = source.watch(cursor)
                 # events before the cursor: a crash between the two brings them again, and they count once
                 if events:
-                    self._intake.accept([_cloud_event(event) for event in events])
+                    self._intake.accept([told for event in events if (told := self._told(event)) is not None])
                 if after != cursor:
                     with self._journal.transaction() as transaction:
                         transaction.put_state(CURSOR + name, after)
@@ -73,6 +73,14 @@ class News:
                 failing = True
         if source is not None:
             source.close()
+
+    def _told(self, event: Event) -> CloudEvent | None:
+        try:
+            return _cloud_event(event)
+        except (ValueError, OverflowError, OSError) as odd:
+            # such as a time beyond any calendar: it is left out, so that those after it come
+            _log.warning("an event is left out", extra={"source": self._source.name, "event": event.id, "detail": str(odd)})
+            return None
 
 
 def _cloud_event(event: Event) -> CloudEvent:

@@ -1,11 +1,13 @@
-"""Asks several signals at the same time; whatever happens, there is an answer to every query."""
+"""Asks several signals at the same time; whatever happens, there is an answer to every query, and one at fault spoils no other."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from time import monotonic
 
 from autonomic.agents.logs import logger
 from autonomic.seams.reading import error
 from autonomic.seams.signal import Answer, Query, Signal
+from autonomic.signals.guard import reason
 
 LONGEST_SECONDS = 15.0
 """A signal has its own, shorter time limits; this one holds for a signal that breaks its word."""
@@ -42,11 +44,23 @@ class Reader:
         return answers
 
     def _ask(self, signal: str, queries: Sequence[Query], now: float) -> list[Answer]:
+        if signal not in self.signals:
+            return [error(now, signal, f"there is no signal {signal!r}; there are {', '.join(sorted(self.signals))}") for _ in queries]
+        return self._guarded(signal, queries, now, monotonic() + self._longest_seconds)
+
+    def _guarded(self, signal: str, queries: Sequence[Query], now: float, end: float) -> list[Answer]:
+        """The answers; where the signal raises, halves are asked apart until the query at fault stands alone."""
         try:
-            return self.signals[signal].read(queries, now)
+            answers = self.signals[signal].read(queries, now)
+            if len(answers) != len(queries):
+                raise ValueError(f"the signal gave {len(answers)} answers to {len(queries)} queries")
+            return answers
         except Exception as failure:  # noqa: BLE001 the boundary that turns a fault of a signal into readings
-            _log.error("signal failed", exc_info=failure, extra={"signal": signal})
-            return [error(now, signal, f"{type(failure).__name__}: {failure}") for _ in queries]
+            if len(queries) == 1 or monotonic() > end:
+                _log.error("signal failed", exc_info=failure, extra={"signal": signal, "strategy": queries[0].strategy})
+                return [error(now, signal, reason(failure)) for _ in queries]
+        half = len(queries) // 2
+        return [*self._guarded(signal, queries[:half], now, end), *self._guarded(signal, queries[half:], now, end)]
 
     def close(self) -> None:
         """Lets go of the threads and the connections."""

@@ -155,7 +155,7 @@ class MonitorService:
     def _mlflow_events(self) -> Any:
         from autonomic.signals.mlflow import MlflowEvents
 
-        return MlflowEvents(self.settings.mlflow_url)
+        return MlflowEvents(self.settings.mlflow_url, self.clock.now)
 
     def _observe(self, target: str) -> State:
         return self._host().observe(target)

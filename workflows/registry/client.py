@@ -46,6 +46,14 @@ class Mlflow:
     def close(self) -> None:
         self.http.close()
 
+    def is_there(self, timeout_seconds: float = 1.0) -> bool:
+        """Whether a server answers at all, whatever it says."""
+        try:
+            self.http.get("/health", timeout=timeout_seconds)
+        except httpx.HTTPError:
+            return False
+        return True
+
     def call(self, method: str, path: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         """One call of `/api/2.0/mlflow/PATH`; None values are left out."""
         given = {name: value for name, value in fields.items() if value is not None}

@@ -72,7 +72,11 @@ class Peer:
             def do_POST(self) -> None:
                 if self.gone():
                     return
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                content = self.rfile.read(int(self.headers["Content-Length"]))
+                if self.path in peer.pages:
+                    self.answer(200, json.dumps(peer.pages[self.path]).encode())
+                    return
+                body = json.loads(content)
                 status = peer.statuses.get(self.path, 202)
                 if status < 400:
                     peer.posts.append((self.path, body))

@@ -58,7 +58,7 @@ def source(client: Mlflow, run_id: str) -> str:
 
 
 def watch(url: str, cursor: Any, timeout_seconds: float = 5.0) -> tuple[list[Any], Any]:
-    with closing(MlflowEvents(url, timeout_seconds)) as events:
+    with closing(MlflowEvents(url, time.time, timeout_seconds)) as events:
         return events.watch(cursor)
 
 

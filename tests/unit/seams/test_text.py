@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autonomic.seams.text import REPLACEMENT, encode, encode_json, well_formed, well_formed_value
+from autonomic.agents import problems
+from autonomic.seams.errors import Permanent
+from autonomic.seams.reading import error, missing
+from autonomic.seams.text import REPLACEMENT, encode, encode_json, shown, well_formed, well_formed_value
 
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()))
 JSON = st.recursive(
@@ -68,3 +71,19 @@ def test_one_odd_value_costs_nothing_beside_it() -> None:
 def test_plain_values_are_written_as_they_are() -> None:
     value = {"a": [1, 2.5, None, True, "é"], "b": {"c": []}}
     assert json.loads(encode_json(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("http://reader:s3cret@p:9090/x failed", "http://reader:***@p:9090/x failed"),
+        ("https://s3cret@p", "https://***@p"),
+        ("postgresql://:s3cret@db/x", "postgresql://:***@db/x"),
+        ("http://u:p@s3cret@p and http://u:s3cret@q", "http://u:***@p and http://u:***@q"),
+        ("http://p/a@b mail@example.com", "http://p/a@b mail@example.com"),
+    ],
+)
+def test_a_password_in_a_url_is_never_shown(text: str, seen: str) -> None:
+    assert shown(text) == seen
+    assert seen == str(Permanent(text)) == error(0.0, "promql", text).detail == missing(0.0, "promql", text).detail
+    assert seen == problems.body(500, text)["detail"]

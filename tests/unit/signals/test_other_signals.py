@@ -147,12 +147,21 @@ def test_the_age_of_an_expression_is_that_of_its_selectors_of_the_present() -> N
     assert _freshness("(((", None) == ()
 
 
+NOON = 10_000.0
+
+
+def test_a_run_that_ends_in_the_far_future_holds_up_no_other() -> None:
+    odd = Cursor().after({"a": 5_000_000, "typo": 5_000_000_000_000}, NOON)
+    assert odd.until == 5_000_000
+    assert odd.has("typo")
+
+
 def test_a_cursor_remembers_late_comers_within_the_overlap_and_forgets_the_rest() -> None:
-    first = Cursor().after({"a": 1_000_000, "b": 5_000_000})
+    first = Cursor().after({"a": 1_000_000, "b": 5_000_000}, NOON)
     assert first.has("b")
     assert not first.has("a")
     assert first.start == 5_000_000 - OVERLAP_MS
-    late = first.after({"c": 4_900_000})
+    late = first.after({"c": 4_900_000}, NOON)
     assert late.until == 5_000_000
     assert late.has("b")
     assert late.has("c")

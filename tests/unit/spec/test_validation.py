@@ -106,6 +106,8 @@ DO = "do: [{notify: {message: x}}]"
         (strategy("do: [{notify: {message: '${by.node}'}}]"), "spec.do[0].notify.message", "unknown reference ${by.node}"),
         (strategy("do: [{delete: {}, target: online}], guard: {autonomy: auto}"), "spec.guard.autonomy", "delete cannot be undone"),
         (strategy(f"readings: {{a: {{promql: 'sum(x'}}}}, {DO}"), "spec.readings.a.promql", "not valid PromQL: unclosed left parenthesis"),
+        (strategy(f"readings: {{a: {{promql: '\"up\"'}}}}, {DO}"), "spec.readings.a.promql", "is a text; a reading is a number"),
+        (strategy(f"readings: {{a: {{promql: 'up[5m]'}}}}, {DO}"), "spec.readings.a.promql", "gives a range of samples"),
         (strategy(f"readings: {{a-b: {{promql: x}}}}, {DO}"), "spec.readings.a-b", "no name for a condition"),
         (strategy(f"readings: {{a: {{drift: score}}}}, {DO}"), "spec.readings.a.drift", "has no drift: detector"),
         (strategy(f"readings: {{a: {{scrape: {{metric: m}}}}}}, {DO}", "training"), "spec.readings.a.scrape", "write workflow/service"),

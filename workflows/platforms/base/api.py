@@ -21,6 +21,7 @@ from starlette.routing import Route
 from autonomic.seams.errors import Permanent, Retryable
 from autonomic.seams.plan import Change
 from autonomic.seams.state import State
+from autonomic.seams.text import shown
 from autonomic.seams.word import Word
 from autonomic.workflows.platforms.base.answers import JsonAnswer
 from autonomic.workflows.platforms.base.intents import Intents
@@ -82,7 +83,7 @@ class Host(Protocol):
 
 def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
     """An error as RFC 9457 wants it."""
-    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": shown(detail)}
     return JsonAnswer(body, status, headers, media_type="application/problem+json")
 
 
