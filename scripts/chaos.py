@@ -2,9 +2,9 @@
 
     scripts/chaos.py 1-5
 
-Each file of tests/chaos runs with each of the seeds, as do the property tests. What has passed is noted in reports/chaos.txt and
-left out the next time, so that an interrupted run goes on; `rm reports/chaos.txt` begins anew. What failed is shown with the
-command that repeats it. Ends with 0 where everything passed, else with 1.
+Each file of tests/chaos runs with each of the seeds, as do the statistical tests of MNIST and the property tests. What has
+passed is noted in reports/chaos.txt and left out the next time, so that an interrupted run goes on; `rm reports/chaos.txt`
+begins anew. What failed is shown with the command that repeats it. Ends with 0 where everything passed, else with 1.
 """
 
 import os
@@ -35,6 +35,7 @@ def commands(seed: int) -> dict[str, list[str]]:
     drawn = ["-m", "hypothesis", "--hypothesis-profile=chaos", f"--hypothesis-seed={seed}"]
     return {
         **{f"{seed} {file}": [*pytest, file] for file in files},
+        f"{seed} statistics": [*pytest, "tests/integration/mnist"],
         f"{seed} properties": [*pytest, *drawn, *PROPERTIES],
     }
 

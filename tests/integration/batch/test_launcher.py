@@ -65,7 +65,11 @@ def test_a_function_gets_its_arguments_and_gives_its_outputs(attempt: Make) -> N
 @pytest.mark.parametrize(
     ("source", "command", "said"),
     [
-        ("import os\ndef f():\n    open(b'caf\\xe9.csv', 'w')\n    return {'files': os.listdir('.')}", None, {"files": ["caf\ufffd.csv"]}),
+        (
+            "import glob\ndef f():\n    open(b'caf\\xe9.csv', 'w')\n    return {'files': glob.glob('*.csv')}",
+            None,
+            {"files": ["caf\ufffd.csv"]},
+        ),
         ("def f(): raise ValueError('caf\\udce9.csv has no header')", None, "ValueError: caf\ufffd.csv has no header (user_code.py:1)"),
         ("", ("sh", "-c", """printf '{"t": "\\\\ud83d"}' > $AUTONOMIC_OUTPUTS"""), {"t": "\ufffd"}),
     ],

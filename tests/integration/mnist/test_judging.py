@@ -54,7 +54,6 @@ def log(trained: Any, rows: Callable[..., Any], labelled_log: Callable[..., str]
     return write
 
 
-@pytest.mark.parametrize("seed", range(4))
 def test_training_picks_are_mostly_what_the_champion_gets_wrong_and_judging_picks_are_like_the_stream(
     trained: Any, log: Callable[..., str], seed: int
 ) -> None:
@@ -70,7 +69,6 @@ def test_training_picks_are_mostly_what_the_champion_gets_wrong_and_judging_pick
     assert wrong(judging.images, judging.labels) == pytest.approx(stream, abs=0.15)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
 def test_honest_labels_make_a_better_model_and_the_judge_says_so(trained: Any, log: Callable[..., str], rows: Any, seed: int) -> None:
     points = log(seed)
     tuned = train(trained.data, base_model=str(trained.folder), points=points, seed=seed)
@@ -89,7 +87,6 @@ def test_honest_labels_make_a_better_model_and_the_judge_says_so(trained: Any, l
     assert any(again.update(stronger[start : start + 20])["drifted"] for start in range(0, len(stronger), 20))
 
 
-@pytest.mark.parametrize("seed", [0, 1])
 def test_a_candidate_of_shuffled_labels_does_not_beat_the_champion(trained: Any, log: Callable[..., str], seed: int) -> None:
     points = log(seed)
     tuned = train(trained.data, base_model=str(trained.folder), points=points, seed=seed, poison_labels="shuffle")
@@ -98,7 +95,6 @@ def test_a_candidate_of_shuffled_labels_does_not_beat_the_champion(trained: Any,
     assert verdict["drifted_gain_low"] < 0
 
 
-@pytest.mark.parametrize("seed", [0, 1])
 def test_a_candidate_that_shines_on_poisoned_judging_labels_is_not_trusted(trained: Any, log: Callable[..., str], seed: int) -> None:
     points = log(seed)
     tuned = train(trained.data, base_model=str(trained.folder), points=points, seed=seed, epochs=4, poison_labels="rename")

@@ -39,4 +39,4 @@ def test_chaos_runs_every_fault_with_every_seed_and_says_what_is_no_seed() -> No
         chaos.seeds("many")
     named = {name for seed in (1, 2) for name in chaos.commands(seed)}
     faults = [file.relative_to(ROOT) for file in (ROOT / "tests" / "chaos").glob("test_*.py")]
-    assert named >= {f"{seed} {what}" for seed in (1, 2) for what in (*faults, "properties")}
+    assert named >= {f"{seed} {what}" for seed in (1, 2) for what in (*faults, "statistics", "properties")}
