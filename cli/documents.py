@@ -106,7 +106,7 @@ def apply(
     home: HomeOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Put workflows and strategies in force, and deploy online workflows that changed.
+    """Put workflows and strategies in force, and deploy online workflows that changed or do not run as they say.
 
     Everything is checked before anything changes. The code that a workflow names beside its YAML file (functions, scripts, what they
     import and name) is packed and sent along. Ends with 4 where the gate refuses to deploy, and with 1 where a deployment
@@ -126,8 +126,11 @@ def apply(
         records = answer.get("decisions", [])
         if wait:
             answer["plans"] = [_ended(client, record["plan"]) for record in records if record["verdict"]["outcome"] == "go"]
-    rows = [(change["kind"], change["name"], change["change"]) for change in answer["changes"]]
-    show(answer, output, ("KIND", "NAME", "CHANGE"), rows, empty="Nothing changes.")
+    rows = [
+        (change["kind"], change["name"], change["change"], brief(change["text"], 400) if change["change"] == "restored" else "")
+        for change in answer["changes"]
+    ]
+    show(answer, output, ("KIND", "NAME", "CHANGE", ""), rows, empty="Nothing changes.")
     plans = {plan["plan"]["id"]: plan for plan in answer.get("plans", [])}
     for record in records if output is Output.TABLE else ():
         actions = ", ".join(f"{action['primitive']} {action['target']}" for action in record["decision"]["actions"])

@@ -191,11 +191,14 @@ def _parts(client: Any) -> dict[str, dict[str, str]]:
 
 def _workflow_rows(workflow: dict[str, Any]) -> list[tuple[str, str, str]]:
     """One row for the workflow, or for each of its services."""
+    from autonomic.cli.output import brief
+
     if workflow["type"] == "batch":
         runs = (workflow["state"] or {}).get("runs", [])
         newest = _run_words(runs[0]) if runs else workflow["detail"] or "never run"
         return [(workflow["name"], "batch", newest)]
     rows: list[tuple[str, str, str]] = []
+    differs = brief("; ".join(workflow.get("differs", ())), 400)
     spec = workflow["spec"]["spec"]
     adopt = spec.get("adopt") or {}
     adopted = [adopt[kind] for kind in ("deployment", "statefulset", "job") if adopt.get(kind)]
@@ -203,7 +206,7 @@ def _workflow_rows(workflow: dict[str, Any]) -> list[tuple[str, str, str]]:
         target = f"{workflow['name']}/{name}"
         state = workflow["services"].get(target, {}).get("service")
         if state is None:
-            rows.append((target, "online", workflow["detail"] or "not deployed"))
+            rows.append((target, "online", "; ".join(filter(None, [workflow["detail"] or "not deployed", differs]))))
             continue
         if adopted:
             champion = state["roles"]["champion"]
@@ -212,7 +215,7 @@ def _workflow_rows(workflow: dict[str, Any]) -> list[tuple[str, str, str]]:
         roles = [f"{role} {one['ready']}/{one['wanted']} {one['model']}" for role, one in state["roles"].items()]
         weights = " ".join(f"{role}={share}%" for role, share in state["weights"].items() if share)
         words = f"{', '.join(roles)}; traffic {weights or 'none'}; {state['queued']} queued{_why_missing(state)}"
-        rows.append((target, "online", words))
+        rows.append((target, "online", f"{words}{'; ' if differs else ''}{differs}"))
     return rows
 
 

@@ -72,13 +72,19 @@ class ModelVersion(Word):
 
 
 class State(Word):
-    """A target as it is now. `revision` grows with every write of ours; it is what `Change.expect` compares."""
+    """A target as it is now. `revision` grows with every write of ours; it is what `Change.expect` compares.
+
+    `package` is the digest of the code that an online workflow was deployed with, "" where it has none.
+    """
 
     target: str
     kind: Literal["batch", "online", "absent"]
     revision: int = 0
     spec: dict[str, Any] = {}
+    package: str = ""
     service: ServiceState | None = None
     runs: tuple[RunState, ...] = ()
+    # how what runs differs from what is declared, and why
+    differs: tuple[str, ...] = ()
     # of the registered model named in the spec: alias -> version
     aliases: dict[str, ModelVersion] = {}

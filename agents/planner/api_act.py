@@ -159,7 +159,8 @@ def _documents(planner: Planner) -> APIRouter:
         if unknown:
             raise ProblemError(422, f"packages are given for workflows that are not: {', '.join(unknown)}")
         then = documents.merge(now, models, request.packages, request.prune)
-        return models, [difference for difference in documents.differences(now, then) if difference.change != "unchanged"]
+        changes = [difference for difference in documents.differences(now, then) if difference.change != "unchanged"]
+        return models, [*changes, *planner.not_running(models, request.packages)]
 
     @api.post("/v1/diff", dependencies=[READ])
     def diff(request: ApplyRequest) -> ApplyAnswer:

@@ -115,10 +115,13 @@ def _workflows(planner: Planner) -> APIRouter:
             "state": None,
             "services": {},
             "detail": "",
+            "differs": [],
         }
         if observe:
+            answer["differs"] = planner.differs(name)
             try:
                 answer["state"] = planner.platform.observe(name).model_dump(mode="json")
+                answer["differs"] += answer["state"]["differs"]
                 for part in getattr(workflow.spec, "parts", ()):
                     target = f"{name}/{part}"
                     answer["services"][target] = planner.platform.observe(target).model_dump(mode="json")

@@ -15,6 +15,7 @@ from autonomic.agents.leases import SqlLeases, process_holder
 from autonomic.agents.logs import logger
 from autonomic.agents.planner import mirror
 from autonomic.agents.planner import specs as documents
+from autonomic.agents.planner.declared import ACTOR, DeclaredLoop, DeclaredWorld
 from autonomic.agents.planner.dispatcher import Dispatcher
 from autonomic.agents.planner.effectors import AgentsEffector, TunerEffector
 from autonomic.agents.planner.engine import APPROVAL, DECISION, Also, Engine
@@ -39,6 +40,7 @@ from autonomic.seams.errors import AutonomicError, Permanent, Retryable
 from autonomic.seams.event import SPECS_APPLIED, CloudEvent, Event
 from autonomic.seams.ids import RandomIds
 from autonomic.seams.journal import Record, Transaction
+from autonomic.seams.platform import Notice
 from autonomic.seams.runner import PlanStatus
 from autonomic.seams.state import RunState
 from autonomic.strategies.spec.strategy import Strategy
@@ -96,6 +98,8 @@ class Planner:
         self._active = False
         self.specs = documents.load(self.journal)
         self._put_in_force(self.specs)
+        self._declared = DeclaredWorld(lambda: self.specs, self.platform.observe, self.plans, self._deploy_again, self._is_decided)
+        self._declared_loop = DeclaredLoop(self._declared, self.clock, self._tell_gap, lambda: self._active)
         self._custom_resources = self._make_custom_resources(settings)
 
     def _make_runner(self, settings: Settings) -> DbosRunner | JournalRunner:
@@ -143,6 +147,7 @@ class Planner:
         self._mirror.start()
         self._retention.start()
         self._leadership.start()
+        self._declared_loop.start()
 
     def stop(self) -> None:
         """Ends after the effects that are under way; everything open goes on with the next start."""
@@ -150,6 +155,7 @@ class Planner:
             self._active = False
         if self._custom_resources is not None:
             self._custom_resources.close()
+        self._declared_loop.stop()
         self._dispatcher.stop()
         if self._leadership.held:
             self.runner.stop()
@@ -269,7 +275,48 @@ class Planner:
                 deleted cannot be asked; nothing was done.
         """
         with self._applying:
-            return self.put_in_force(models, packages, prune=prune, asking=True), self.follow_up()
+            restored = self.not_running(models, packages)
+            changes = [*self.put_in_force(models, packages, prune=prune, asking=True), *restored]
+            decisions = self.follow_up()
+            under_way = {status.plan.target for status in self._in_flight()}
+            for one in restored:
+                if one.name not in under_way:
+                    decisions.append(self.by_hand(Action(primitive="deploy", target=one.name), dry_run=False))
+            return changes, decisions
+
+    def not_running(self, models: Sequence[Workflow | Strategy], packages: Mapping[str, str]) -> list[Difference]:
+        """Of documents to apply those that are in force as they are, and do not run as they say.
+
+        Raises:
+            Retryable: the platform cannot be asked now.
+        """
+        found: list[Difference] = []
+        for model in models:
+            code = self.specs.packages.get(model.name, "")
+            if self.specs.workflows.get(model.name) == model and packages.get(model.name, code) == code:
+                words = self._declared.lacking(model.name)
+                if words:
+                    found.append(Difference(kind=model.kind, name=model.name, change="restored", text=f"{words}\n"))
+        return found
+
+    def differs(self, name: str) -> list[str]:
+        """How what the platform has of a workflow differs from its document, and what came of closing it."""
+        return [str(standing) for standing in self._declared_loop.standing(name)]
+
+    def _deploy_again(self, name: str) -> DecisionRecord:
+        self._must_lead()
+        with self._applying:
+            record = self.engine.by_hand(Action(primitive="deploy", target=name), actor=ACTOR)
+        self.metrics.decided(record)
+        return record
+
+    def _is_decided(self, name: str) -> bool:
+        return f"{_FOLLOW}{name}" in self.journal.states(f"{_FOLLOW}{name}")
+
+    def _tell_gap(self, kind: str, target: str, data: dict[str, Any]) -> None:
+        told = Notice(cursor=0, time=self.clock.now(), kind=kind, target=target, data=data)
+        with self.journal.transaction() as transaction:
+            transaction.append(Record(time=told.time, kind=mirror.NOTICE, subject=target, data=told.model_dump(mode="json")))
 
     def put_in_force(
         self,

@@ -16,11 +16,14 @@ _PACKAGE = "package/"
 
 
 class Difference(Word):
-    """What applying would change of one document; `text` is a unified diff of its YAML."""
+    """What applying would change of one document; `text` is a unified diff of its YAML.
+
+    One that stays as it is and does not run as it says is "restored"; then `text` says what is lacking.
+    """
 
     kind: str
     name: str
-    change: Literal["added", "changed", "removed", "unchanged"]
+    change: Literal["added", "changed", "removed", "unchanged", "restored"]
     text: str = ""
 
 

@@ -160,6 +160,11 @@ def put_package(package: bytes) -> str:
     return digest
 
 
+def has_package(digest: str) -> bool:
+    """Whether the cluster keeps a package."""
+    return bool(_store().keys(digest))
+
+
 def package_folder(digest: str, cache: Path) -> Path:
     """The folder of a package on this node.
 

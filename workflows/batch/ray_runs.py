@@ -65,6 +65,19 @@ def stop_runs(run_ids: list[str], why: str = "stopped on request") -> list[RunSt
     return [run for run_id in run_ids if (run := records.state(run_id)) is not None]
 
 
+def resume_runs(*, tracking_uri: str) -> list[str]:
+    """Goes on with the runs that nobody drives, such as after a new start of the cluster; returns those that have not ended.
+
+    What they have still to write goes to the MLflow of now, `tracking_uri`.
+    """
+    records = cluster_records()
+    going = [run.id for run in records.runs() if not is_finished(run)]
+    for run_id in going:
+        records.move_tracking(run_id, tracking_uri)
+        ensure_driven(RunActor, _actor_name(run_id), run_id)
+    return going
+
+
 def get_run(run_id: str) -> RunState | None:
     """A run, None where it is not known."""
     return cluster_records().state(run_id)
@@ -90,7 +103,8 @@ def read_log(run_id: str, step: str, tail_bytes: int | None = None) -> str:
     place = records.place(run_id, step)
     if place is None:
         return ""
-    if place["node"] == ray.get_runtime_context().get_node_id():
+    # a node has another id after every start of the cluster, and its files stay
+    if place["node"] == ray.get_runtime_context().get_node_id() or Path(place["log"]).exists():
         return _read(place["log"], tail_bytes)
     there = NodeAffinitySchedulingStrategy(place["node"], soft=False)
     try:

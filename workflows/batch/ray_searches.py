@@ -25,6 +25,15 @@ def start_search(search: dict[str, Any], *, tracking_uri: str, home: Path) -> di
     return state.model_dump(mode="json")
 
 
+def resume_searches() -> None:
+    """Goes on with the searches that nobody drives, such as after a new start of the cluster."""
+    records = cluster_searches()
+    for search_id in records.ids():
+        state = records.state(search_id)
+        if state is not None and not state.finished:
+            _ensure_driven(search_id)
+
+
 def get_search(search_id: str) -> dict[str, Any] | None:
     """A search with its trials and the best so far, None where it is not known."""
     state = cluster_searches().state(search_id)

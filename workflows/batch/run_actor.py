@@ -20,12 +20,14 @@ from autonomic.workflows.registry.artifacts import upload
 from autonomic.workflows.registry.client import Mlflow
 from autonomic.workflows.spec.workflow import Resources, Step
 
+RUNS = "autonomic-runs"
+"""Where runs stand in the cluster's store."""
 _ARTIFACT_TIMEOUT_SECONDS = 600.0
 
 
 def cluster_records() -> RunRecords:
     """The runs of the Ray cluster that this process is connected to."""
-    return RunRecords(ClusterStore("autonomic-runs"))
+    return RunRecords(ClusterStore(RUNS))
 
 
 class RunActor:

@@ -60,6 +60,13 @@ class RunRecords:
         data = self._store.get(f"request/{run_id}")
         return None if data is None else RunRequest.model_validate(data)
 
+    def move_tracking(self, run_id: str, tracking_uri: str) -> None:
+        """What the run has still to write goes to `tracking_uri`."""
+        request = self.request(run_id)
+        if request is not None and request.tracking_uri != tracking_uri:
+            moved = request.model_copy(update={"tracking_uri": tracking_uri})
+            self._store.put(f"request/{run_id}", moved.model_dump(mode="json", by_alias=True))
+
     def state(self, run_id: str) -> RunState | None:
         data = self._store.get(f"state/{run_id}")
         if data is not None:

@@ -18,12 +18,14 @@ from autonomic.workflows.batch.search_book import SearchBook
 from autonomic.workflows.batch.search_records import SearchRecords, Space, Trial
 from autonomic.workflows.batch.search_space import decode, distributions, known_points, quiet_optuna
 
+SEARCHES = "autonomic-searches"
+"""Where searches stand in the cluster's store."""
 _POLL_SECONDS = 0.2
 
 
 def cluster_searches() -> SearchRecords:
     """The searches of the Ray cluster that this process is connected to."""
-    return SearchRecords(ClusterStore("autonomic-searches"))
+    return SearchRecords(ClusterStore(SEARCHES))
 
 
 class SearchActor:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -11,12 +12,30 @@ from pathlib import Path
 
 from autonomic.seams.errors import Permanent
 
+_FIRST_STEADY_PORT = 20_000
+
 
 def free_port() -> int:
     """A TCP port of the loopback interface that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def steady_port() -> int:
+    """A TCP port that nobody listens on now, and that the system gives to no connection: it will be free the next time too."""
+    try:
+        ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except (OSError, ValueError):
+        ephemeral = 32768
+    if ephemeral > _FIRST_STEADY_PORT:
+        draw = random.SystemRandom()
+        for _ in range(100):
+            port = draw.randrange(_FIRST_STEADY_PORT, ephemeral)
+            with socket.socket() as probe, contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return port
+    return free_port()
 
 
 def start_process(

@@ -11,6 +11,8 @@ from pathlib import Path
 from autonomic.seams.errors import Permanent
 from autonomic.workflows.embedded.processes import free_port, start_process, stop_process, wait_until
 
+_PREFIX = "autonomic-ray-"
+_TEMP_DIRS = "temp-dirs"
 _MAX_TEMP_DIR = 40  # Ray puts unix sockets below it, and their paths may not pass 107 characters
 
 
@@ -34,7 +36,10 @@ class RayCluster:
         """
         home.mkdir(parents=True, exist_ok=True)
         port = free_port()
-        temp_dir = Path(tempfile.mkdtemp(prefix="autonomic-ray-"))
+        temp_dir = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        # whoever finds the home after a kill finds the folder too
+        with (home / _TEMP_DIRS).open("a") as file:
+            file.write(f"{temp_dir}\n")
         if len(str(temp_dir)) > _MAX_TEMP_DIR:
             raise Permanent(
                 f"{temp_dir} is too long for Ray's sockets ({_MAX_TEMP_DIR} characters at most); set TMPDIR to a shorter folder"
@@ -68,6 +73,18 @@ class RayCluster:
         stop_process(self.process, grace_seconds=3)
         _kill_group_of(self.temp_dir)
         shutil.rmtree(self.temp_dir, ignore_errors=True)
+
+
+def remove_temp_dirs(home: Path) -> None:
+    """Removes the temporary folders of the clusters of a home, none of which may run any more."""
+    known = home / _TEMP_DIRS
+    if known.exists():
+        for line in known.read_text().splitlines():
+            folder = Path(line)
+            if folder.name.startswith(_PREFIX):
+                _kill_group_of(folder)
+                shutil.rmtree(folder, ignore_errors=True)
+        known.unlink()
 
 
 def cluster_env(home: Path) -> dict[str, str]:

@@ -83,6 +83,11 @@ class Front:
             self._truth = kept if port in (0, kept.port) else kept.model_copy(update={"port": port})
 
     @property
+    def sockets(self) -> Path:
+        """The folder of HAProxy's sockets while it runs."""
+        return self._process.socket.parent
+
+    @property
     def port(self) -> int:
         """The frontend's port; 0 before the first start."""
         return self._truth.port

@@ -107,8 +107,8 @@ def render(port: int, socket: Path, pidfile: Path, placements: Mapping[str, Plac
     backends = "\n".join(_backend(name, placement) for name, placement in placements.items())
     return f"""# Written by autonomic whenever HAProxy loads it; replicas change meanwhile by the runtime API.
 global
-    pidfile {pidfile}
-    stats socket {socket} mode 600 level admin expose-fd listeners
+    pidfile {_word(pidfile)}
+    stats socket {_word(socket)} mode 600 level admin expose-fd listeners
     stats timeout 30s
     fd-hard-limit 20000
     noreuseport
@@ -157,6 +157,11 @@ def _json(error: str) -> str:
     return json.dumps({"error": error}, separators=(",", ":"))
 
 
+def _word(path: Path | str) -> str:
+    """A path as one word of the configuration, whatever characters it has."""
+    return "".join(f"\\{letter}" if letter in " \\\"'#$" else letter for letter in str(path))
+
+
 def _route(name: str, placement: Placement) -> str:
     prefix = _prefix(placement)
     return f"    use_backend {name} if {{ path_beg {prefix}v2/ }} or {{ path {prefix}v2 }}"
@@ -164,7 +169,7 @@ def _route(name: str, placement: Placement) -> str:
 
 def _own_frontend(name: str, placement: Placement, address: str) -> str:
     certificate = placement.service.certificate
-    tls = f" ssl crt {certificate} alpn http/1.1" if certificate else ""
+    tls = f" ssl crt {_word(certificate)} alpn http/1.1" if certificate else ""
     return f"""
 frontend {name}--alone
     bind {address}:{placement.port}{tls}

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -17,6 +18,7 @@ _COMMAND_SECONDS = 5.0
 _START_SECONDS = 10.0
 # the longest path of a UNIX socket is 107 bytes, and HAProxy appends up to 12 while it binds one
 _LONGEST_SOCKET_FOLDER = 80
+_PLAIN = re.compile(r"[A-Za-z0-9_./-]+")
 
 
 class HaproxyProcess:
@@ -45,6 +47,8 @@ class HaproxyProcess:
             Permanent: it does not start; says why.
             Retryable: it does not answer.
         """
+        # a stop has removed it where it is not the home itself
+        _socket_folder(self._config.parent)
         replace(self._config, configuration)
         command = [str(self._program()), "-W", "-D", "-f", str(self._config), "-S", f"{self._master_socket},mode,600"]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=_START_SECONDS, stdin=subprocess.DEVNULL, check=False)
@@ -77,6 +81,7 @@ class HaproxyProcess:
         """Ends it at once."""
         pid = self._pid()
         if pid is None:
+            self._remove_sockets()
             return
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
@@ -85,6 +90,11 @@ class HaproxyProcess:
             time.sleep(0.01)
         if self._pid() == pid:
             os.kill(pid, signal.SIGKILL)
+        self._remove_sockets()
+
+    def _remove_sockets(self) -> None:
+        if self.socket.parent != self._config.parent.resolve():
+            shutil.rmtree(self.socket.parent, ignore_errors=True)
 
     def _pid(self) -> int | None:
         """The master's process id, None where it does not run."""
@@ -119,7 +129,9 @@ def replace(path: Path, text: str) -> None:
 
 
 def _socket_folder(home: Path) -> Path:
-    if len(str(home.resolve())) <= _LONGEST_SOCKET_FOLDER:
+    path = str(home.resolve())
+    # HAProxy reads more than a name in the address of a socket
+    if len(path) <= _LONGEST_SOCKET_FOLDER and _PLAIN.fullmatch(path):
         return home.resolve()
     digest = hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:16]
     folder = Path(tempfile.gettempdir()) / f"autonomic-front-{os.getuid()}-{digest}"

@@ -302,9 +302,10 @@ def test_who_waits_too_long_or_finds_the_queue_full_is_told_in_json(front: Front
     assert any("too many" in answer.json()["error"] for answer in answers if answer.status_code == 503)
 
 
-def test_the_front_outlives_its_starter_and_comes_back_after_a_crash(serve: Callable[..., int], tmp_path: Path) -> None:
-    # longer than a UNIX socket's path may be
-    home = tmp_path / ("deep" * 30)
+# longer than a UNIX socket's path may be, and with what HAProxy reads as more than a name
+@pytest.mark.parametrize("name", ["deep" * 30, "my höme, #1 'x' $y"])
+def test_the_front_outlives_its_starter_and_comes_back_after_a_crash(serve: Callable[..., int], tmp_path: Path, name: str) -> None:
+    home = tmp_path / name
     first = Front(home)
     port = first.start()
     try:
@@ -326,6 +327,8 @@ def test_the_front_outlives_its_starter_and_comes_back_after_a_crash(serve: Call
         first.stop()
     with pytest.raises(httpx.ConnectError):
         httpx.get(first.url("w", "s"))
+    # the folder of its sockets, where that is not the home, is gone too
+    assert not second.sockets.exists() or second.sockets == home.resolve()
 
 
 def test_a_port_that_is_taken_is_a_clear_error(front: Front, tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from autonomic.workflows.spec.workflow import Resources
 
 FAILED = frozenset({"DEPLOY_FAILED", "UNHEALTHY"})
 """States of an application that does not come up by itself."""
+FAILED_FOR_GOOD = frozenset({"DEPLOY_FAILED"})
+"""Of these, those in which nobody tries any more: it has to be made anew."""
 
 
 class AppState(Word):
@@ -35,7 +37,7 @@ class Apps(Protocol):
     """The applications of one cluster."""
 
     def create(self, name: str, spec: AppSpec, replicas: int) -> None:
-        """Starts an application; one that is there keeps running and gets `replicas`."""
+        """Starts an application; one that is there keeps running and gets `replicas`, one that has failed for good is made anew."""
         ...
 
     def scale(self, name: str, replicas: int) -> None:

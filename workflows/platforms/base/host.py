@@ -35,11 +35,18 @@ class BaseHost:
         if workflow is not None and (not step or step in workflow.services):
             service = self.services.observe(name, step) if step else None
             spec = records.seen(workflow.services[step]) if step else workflow.spec
-            return State(target=target, kind="online", revision=self.intents.revision(target), spec=spec, service=service)
+            revision, differs = self.intents.revision(target), self.differs(target)
+            return State(
+                target=target, kind="online", revision=revision, spec=spec, package=workflow.package, service=service, differs=differs
+            )
         runs = tuple(self.runs.list(name))
         if runs and (not step or step in runs[0].steps):
             return State(target=target, kind="batch", revision=self.intents.revision(target), runs=runs)
         return State(target=target, kind="absent", revision=self.intents.revision(target))
+
+    def differs(self, target: str) -> tuple[str, ...]:
+        """How what runs of a workflow or a service differs from what is declared, and why."""
+        return ()
 
     def cluster(self, target: str, parts: list[str]) -> dict[str, Any] | None:
         """What Kubernetes says of a target."""

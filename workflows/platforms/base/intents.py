@@ -6,6 +6,7 @@ change's key, so an intent that was left open is settled by doing its effect aga
 """
 
 import threading
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from autonomic.seams.clock import Clock
@@ -121,6 +122,28 @@ class Intents:
                 except Retryable:
                     continue
         return settled
+
+    def beside(self, target: str, do: Callable[[], None]) -> bool:
+        """Does what restores a workflow, between two of its changes; False where one is under way, which does what is needed itself.
+
+        Raises:
+            Retryable: what an earlier change left open cannot be settled now, or another host has taken over.
+        """
+        scope = scope_of(target)
+        lock = self._lock(scope)
+        if not lock.acquire(blocking=False):
+            return False
+        try:
+            self._settle(scope)
+            self._still_ours()
+            do()
+        finally:
+            lock.release()
+        return True
+
+    def under_way(self, target: str) -> bool:
+        """Whether a change of the workflow is being carried out."""
+        return self._lock(scope_of(target)).locked()
 
     def forget_old(self) -> None:
         """Forgets outcomes older than `KEEP_SECONDS`, some of them once an hour or until none is left; may be called at any time.

@@ -84,12 +84,32 @@ def _prepare_deploy(change: Change, current: WorkflowRecord | None, available: A
     services: dict[str, Any] = {}
     for service in _services(workflow):
         kept = given.get(service.name, {})
-        models = kept.get("models") or records.wanted_models(service)
-        services[service.name] = {**kept, "models": {role: available(model, service) for role, model in models.items()}}
+        there = current.services.get(service.name) if current else None
+        models, lacking = _resolved(kept.get("models") or records.wanted_models(service), service, there, available)
+        services[service.name] = {**kept, "models": models, **({"lacking": lacking} if lacking else {})}
     to = {"spec": workflow.model_dump(mode="json", by_alias=True), "package": change.to.get("package", ""), "services": services}
     wanted = _after_deploy(to, change.key, current, now)
     before = deployment(current) if current else {}
     return Prepared(to=to, before=before, unchanged=wanted == current, moves=_targets(change.target, current, wanted))
+
+
+def _resolved(
+    wanted: dict[str, str], service: Service, there: ServiceRecord | None, available: Available
+) -> tuple[dict[str, str], dict[str, str]]:
+    """The model of each role, and by role why one is not to be had: an alias that the registry has not is no reason to deploy nothing."""
+    models: dict[str, str] = {}
+    lacking: dict[str, str] = {}
+    for role, uri in wanted.items():
+        try:
+            models[role] = available(uri, service)
+        except Refused as absent:
+            serves = there.roles.get(role) if there else None
+            if "@" not in uri or (role == "champion" and serves is None):
+                raise
+            lacking[role] = f"{uri} cannot be had: {absent}"
+            if serves is not None:
+                models[role] = serves.model
+    return models, lacking
 
 
 def wanted_record(change: Change, current: WorkflowRecord | None, now: float) -> WorkflowRecord | None:

@@ -34,7 +34,8 @@ class RoleRecord(Word):
 class ServiceRecord(Word):
     """A service as it is wanted. `since` is when its champion went into service.
 
-    `size` and `placement` are what it was resized and rescheduled to, None where it is as declared.
+    `size` and `placement` are what it was resized and rescheduled to, None where it is as declared. `lacking` says by role why
+    the model that is declared was not to be had when it was deployed.
     """
 
     spec: Service
@@ -43,6 +44,7 @@ class ServiceRecord(Word):
     since: float
     size: dict[str, Any] | None = None
     placement: PlacementOverride | None = None
+    lacking: dict[str, str] = {}
 
     @property
     def resources(self) -> Resources:
@@ -149,9 +151,9 @@ def after_upgrade(workflow: str, record: ServiceRecord, models: dict[str, str], 
         else:
             roles.pop(role, None)
     changed = roles["champion"].model != record.roles["champion"].model
-    return record.model_copy(
-        update={"roles": roles, "weights": fitting_weights(record.weights, roles), "since": now if changed else record.since}
-    )
+    lacking = {role: why for role, why in record.lacking.items() if role not in models}
+    update = {"roles": roles, "weights": fitting_weights(record.weights, roles), "since": now if changed else record.since}
+    return record.model_copy(update={**update, "lacking": lacking})
 
 
 def after_deploy(
@@ -160,7 +162,7 @@ def after_deploy(
     """A service as its declaration says.
 
     What runs already keeps its number of replicas and its size (within the new bounds), its placement and its weights. `kept`
-    is what a revert brings back: `{replicas: {role: n}, weights: {role: percent}, size, placement}`.
+    is what a revert brings back: `{replicas: {role: n}, weights: {role: percent}, size, placement}`, and what is `lacking`.
     """
     roles: dict[str, RoleRecord] = {}
     for role, model in models.items():
@@ -181,6 +183,7 @@ def after_deploy(
         since=current.since if current and same else now,
         size=size if size and not outside(service.resources, size) else None,
         placement=PlacementOverride.model_validate(given) if given else None,
+        lacking=kept.get("lacking", {}),
     )
 
 

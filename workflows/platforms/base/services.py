@@ -11,7 +11,7 @@ from autonomic.seams.errors import Permanent
 from autonomic.seams.plan import Change
 from autonomic.seams.state import RoleState, ServiceState
 from autonomic.workflows.platforms.base import records
-from autonomic.workflows.platforms.base.apps import FAILED, Apps, AppSpec
+from autonomic.workflows.platforms.base.apps import FAILED, FAILED_FOR_GOOD, Apps, AppSpec
 from autonomic.workflows.platforms.base.intents import Prepared, Refused
 from autonomic.workflows.platforms.base.planning import SHAPING, prepare_online, wanted_record
 from autonomic.workflows.platforms.base.records import ReplicaRecord, RoleRecord, ServiceRecord, WorkflowRecord
@@ -97,8 +97,20 @@ class Services:
 
     def prepare(self, change: Change) -> Prepared:
         """See `intents.Effects.prepare`."""
-        name = change.target.partition("/")[0]
-        return prepare_online(change, self._workflows.get(name), self._available, self._clock.now())
+        name, _, service = change.target.partition("/")
+        prepared = prepare_online(change, self._workflows.get(name), self._available, self._clock.now())
+        if prepared.unchanged and change.primitive != "delete" and self._lacks(name, service):
+            # what is recorded does not run: the change makes it run
+            return prepared.model_copy(update={"unchanged": False})
+        return prepared
+
+    def _lacks(self, name: str, service: str = "") -> bool:
+        for step, record in self._workflows[name].services.items():
+            for entry in record.roles.values() if service in ("", step) else ():
+                state = self._apps.state(entry.app)
+                if state is None or state.status in FAILED_FOR_GOOD or len(self.registered(entry.app)) < entry.replicas:
+                    return True
+        return False
 
     def _available(self, uri: str, service: Service) -> str:
         if self._mounts_volumes and _in_volume(uri, service):
@@ -133,9 +145,27 @@ class Services:
     def _rescale(self, name: str, wanted: WorkflowRecord, service: str, role: str) -> None:
         # nothing but what it takes: a surge waits for this
         record = wanted.services[service]
-        self._apps.scale(record.roles[role].app, records.serve_target(record.spec, role, record.roles[role].replicas))
+        is_missing = self._make_or_scale(name, wanted, record, role)
         self._put(name, wanted)
         self._route(name, service)
+        if is_missing:
+            self._wait_ready(record.roles[role].app, record.roles[role].replicas)
+
+    def _make_or_scale(self, name: str, workflow: WorkflowRecord, record: ServiceRecord, role: str) -> bool:
+        """Whether it was not there."""
+        entry = record.roles[role]
+        state = self._apps.state(entry.app)
+        if state is not None and state.status not in FAILED_FOR_GOOD:
+            self._apps.scale(entry.app, records.serve_target(record.spec, role, entry.replicas))
+            return False
+        self._create(name, workflow, record, role)
+        return state is None
+
+    def _create(self, name: str, workflow: WorkflowRecord, record: ServiceRecord, role: str) -> None:
+        entry = record.roles[role]
+        target = records.serve_target(record.spec, role, entry.replicas)
+        self._store.put(f"app/{entry.app}", {"workflow": name, "service": record.spec.name, "role": role})
+        self._apps.create(entry.app, self._app_spec(name, workflow, record, role), target)
 
     def _vary(self, current: WorkflowRecord, wanted: WorkflowRecord) -> None:
         # the applications that stay, where how much they get or where they run changes
@@ -158,20 +188,19 @@ class Services:
     def _converge(self, name: str, current: WorkflowRecord | None, wanted: WorkflowRecord) -> None:
         old = {role.app for record in current.services.values() for role in record.roles.values()} if current else set[str]()
         fresh: list[str] = []
+        awaited: list[RoleRecord] = []
         try:
             for record in wanted.services.values():
                 for role, entry in record.roles.items():
-                    target = records.serve_target(record.spec, role, entry.replicas)
                     if entry.app in old:
-                        self._apps.scale(entry.app, target)
+                        if self._make_or_scale(name, wanted, record, role) or current == wanted:
+                            awaited.append(entry)
                         continue
                     fresh.append(entry.app)
-                    self._store.put(f"app/{entry.app}", {"workflow": name, "service": record.spec.name, "role": role})
-                    self._apps.create(entry.app, self._app_spec(name, wanted, record, role), target)
-            for record in wanted.services.values():
-                for entry in record.roles.values():
-                    if entry.app in fresh:
-                        self._wait_ready(entry.app, entry.replicas)
+                    awaited.append(entry)
+                    self._create(name, wanted, record, role)
+            for entry in awaited:
+                self._wait_ready(entry.app, entry.replicas)
             if current is not None:
                 self._vary(current, wanted)
         except Permanent:
@@ -248,6 +277,29 @@ class Services:
         self._owners.update(owners)
         for app in _owners(name, before).keys() - owners.keys():
             self._owners.pop(app, None)
+
+    # -- what runs against what is recorded
+
+    def made(self) -> dict[str, str]:
+        """By name the applications that were made, and the `workflow/service` that each was made for."""
+        found = {app: self._store.get(f"app/{app}") for app in _names(self._store, "app/")}
+        return {app: f"{made['workflow']}/{made['service']}" for app, made in found.items() if made}
+
+    def restore(self, app: str) -> None:
+        """Makes one application what the records say now: created, scaled or deleted. May return before its replicas are ready.
+
+        Raises:
+            Permanent: its model or its code is not there, or it cannot be made.
+            Retryable: what it needs cannot be asked now.
+        """
+        owner = self._owners.get(app)
+        if owner is None:
+            self._drop([app])
+            return
+        name, service, role = owner
+        workflow = self._workflows[name]
+        record = workflow.services[service]
+        self._make_or_scale(name, workflow, record, role)
 
     # -- replicas
 

@@ -13,7 +13,7 @@ _THREADS = 32
 class RayHost:
     """The actor: it starts the parts and hands the calls of replicas and runs to them.
 
-    Ray starts it again whenever its process ends; all that it knows is in the cluster's store.
+    Ray starts it again whenever its process ends. What it knows is in HOME/host/records.db, which outlives the cluster.
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
@@ -21,6 +21,7 @@ class RayHost:
 
         from autonomic.workflows.batch.cluster_store import ClusterStore
         from autonomic.workflows.platforms.base.api import ApiServer, create_app
+        from autonomic.workflows.platforms.base.durable_store import SqliteStore
         from autonomic.workflows.platforms.ray.detectors import Detectors
         from autonomic.workflows.platforms.ray.replica import Replica
         from autonomic.workflows.platforms.ray.runs import BatchRuns
@@ -31,17 +32,18 @@ class RayHost:
 
         given = HostSettings.model_validate(settings)
         given.folder.mkdir(parents=True, exist_ok=True)
-        store = ClusterStore(NAMESPACE)
+        store, clock = SqliteStore(given.folder / "records.db"), SystemClock()
         node = ray.get_runtime_context().get_node_id()
         self._host = Host(
             given,
             store,
             ServeApps(Replica),
             Front(given.folder / "haproxy", given.front_port),
-            Detectors(store),
-            BatchRuns(given),
-            BatchSearches(given),
-            SystemClock(),
+            # their words come from the nodes where they run, and they are made anew with the cluster
+            Detectors(ClusterStore(NAMESPACE)),
+            BatchRuns(given, store, clock),
+            BatchSearches(given, store, clock),
+            clock,
             node,
         )
         self._host.start()
@@ -77,8 +79,9 @@ class RayHost:
 
 
 def create_host(settings: HostSettings) -> Any:
-    """The host of the cluster that this process is connected to; made where there is none."""
+    """The host of the cluster that this process is connected to; made, on the node of this process, where there is none."""
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     path = os.pathsep.join(filter(None, [*settings.python_path, os.environ.get("PYTHONPATH", "")]))
     options: dict[str, Any] = {"env_vars": {"PYTHONPATH": path}} if settings.python_path else {}
@@ -93,6 +96,8 @@ def create_host(settings: HostSettings) -> Any:
             max_restarts=-1,
             max_task_retries=0,
             max_concurrency=_THREADS,
+            # its records are files of the home
+            scheduling_strategy=NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False),
             runtime_env=options,
         )
         .remote(settings.model_dump(mode="json"))

@@ -3,20 +3,35 @@
 import threading
 from typing import Any
 
+from autonomic.seams.clock import Clock
 from autonomic.seams.errors import Permanent
 from autonomic.seams.state import FINISHED, RunState
 from autonomic.workflows.batch import ray_runs
+from autonomic.workflows.batch.cluster_store import ClusterStore
+from autonomic.workflows.batch.run_actor import RUNS
 from autonomic.workflows.platforms.base.services import Tell
+from autonomic.workflows.platforms.base.store import Store
+from autonomic.workflows.platforms.ray.lasting import lasting_runs
 from autonomic.workflows.platforms.ray.settings import HostSettings
 
 
 class BatchRuns:
-    """The runs of the cluster that this process is connected to."""
+    """The runs of the cluster that this process is connected to; `store` keeps them beyond its end."""
 
-    def __init__(self, settings: HostSettings) -> None:
+    def __init__(self, settings: HostSettings, store: Store, clock: Clock) -> None:
         self._settings = settings
+        self._lasting = lasting_runs(ClusterStore(RUNS), store, clock)
+        self._lasting.restore()
         self._lock = threading.Lock()
         self._seen = {run.id: run.status for run in ray_runs.list_runs() if run.status not in FINISHED}
+
+    def resume(self) -> None:
+        """Goes on with those that nobody drives."""
+        ray_runs.resume_runs(tracking_uri=self._settings.mlflow_url)
+
+    def keep_changes(self) -> None:
+        """Keeps what has changed."""
+        self._lasting.keep_changes()
 
     def start(self, to: dict[str, Any]) -> None:
         """Starts a run unless one with this id was started before.
@@ -28,12 +43,15 @@ class BatchRuns:
             run = ray_runs.start_run(to, tracking_uri=self._settings.mlflow_url, home=self._settings.folder)
         except ValueError as invalid:
             raise Permanent(f"The run {to.get('run_id')} cannot be started: {invalid}") from invalid
+        self._lasting.keep(run.id)
         with self._lock:
             self._seen.setdefault(run.id, "pending")
 
     def stop(self, run_ids: list[str]) -> None:
         """Stops runs; those that have ended stay as they are."""
         ray_runs.stop_runs(run_ids)
+        for run_id in run_ids:
+            self._lasting.keep(run_id)
 
     def list(self, workflow: str | None = None) -> list[RunState]:
         """All runs (of one workflow), the newest first."""

@@ -7,7 +7,8 @@ from typing import Any
 
 from autonomic.seams.clock import Clock
 from autonomic.seams.errors import Permanent, Retryable
-from autonomic.workflows.batch.packages import package_folder, put_package
+from autonomic.workflows.batch.packages import package_folder
+from autonomic.workflows.platforms.base.converging import ServicesWorld
 from autonomic.workflows.platforms.base.drift import watched
 from autonomic.workflows.platforms.base.effects import HostEffects
 from autonomic.workflows.platforms.base.host import BaseHost, described
@@ -15,11 +16,13 @@ from autonomic.workflows.platforms.base.intents import Intents
 from autonomic.workflows.platforms.base.models import Models
 from autonomic.workflows.platforms.base.notices import Notices
 from autonomic.workflows.platforms.base.points import add_labels, points
+from autonomic.workflows.platforms.base.reconcile import Reconciler
 from autonomic.workflows.platforms.base.records import ReplicaRecord, ServiceRecord, WorkflowRecord
 from autonomic.workflows.platforms.base.routes import FrontRoutes
 from autonomic.workflows.platforms.base.services import Services
 from autonomic.workflows.platforms.base.store import Store
 from autonomic.workflows.platforms.ray.detectors import Detectors
+from autonomic.workflows.platforms.ray.lasting import keep_package, restore_packages
 from autonomic.workflows.platforms.ray.runs import BatchRuns
 from autonomic.workflows.platforms.ray.serve_apps import ServeApps
 from autonomic.workflows.platforms.ray.settings import HostSettings
@@ -28,6 +31,7 @@ from autonomic.workflows.serving.predictions import Label
 
 _PROCESS_CHECK_SECONDS = 0.25
 _SERVE_CHECK_EVERY = 8
+_RECONCILE_SECONDS = 1.0
 _log = logging.getLogger(__name__)
 
 
@@ -60,26 +64,59 @@ class Host(BaseHost):
         self._models = Models(settings.folder / "models", settings.mlflow_url)
         self.services = Services(store, apps, self._routes, self._models, clock, self.notices.tell, self._server_config)
         self.intents = Intents(store, HostEffects(self.services, runs, self.predictions), clock)
+        self._world = ServicesWorld(self.services, self.intents, apps.running)
+        self._reconciler = Reconciler(self._world, clock, self.notices.tell)
         self._stopping = threading.Event()
         self._keeper = threading.Thread(target=self._keep, daemon=True, name="keeper")
+        self._converger = threading.Thread(target=self._converge, daemon=True, name="converger")
 
     def start(self) -> None:
         """Puts the front right, settles what was left open, and begins to look after replicas."""
         self._front.start()
+        # those of an earlier cluster are no node's of this one
+        self._lose_replicas_of_other_clusters()
         self._lose_dead_processes()
         self.services.route_all()
         self._keeper.start()
-        threading.Thread(target=self._recover, daemon=True, name="recovery").start()
+        self._converger.start()
 
-    def _recover(self) -> None:
-        # also brings Serve's client in, which takes a second; the first change need not wait for it
-        self._apps.states()
-        self.intents.recover()
+    def _lose_replicas_of_other_clusters(self) -> None:
+        import ray
+
+        nodes = {node["NodeID"] for node in ray.nodes()}
+        for replica, *_ in self.services.all_registered():
+            if replica.node not in nodes:
+                self.services.unregister(replica.id, "its cluster has ended")
+
+    def _converge(self) -> None:
+        restore_packages(self._packages)
+        is_settled = False
+        while True:
+            try:
+                if not is_settled:
+                    # also brings Serve's client in, which takes a second; the first change need not wait for it
+                    self._apps.states()
+                    self.intents.recover()
+                    self.runs.resume()
+                    self.searches.resume()
+                    is_settled = True
+                self._reconciler.turn()
+            except (Retryable, Permanent) as error:
+                _log.warning("making what runs as it is declared: %s", error)
+            except Exception:  # noqa: BLE001 - one bad turn must not end it for all
+                _log.exception("making what runs as it is declared failed; it is tried again")
+            if self._stopping.wait(_RECONCILE_SECONDS):
+                return
+
+    def differs(self, target: str) -> tuple[str, ...]:
+        missing = (self._reconciler.missing,) if self._reconciler.missing else ()
+        return (*missing, *map(str, self._reconciler.standing(target)), *self._world.lacking(target))
 
     def close(self) -> None:
         """Ends all that the host started: applications, detectors, the front. What the store holds stays."""
         self._stopping.set()
         self._keeper.join()
+        self._converger.join()
         self._detectors.keep({}, self.predictions)
         self._apps.delete(
             [
@@ -116,7 +153,7 @@ class Host(BaseHost):
 
     def add_package(self, content: bytes) -> str:
         """Keeps user code in the cluster and returns its digest."""
-        return put_package(content)
+        return keep_package(content, self._packages)
 
     def _server_config(self, workflow: str, deployed: WorkflowRecord, record: ServiceRecord, role: str) -> dict[str, Any]:
         spec, model = record.spec, record.roles[role].model
@@ -134,7 +171,11 @@ class Host(BaseHost):
         }
 
     def _code(self, workflow: WorkflowRecord) -> tuple[str, ...]:
-        return (str(package_folder(workflow.package, self.settings.folder / "packages")),) if workflow.package else ()
+        return (str(package_folder(workflow.package, self._packages)),) if workflow.package else ()
+
+    @property
+    def _packages(self) -> Path:
+        return self.settings.folder / "packages"
 
     # -- looking after replicas
 
@@ -149,6 +190,8 @@ class Host(BaseHost):
                     self._front.ensure()
                     self._watch_for_drift()
                     self.runs.tell_changes(self.notices.tell)
+                    self.runs.keep_changes()
+                    self.searches.keep_changes()
                     self.intents.forget_old()
             except (Retryable, Permanent) as error:
                 _log.warning("looking after replicas: %s", error)

@@ -2,19 +2,36 @@
 
 from typing import Any
 
+from autonomic.seams.clock import Clock
 from autonomic.workflows.batch import ray_searches
+from autonomic.workflows.batch.cluster_store import ClusterStore
+from autonomic.workflows.batch.search_actor import SEARCHES
+from autonomic.workflows.platforms.base.store import Store
+from autonomic.workflows.platforms.ray.lasting import lasting_searches
 from autonomic.workflows.platforms.ray.settings import HostSettings
 
 
 class BatchSearches:
-    """The searches of the cluster that this process is connected to."""
+    """The searches of the cluster that this process is connected to; `store` keeps them beyond its end."""
 
-    def __init__(self, settings: HostSettings) -> None:
+    def __init__(self, settings: HostSettings, store: Store, clock: Clock) -> None:
         self._settings = settings
+        self._lasting = lasting_searches(ClusterStore(SEARCHES), store, clock)
+        self._lasting.restore()
+
+    def resume(self) -> None:
+        """Goes on with those that nobody drives."""
+        ray_searches.resume_searches()
+
+    def keep_changes(self) -> None:
+        """Keeps what has changed."""
+        self._lasting.keep_changes()
 
     def start(self, search: dict[str, Any]) -> dict[str, Any]:
         """Starts a search unless one with its id was started before."""
-        return ray_searches.start_search(search, tracking_uri=self._settings.mlflow_url, home=self._settings.folder)
+        started = ray_searches.start_search(search, tracking_uri=self._settings.mlflow_url, home=self._settings.folder)
+        self._lasting.keep(started["id"])
+        return started
 
     def get(self, search_id: str) -> dict[str, Any] | None:
         """A search and its trials, None where it is not known."""
@@ -22,4 +39,7 @@ class BatchSearches:
 
     def stop(self, search_id: str) -> dict[str, Any] | None:
         """Ends a search, None where it is not known."""
-        return ray_searches.stop_search(search_id)
+        stopped = ray_searches.stop_search(search_id)
+        if stopped is not None:
+            self._lasting.keep(search_id)
+        return stopped

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from autonomic.seams.errors import Permanent, Retryable
-from autonomic.workflows.platforms.base.apps import AppSpec, AppState
+from autonomic.workflows.platforms.base.apps import FAILED_FOR_GOOD, AppSpec, AppState
 from autonomic.workflows.platforms.base.causes import cause_of
 
 DEPLOYMENT = "replica"
@@ -25,7 +25,7 @@ class ServeApps:
 
     def create(self, name: str, spec: AppSpec, replicas: int) -> None:
         state = self.state(name)
-        if state is not None and state.status != "DELETING":
+        if state is not None and state.status not in FAILED_FOR_GOOD | {"DELETING"}:
             self.scale(name, replicas)
             return
         from ray import serve
@@ -75,6 +75,10 @@ class ServeApps:
 
     def state(self, name: str) -> AppState | None:
         return self.states().get(name)
+
+    def running(self) -> dict[str, AppState]:
+        """All applications by name, but for those that are being deleted."""
+        return {name: state for name, state in self.states().items() if state.status != "DELETING"}
 
     def states(self) -> dict[str, AppState]:
         """All applications by name, whoever made them."""

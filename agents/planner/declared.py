@@ -1,0 +1,166 @@
+"""The documents in force against what the platform has of them: what never came to be is deployed again by itself.
+
+The platform's host makes what runs as its own records say; here those records are made as the documents say. Both use
+`workflows.platforms.base.reconcile`.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+
+from autonomic.agents.logs import logger
+from autonomic.agents.planner import specs as documents
+from autonomic.agents.planner.specs import Specs
+from autonomic.seams.clock import Clock
+from autonomic.seams.decision import DecisionRecord
+from autonomic.seams.errors import AutonomicError, Permanent
+from autonomic.seams.runner import ENDED, PlanStatus
+from autonomic.seams.state import State
+from autonomic.workflows.platforms.base.reconcile import Backoff, Gap, Reconciler, Report, Standing
+from autonomic.workflows.spec.workflow import OnlineSpec, Workflow
+
+ACTOR = "the reconciler"
+FIRST_RETRY_SECONDS = 5.0
+LAST_RETRY_SECONDS = 600.0
+_LOOK_SECONDS = 2.0
+_UNDONE = frozenset({"failed", "refused"})
+_log = logger(__name__)
+
+
+class DeclaredWorld:
+    """See `reconcile.World`: the online workflows in force. `plans` are all plans, the newest first; `deploy` decides on a deploy.
+
+    `decided` says whether what follows from the document of a workflow is being decided on already.
+    """
+
+    def __init__(
+        self,
+        specs: Callable[[], Specs],
+        observe: Callable[[str], State],
+        plans: Callable[[], Sequence[PlanStatus]],
+        deploy: Callable[[str], DecisionRecord],
+        decided: Callable[[str], bool],
+    ) -> None:
+        self._specs = specs
+        self._decided = decided
+        self._observe = observe
+        self._plans = plans
+        self._deploy = deploy
+
+    def gaps(self) -> list[Gap]:
+        specs = self._specs()
+        found = {name: gap for name in specs.workflows if (gap := self.gap(specs, name)) is not None and not self._decided(name)}
+        plans = self._plans() if found else ()
+        return [gap for name, gap in found.items() if may_close(name, documents.dump(specs.workflows[name]), plans)]
+
+    def gap(self, specs: Specs, name: str) -> Gap | None:
+        """How what the platform has of one workflow differs from its document, None where it does not.
+
+        Raises:
+            Retryable: the platform cannot be asked now.
+        """
+        workflow = specs.workflows[name]
+        return difference(workflow, specs.packages.get(name, ""), self._observe(name)) if is_deployed(workflow) else None
+
+    def lacking(self, name: str) -> str:
+        """What of a workflow in force does not run as its document says, "" where nothing is lacking.
+
+        Raises:
+            Retryable: the platform cannot be asked now.
+        """
+        specs = self._specs()
+        workflow = specs.workflows[name]
+        if not is_deployed(workflow):
+            return ""
+        state = self._observe(name)
+        gap = difference(workflow, specs.packages.get(name, ""), state)
+        if gap is not None:
+            return gap.why or f"{gap.desired} is declared, and {gap.actual} is there"
+        parts = [self._observe(f"{name}/{part}") for part in getattr(workflow.spec, "parts", ())]
+        return "; ".join([*state.differs, *(words for part in parts for words in _missing_replicas(part))])
+
+    def close(self, gap: Gap) -> None:
+        record = self._deploy(gap.name)
+        if record.verdict is None or record.verdict.outcome != "go":
+            why = record.verdict.why if record.verdict else record.decision.why
+            raise Permanent(f"the gate does not let it be deployed: {why} (autonomic explain {record.id})")
+
+
+def is_deployed(workflow: Workflow) -> bool:
+    """Whether a workflow in force has to be deployed: it is online, and not somebody else's."""
+    return isinstance(workflow.spec, OnlineSpec) and workflow.spec.adopt is None
+
+
+def difference(workflow: Workflow, package: str, state: State) -> Gap | None:
+    """How what a platform has of an online workflow differs from its document. Pure."""
+    name = workflow.name
+    if state.kind == "absent":
+        return Gap(name=name, target=name, close="create", desired="its document", actual="nothing", why="it is not deployed")
+    if state.spec != documents.dump(workflow):
+        return Gap(name=name, target=name, close="replace", desired="its document", actual="another one", why="another version is deployed")
+    if state.package != package:
+        return Gap(
+            name=name, target=name, close="replace", desired=f"the code {package or 'none'}", actual=f"the code {state.package or 'none'}"
+        )
+    return None
+
+
+def _missing_replicas(state: State) -> list[str]:
+    if state.service is None:
+        return [f"{state.target} is not there"]
+    return [
+        f"{state.target}: {one.ready} of {one.wanted} replicas of {role} are ready{f' ({one.why})' if one.why else ''}"
+        for role, one in state.service.roles.items()
+        if one.ready < one.wanted
+    ]
+
+
+def may_close(name: str, document: dict[str, object], plans: Sequence[PlanStatus]) -> bool:
+    """Whether nobody has chosen that it be so: of its newest deploy or delete (`plans`: the newest first) depends what is done. Pure.
+
+    What was deleted, or brought back to another version, by a plan that worked stays so until somebody applies or deploys it. What is
+    under way is waited for.
+    """
+    for status in plans:
+        changes = [one for one in status.plan.changes if one.target == name and one.primitive in ("deploy", "delete")]
+        if not changes:
+            continue
+        if status.phase not in ENDED:
+            return False
+        newest = changes[-1]
+        return status.phase in _UNDONE or (newest.primitive == "deploy" and newest.to.get("spec") == document)
+    return True
+
+
+class DeclaredLoop:
+    """Closes the gaps of a `DeclaredWorld` every 2 s while this planner `leads`, each with backoff up to ten minutes."""
+
+    def __init__(self, world: DeclaredWorld, clock: Clock, report: Report, leads: Callable[[], bool]) -> None:
+        self._reconciler = Reconciler(world, clock, report, Backoff(clock, FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS))
+        self._leads = leads
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="declared", daemon=True)
+
+    def standing(self, target: str) -> list[Standing]:
+        """The gaps that stand; see `Reconciler.standing`."""
+        return self._reconciler.standing(target)
+
+    def start(self) -> None:
+        """Begins to look."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends after what is being looked at."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(10)
+
+    def _run(self) -> None:
+        while not self._stop.wait(_LOOK_SECONDS):
+            if not self._leads():
+                continue
+            try:
+                self._reconciler.turn()
+            except AutonomicError as away:
+                _log.warning("what is declared cannot be compared with what runs", extra={"detail": str(away)})
+            except Exception:  # noqa: BLE001 the boundary of this thread: the next look comes all the same
+                _log.exception("comparing what is declared with what runs failed")
