@@ -5,7 +5,7 @@ import json
 import os
 import secrets
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -18,22 +18,34 @@ NAMES = (*SCOPES, "host")
 _bearer = HTTPBearer(auto_error=False, description="A token of tokens.json in the home folder.")
 
 
-class Tokens:
-    """The tokens of one installation: `read`, `act`, `admin` for the agents, `host` for the Ray host."""
+class Holder(NamedTuple):
+    """Whose a token is, and what it allows."""
 
-    def __init__(self, values: dict[str, str]) -> None:
+    name: str
+    scope: str
+
+
+class Tokens:
+    """The tokens of one installation: `read`, `act`, `admin` for the agents, `host` for the Ray host, and those of people.
+
+    A person's token is `{"NAME": {"scope": "act", "token": "..."}}` in the file; what is done with it carries that name.
+    """
+
+    def __init__(self, values: dict[str, str], people: dict[str, tuple[str, str]] | None = None) -> None:
         self.values = values
+        self._people = people or {}
 
     def __getitem__(self, name: str) -> str:
         return self.values[name]
 
-    def scope(self, token: str) -> str | None:
-        """The widest scope that `token` has, None for an unknown token; takes the same time for every token."""
+    def holder(self, token: str) -> Holder | None:
+        """Whose `token` is, None for an unknown one; takes the same time for every token."""
         given = token.encode()
         found = None
-        for scope in SCOPES:
-            if hmac.compare_digest(self.values[scope].encode(), given):
-                found = scope
+        known = {**{scope: (scope, self.values[scope]) for scope in SCOPES}, **self._people}
+        for name, (scope, value) in known.items():
+            if hmac.compare_digest(value.encode(), given):
+                found = Holder(name, scope)
         return found
 
     @classmethod
@@ -52,14 +64,21 @@ class Tokens:
             raise Permanent(f"{path} may be read by others (mode {status.st_mode & 0o777:o}); give it mode 600 and change the tokens")
         try:
             values = json.loads(path.read_text())
-            return cls({name: str(values[name]) for name in NAMES if len(values[name]) >= 16})._complete(path)
-        except (ValueError, KeyError, TypeError) as error:
+            people = {name: _person(name, value) for name, value in values.items() if name not in NAMES}
+            return cls({name: str(values[name]) for name in NAMES if len(values[name]) >= 16}, people)._complete(path)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise Permanent(f"{path} does not hold the tokens {', '.join(NAMES)}: {error!r}; remove it and new ones are made") from None
 
     def _complete(self, path: Path) -> "Tokens":
         if len(self.values) != len(NAMES):
             raise Permanent(f"{path} holds a token of less than 16 characters; remove it and new ones are made")
         return self
+
+
+def _person(name: str, value: dict[str, str]) -> tuple[str, str]:
+    if value["scope"] not in SCOPES or len(value["token"]) < 16:
+        raise ValueError(f"{name} needs a scope, one of {', '.join(SCOPES)}, and a token of at least 16 characters")
+    return value["scope"], value["token"]
 
 
 def _create(path: Path) -> None:
@@ -79,14 +98,20 @@ def _create(path: Path) -> None:
 
 def _check(request: Request, credentials: HTTPAuthorizationCredentials | None, needed: str) -> str:
     tokens: Tokens = request.app.state.tokens
-    scope = tokens.scope(credentials.credentials) if credentials else None
-    if scope is None:
+    holder = tokens.holder(credentials.credentials) if credentials else None
+    if holder is None:
         found = "an unknown token" if credentials else "no bearer token"
         raise ProblemError(401, f"{found}; send one of tokens.json with at least scope {needed}", {"WWW-Authenticate": "Bearer"})
-    if SCOPES.index(scope) < SCOPES.index(needed):
+    if SCOPES.index(holder.scope) < SCOPES.index(needed):
         headers = {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{needed}"'}
-        raise ProblemError(403, f"the token has scope {scope}, this needs {needed}", headers)
-    return scope
+        raise ProblemError(403, f"the token has scope {holder.scope}, this needs {needed}", headers)
+    request.state.holder = holder
+    return holder.scope
+
+
+def holder_of(request: Request) -> Holder:
+    """Whose token came with a request that `READ`, `ACT` or `ADMIN` let pass."""
+    return request.state.holder
 
 
 def _dependency(needed: str) -> Any:

@@ -12,11 +12,12 @@ from typing import Any
 
 from autonomic.agents.journal import SqlJournal
 from autonomic.agents.monitor.schedule import next_time
-from autonomic.agents.planner.engine import DECISION, INPUTS, Engine
+from autonomic.agents.planner.engine import DECISION, Engine
 from autonomic.agents.planner.judging import Inputs
 from autonomic.agents.planner.plan_effects import PlanEffects
 from autonomic.agents.planner.plan_store import PlanStore
 from autonomic.agents.planner.runner_journal import JournalRunner
+from autonomic.agents.planner.suggestions import INPUTS
 from autonomic.agents.planner.waiting import NotYet
 from autonomic.seams.clock import VirtualClock
 from autonomic.seams.decision import Action, DecisionRecord

@@ -1,55 +1,18 @@
-"""`autonomic approve`, `revert`, `fire` and `label`: what a person asks the agents to do."""
+"""`autonomic fire` and `label`."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from autonomic.cli.options import Denied, HomeOption, Output, OutputOption
+from autonomic.cli.options import HomeOption, Output, OutputOption
 from autonomic.seams.errors import Permanent, Problem, SpecError
-
-PlanArgument = Annotated[str, typer.Argument(help="Id of a plan (autonomic plans), or of its decision.", metavar="PLAN")]
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to `app`."""
-    for command in (approve, revert, fire, label):
+    for command in (fire, label):
         app.command()(command)
-
-
-def approve(plan: PlanArgument, home: HomeOption = None, output: OutputOption = Output.TABLE) -> None:
-    """Let a plan begin that waits for a person; the gate judges it once more.
-
-    Examples:
-
-        autonomic approve plan-0h3k2
-    """
-    _plan_action(plan, "approve", home, output)
-
-
-def revert(plan: PlanArgument, home: HomeOption = None, output: OutputOption = Output.TABLE) -> None:
-    """Take back what a plan did, by a plan of its own that passes the gate.
-
-    Examples:
-
-        autonomic revert plan-0h3k2
-    """
-    _plan_action(plan, "revert", home, output)
-
-
-def _plan_action(plan: str, verb: str, home: Path | None, output: Output) -> None:
-    from autonomic.cli.client import Client
-    from autonomic.cli.output import show
-
-    with Client(home) as client:
-        if plan.startswith("decision-"):
-            plan = client.get("planner", f"/v1/decisions/{plan}")["decision"]["plan"] or plan
-        told = client.post("planner", f"/v1/plans/{plan}:{verb}")
-    # an approval carries the gate's whole verdict, a revert its decision in short
-    verdict, why = (told["verdict"]["outcome"], told["verdict"]["why"]) if verb == "approve" else (told["verdict"] or "", told["why"])
-    show(told, output, ("DECISION", "PLAN", "GATE", "WHY"), [(told["decision"], told["plan"], verdict, why)])
-    if verdict == "refuse":
-        raise Denied(f"the gate refused it: {why} (autonomic explain {told['decision']})")
 
 
 def fire(

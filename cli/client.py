@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,20 @@ from autonomic.seams.errors import AutonomicError, Permanent, Problem, SpecError
 
 Part = Literal["monitor", "planner", "tuner", "host"]
 TIMEOUT_SECONDS = 30.0
+_PATH = re.compile(r"GET /v1/([a-z]+)(?: of the [a-z]+)?")
+_COMMANDS = {
+    "decisions": "decisions",
+    "events": "events",
+    "freezes": "status",
+    "plans": "plans",
+    "readings": "readings",
+    "runs": "runs",
+    "searches": "searches",
+    "strategies": "status",
+    "triggers": "status",
+    "workflows": "status",
+}
+"""The command that shows what an endpoint lists."""
 
 
 class Client:
@@ -132,11 +147,15 @@ def failure(part: str, answer: httpx.Response) -> AutonomicError:
     """The error that a refused request stands for."""
     detail = _detail(answer)
     try:
-        problems = answer.json().get("problems", [])
+        problems, errors = answer.json().get("problems", []), answer.json().get("errors", [])
     except (ValueError, AttributeError):
-        problems = []
+        problems, errors = [], []
     if answer.status_code == 422 and problems:
         return SpecError([Problem(**problem) for problem in problems])
+    if answer.status_code == 422 and errors:
+        return SpecError([Problem(error["message"], error["at"]) for error in errors])
+    if answer.status_code == 404:
+        return Permanent(detail)
     if answer.status_code in (401, 403, 409):
         return Denied(f"the {part} refuses: {detail}")
     if answer.status_code == 503:
@@ -144,9 +163,13 @@ def failure(part: str, answer: httpx.Response) -> AutonomicError:
     return Permanent(f"the {part} answers {answer.status_code}: {detail}")
 
 
+def _command(path: re.Match[str]) -> str:
+    return f"`autonomic {_COMMANDS[path[1]]}`" if path[1] in _COMMANDS else path[0]
+
+
 def _detail(answer: httpx.Response) -> str:
     try:
-        return str(answer.json()["detail"])
+        return _PATH.sub(_command, str(answer.json()["detail"]))
     except (ValueError, KeyError, TypeError):
         return answer.text[:300] or answer.reason_phrase
 

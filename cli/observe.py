@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from autonomic.cli.freeze import FREEZE_COLUMNS, freeze_row
 from autonomic.cli.options import HomeOption, NothingRuns, Output, OutputOption
 
 LimitOption = Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many, the newest first.")]
@@ -36,13 +37,19 @@ def status(home: HomeOption = None, output: OutputOption = Output.TABLE) -> None
             reachable = parts["planner"]["state"] != "unreachable"
             workflows = client.pages("planner", "/v1/workflows", 1000, observe=True) if reachable else []
             strategies = client.pages("planner", "/v1/strategies", 1000) if reachable else []
-        data = {"home": str(client.settings.home), "parts": parts, "workflows": workflows, "strategies": strategies}
+            freezes = client.get("planner", "/v1/freezes") if reachable else []
+        data = {
+            "home": str(client.settings.home), "parts": parts, "freezes": freezes, "workflows": workflows, "strategies": strategies
+        }  # fmt: skip
     if output is not Output.TABLE:
         show(data, output)
     else:
         show(
             data, output, ("PART", "STATE", "URL", ""), [(name, part["state"], part["url"], part["detail"]) for name, part in parts.items()]
         )
+        if freezes:
+            typer.echo()
+            show(data, output, FREEZE_COLUMNS, map(freeze_row, freezes))
         if reachable:
             typer.echo()
             rows = [row for workflow in workflows for row in _workflow_rows(workflow)]

@@ -119,8 +119,12 @@ def logs(
             show({"run": state["id"], "steps": {name: _log(client, state["id"], name, tail) for name in wanted}}, output)
 
 
-def parameters(given: list[str], declared: "Mapping[str, Any] | None" = None, *, complete: bool = True) -> dict[str, Any]:
+def parameters(
+    given: list[str], declared: "Mapping[str, Any] | None" = None, *, complete: bool = True, where: str = "--param"
+) -> dict[str, Any]:
     """`NAME=VALUE` texts as a mapping, judged by what stands under the workflow's `parameters:` (None: it is not known here).
+
+    `where` names in problems what they were given as.
 
     Raises:
         SpecError: with every one that is not of that form or not allowed, and (`complete`) those that are missing.
@@ -133,13 +137,13 @@ def parameters(given: list[str], declared: "Mapping[str, Any] | None" = None, *,
     for text in given:
         name, equals, value = text.partition("=")
         if (beyond := beyond_json(text)) is not None:
-            problems.append(Problem(f"found {beyond}; a parameter is written NAME=VALUE in UTF-8", "--param"))
+            problems.append(Problem(f"found {beyond}; a parameter is written NAME=VALUE in UTF-8", where))
         elif not equals or not name:
-            problems.append(Problem(f"found {text!r}; a parameter is written NAME=VALUE", "--param"))
+            problems.append(Problem(f"found {text!r}; a parameter is written NAME=VALUE", where))
         else:
             values[name] = from_text(value, known.get(name))
     if declared is not None and not problems:
-        problems = [Problem(fault, "--param", path=name) for name, fault in faults_of_values(declared, values, complete=complete)]
+        problems = [Problem(fault, where, path=name) for name, fault in faults_of_values(declared, values, complete=complete)]
     if problems:
         raise SpecError(problems)
     return values

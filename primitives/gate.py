@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from autonomic.primitives.base import Primitive
+from autonomic.primitives.people import Freeze, Hold, overlap, wanted
 from autonomic.primitives.table import PRIMITIVES
 from autonomic.seams.decision import Autonomy, Guard, Verdict
 from autonomic.seams.plan import Change
@@ -26,7 +27,8 @@ class Proposal(Word):
 
     `strategy` is "" for what a person does by hand; `observed_at` is when the event was seen (seconds since the epoch).
     `approved`: a person has agreed to it. `reverts` is the plan that it takes back. `holds` is the trigger's condition as
-    it was read now, None where it is unknown. `substituted` are the readings that stand in for missing ones.
+    it was read now, None where it is unknown. `substituted` are the readings that stand in for missing ones. `evidence` is
+    what it rests on beside its changes, as a text that differs where the evidence does.
     """
 
     strategy: str
@@ -42,6 +44,7 @@ class Proposal(Word):
     reverts: str = ""
     holds: bool | None = None
     substituted: tuple[str, ...] = ()
+    evidence: str = ""
 
 
 class Flight(Word):
@@ -59,7 +62,7 @@ class Snapshot(Word):
 
     `acted_at` are the times of the events on which this strategy acted on this target, the oldest first. `pressing` are
     other strategies that want more capacity on the target and whose condition holds now. `demoted` says why the strategy
-    may only suggest, "" where it may act.
+    may only suggest, "" where it may act. `freezes` are those in force, `held` the strategy's proposals that people turned down.
     """
 
     acted_at: tuple[float, ...] = ()
@@ -67,6 +70,8 @@ class Snapshot(Word):
     states: dict[str, State] = {}
     pressing: tuple[str, ...] = ()
     demoted: str = ""
+    freezes: tuple[Freeze, ...] = ()
+    held: tuple[Hold, ...] = ()
 
 
 Finding = tuple[Answer, str]
@@ -93,7 +98,8 @@ def autonomy(proposal: Proposal, snapshot: Snapshot, now: float) -> Finding:
     if not proposal.strategy:
         return "go", "it is done by hand"
     if proposal.autonomy == "shadow":
-        return "log", "the strategy is in shadow mode: it is written down and not done"
+        doing = "; ".join(PRIMITIVES[change.primitive].describe(change) for change in proposal.changes)
+        return "log", f"the strategy is in shadow mode: it is written down and not done: {doing or 'nothing'}"
     if proposal.approved:
         return "go", "a person approved it"
     if proposal.autonomy != "auto":
@@ -101,6 +107,30 @@ def autonomy(proposal: Proposal, snapshot: Snapshot, now: float) -> Finding:
     if snapshot.demoted:
         return "ask", f"the strategy may only suggest: {snapshot.demoted}"
     return "go", "the strategy's autonomy is auto"
+
+
+def freeze(proposal: Proposal, snapshot: Snapshot, now: float) -> Finding:
+    """Nothing starts on what is frozen, by whomever it is asked for; messages to people go out, and a person may stop runs."""
+    harmless = {"notify"} if proposal.strategy else {"notify", "stop"}
+    targets = {change.target for change in proposal.changes if change.primitive not in harmless}
+    for found in snapshot.freezes:
+        if found.holds(now) and any(map(found.covers, targets)):
+            return "refuse", found.words()
+    return "go", "nothing of it is frozen"
+
+
+def held_back(proposal: Proposal, snapshot: Snapshot, now: float) -> Finding:
+    """What a person turned down is not proposed again on the same evidence."""
+    if proposal.reverts or not proposal.strategy or proposal.approved or not snapshot.held:
+        return "go", "nobody turned it down"
+    found = find_hold(proposal, snapshot.held)
+    return ("refuse", found.words()) if found is not None else ("go", "it is not what was turned down, or its evidence is another")
+
+
+def find_hold(proposal: Proposal, held: tuple[Hold, ...]) -> Hold | None:
+    """The newest hold of `held` on what is proposed, None where there is none."""
+    changes = wanted(proposal.changes)
+    return next((one for one in reversed(held) if one.changes == changes and one.evidence == proposal.evidence), None)
 
 
 def dry_run(proposal: Proposal, snapshot: Snapshot, now: float) -> Finding:
@@ -127,7 +157,12 @@ def rate_limit(proposal: Proposal, snapshot: Snapshot, now: float) -> Finding:
 
 
 def conflict(proposal: Proposal, snapshot: Snapshot, now: float) -> Finding:
-    """No two plans change one target at a time; one that only waits for its check gives way to its own strategy or a higher priority."""
+    """No two plans change one target at a time; one that only waits for its check gives way to its own strategy or a higher priority.
+
+    A shadow changes nothing, so that it says what it would have done also beside the strategy that does it.
+    """
+    if proposal.autonomy == "shadow" and not proposal.reverts:
+        return "go", "a shadow is in nobody's way"
     targets = targets_of(proposal.changes)
     for flight in snapshot.flights:
         if flight.plan == proposal.reverts or not any(overlap(one, other) for one in targets for other in flight.targets):
@@ -170,8 +205,10 @@ def irreversible(proposal: Proposal, snapshot: Snapshot, now: float) -> Finding:
 
 
 GUARDS: dict[str, GuardFunction] = {
+    "freeze": freeze,
     "autonomy": autonomy,
     "dry run": dry_run,
+    "held back": held_back,
     "cooldown": cooldown,
     "rate limit": rate_limit,
     "conflict": conflict,
@@ -185,11 +222,6 @@ GUARDS: dict[str, GuardFunction] = {
 def targets_of(changes: tuple[Change, ...]) -> tuple[str, ...]:
     """The targets that changes write; a message or a search writes none."""
     return tuple(sorted({change.target for change in changes if not _known(change).harmless}))
-
-
-def overlap(one: str, other: str) -> bool:
-    """Whether two targets are the same, or one is a part of the other."""
-    return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")
 
 
 def gives_way(flight: Flight, proposal: Proposal) -> bool:

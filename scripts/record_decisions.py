@@ -9,6 +9,7 @@ from typing import Any
 from autonomic.agents.planner import replay
 from autonomic.agents.planner.replay import Recording
 from autonomic.agents.simulation import Simulation
+from autonomic.primitives.people import Freeze
 from autonomic.seams.decision import Action
 from autonomic.strategies.spec.strategy import Strategy
 from autonomic.strategies.validation import load_specs
@@ -96,8 +97,15 @@ def guards() -> Simulation:
     simulation.at(100, lambda: simulation.engine.by_hand(Action(primitive="run", target="mnist-training"), actor="ada"))
     simulation.at(120, lambda: simulation.platform.lose(10))
     simulation.at(80, lambda: simulation.fire("patient"))
+    simulation.at(90, lambda: [simulation.engine.reject(plan.id, "ada", "not now") for plan, _ in simulation.engine.pending()])
+    simulation.at(250, lambda: simulation.engine.freeze(freeze(simulation.clock.now())))
     simulation.run(seconds=600)
     return simulation
+
+
+def freeze(now: float) -> Freeze:
+    """A freeze of everything for half a minute."""
+    return Freeze(target="", why="a look at it", by="ada", since=now, until=now + 30)
 
 
 def record() -> list[Recording]:

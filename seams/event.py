@@ -14,6 +14,7 @@ class Event(Word):
 
     A fired trigger carries the readings that fired it. `expires_at` (seconds since the epoch): an event that is
     handled later is recorded and not acted on. `by` holds the label values of a trigger that fires per label.
+    `since`: the condition that fired it began to hold then, None where there is none.
     """
 
     id: str
@@ -24,6 +25,7 @@ class Event(Word):
     target: str = ""
     observed_at: float
     expires_at: float
+    since: float | None = None
     readings: dict[str, Reading] = {}
     by: dict[str, str] = {}
     data: dict[str, Any] = {}

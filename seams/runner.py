@@ -33,8 +33,8 @@ class PlanRunner(Protocol):
         """Goes on with every plan that was not finished, and returns their ids."""
         ...
 
-    def cancel(self, plan_id: str) -> bool:
-        """Stops before the next effect; False where the plan has ended or is unknown."""
+    def cancel(self, plan_id: str, why: str = "") -> bool:
+        """Stops before the next effect, and gives `why` as the reason; False where the plan has ended or is unknown."""
         ...
 
     def status(self, plan_id: str) -> PlanStatus | None: ...

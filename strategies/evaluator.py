@@ -27,12 +27,13 @@ class Breach(Word):
     """What is known of the condition, for one label value. Times are seconds since the epoch.
 
     `holds` is the last judgement. `since`: it holds without a break since then. `firing`: the breach has begun and is
-    not cleared. `fired_at` is its last event, `paced_at` the last one that did not follow another too closely.
+    not cleared, `began_at` is when it did. `fired_at` is its last event, `paced_at` the last one that did not follow another too closely.
     """
 
     holds: bool | None = None
     since: float | None = None
     firing: bool = False
+    began_at: float | None = None
     fired_at: float | None = None
     paced_at: float | None = None
 
@@ -84,6 +85,7 @@ def evaluate(
                     target=strategy.spec.target,
                     observed_at=now,
                     expires_at=now + strategy.spec.expires,
+                    since=breach.began_at,
                     readings=values,
                     by=dict(labels),
                     data=dict(data or {}),
@@ -120,13 +122,15 @@ def _step(strategy: Strategy, breach: Breach, values: Mapping[str, Reading], now
     since = (breach.since if breach.since is not None else now) if holds else None
     firing = breach.firing and not _cleared(strategy, holds, values)
     due = breach.paced_at is None or now - breach.paced_at >= refire_seconds(strategy) - _TICK
-    if not firing:
+    new = not firing
+    if new:
         fires = firing = bool(holds and since is not None and now - since >= spec.for_ - _TICK)
     else:
         fires = bool(holds and due)
     if not fires:
         return breach.model_copy(update={"holds": holds, "since": since, "firing": firing}), False
-    return Breach(holds=holds, since=since, firing=True, fired_at=now, paced_at=now if due else breach.paced_at), True
+    began_at = now if new else breach.began_at
+    return Breach(holds=holds, since=since, firing=True, began_at=began_at, fired_at=now, paced_at=now if due else breach.paced_at), True
 
 
 def _cleared(strategy: Strategy, holds: bool | None, values: Mapping[str, Reading]) -> bool:

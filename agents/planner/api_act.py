@@ -6,17 +6,16 @@ from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field, ValidationError
 
-from autonomic.agents.auth import ACT, ADMIN, READ
+from autonomic.agents.auth import ACT, ADMIN, READ, holder_of
 from autonomic.agents.planner import specs as documents
 from autonomic.agents.planner.service import Planner
 from autonomic.agents.problems import ProblemError, not_found
 from autonomic.agents.strict_json import StrictRoute
 from autonomic.primitives.arguments import ARGUMENTS
-from autonomic.seams.decision import Action, DecisionRecord, Verdict
-from autonomic.seams.errors import Permanent
-from autonomic.seams.runner import ENDED, PlanStatus
+from autonomic.seams.decision import Action, DecisionRecord
 from autonomic.seams.target import Target
 from autonomic.seams.word import Word
+from autonomic.strategies.spec.strategy import Strategy
 
 MAX_PACKAGE_BYTES = 256 * 1024 * 1024
 _ADMIN_PRIMITIVES = frozenset({"delete"})
@@ -28,14 +27,7 @@ class PrimitiveRequest(Word):
     target: str = Field(min_length=1, max_length=120)
     args: dict[str, Any] = {}
     dry_run: bool = False
-
-
-class Approval(Word):
-    """A plan that was approved."""
-
-    plan: str
-    decision: str
-    verdict: Verdict
+    why: str = Field("", max_length=1000)
 
 
 class ApplyRequest(Word):
@@ -47,6 +39,13 @@ class ApplyRequest(Word):
     dry_run: bool = False
 
 
+class DeleteRequest(Word):
+    """Why a workflow is deleted, and whether the strategies that aim at it go with it."""
+
+    why: str = Field("", max_length=1000)
+    with_strategies: bool = False
+
+
 class ApplyAnswer(Word):
     """What changed (with `dry_run`: what would), and the decisions on what follows from it."""
 
@@ -55,74 +54,16 @@ class ApplyAnswer(Word):
     decisions: list[DecisionRecord] = []
 
 
-def _told(planner: Planner, record: DecisionRecord) -> dict[str, Any]:
-    return {
-        "decision": record.id,
-        "plan": record.plan,
-        "verdict": record.verdict.outcome if record.verdict else None,
-        "why": record.verdict.why if record.verdict else record.decision.why,
-        "changes": [change.model_dump(mode="json") for change in record.changes],
-        "explanation": planner.story(record),
-    }
-
-
 def router(planner: Planner) -> APIRouter:
     """The endpoints that act."""
     api = APIRouter()
-    api.include_router(_plans(planner))
+    api.include_router(_primitives(planner))
     api.include_router(_documents(planner))
     return api
 
 
-def _plans(planner: Planner) -> APIRouter:
+def _primitives(planner: Planner) -> APIRouter:
     api = APIRouter(tags=["actions"], dependencies=[ACT], route_class=StrictRoute)
-
-    def known(plan_id: str) -> PlanStatus:
-        status = planner.plan(plan_id)
-        if status is None:
-            raise not_found("plan", plan_id, "GET /v1/plans")
-        return status
-
-    @api.post("/v1/plans/{plan_id}:approve")
-    def approve(plan_id: str) -> Approval:
-        """Lets a plan that waits for a person begin, if the gate still lets it pass: 409 with its reasons where it does not."""
-        status = known(plan_id)
-        if status.phase != "waiting":
-            raise ProblemError(409, f"plan {plan_id} does not wait for a person: it is {status.phase}")
-        try:
-            verdict = planner.approve(plan_id)
-        except Permanent as over:
-            # it was approved or taken back already, and its first effect is still under way
-            raise ProblemError(409, str(over)) from None
-        if verdict.outcome != "go":
-            raise ProblemError(409, f"the gate says {verdict.outcome}: {verdict.why}", verdict=verdict.model_dump(mode="json"))
-        return Approval(plan=plan_id, decision=status.plan.decision, verdict=verdict)
-
-    @api.post("/v1/plans/{plan_id}:cancel", status_code=202)
-    def cancel(plan_id: str) -> PlanStatus:
-        """Stops a plan before its next effect; what was done stays."""
-        before = known(plan_id)
-        if not planner.cancel(plan_id):
-            raise ProblemError(409, f"plan {plan_id} has ended ({known(plan_id).phase}); it can only be reverted")
-        return planner.plan(plan_id) or before.model_copy(update={"phase": "cancelled", "detail": "it was taken back before it began"})
-
-    @api.post("/v1/plans/{plan_id}:revert", status_code=202)
-    def revert(plan_id: str) -> dict[str, Any]:
-        """Takes back what an ended plan did, by a plan of its own that passes the gate."""
-        status = known(plan_id)
-        if status.phase not in ENDED:
-            raise ProblemError(409, f"plan {plan_id} is {status.phase}; cancel it first")
-        try:
-            return _told(planner, planner.revert(plan_id))
-        except Permanent as impossible:
-            raise ProblemError(409, str(impossible)) from None
-
-    @api.post("/v1/strategies/{name}:reinstate", status_code=204)
-    def reinstate(name: str) -> None:
-        """Lets a strategy that demoted itself act again."""
-        if name not in planner.specs.strategies:
-            raise not_found("strategy", name, "GET /v1/strategies")
-        planner.reinstate(name)
 
     @api.post("/v1/primitives/{name}")
     def primitive(name: str, request: PrimitiveRequest, http: Request) -> dict[str, Any]:
@@ -130,7 +71,7 @@ def _plans(planner: Planner) -> APIRouter:
         arguments = ARGUMENTS.get(name)
         if arguments is None:
             raise ProblemError(404, f"there is no primitive {name!r}; there are {', '.join(ARGUMENTS)}")
-        if name in _ADMIN_PRIMITIVES and not request.dry_run and _scope(http) != "admin":
+        if name in _ADMIN_PRIMITIVES and not request.dry_run and holder_of(http).scope != "admin":
             raise ProblemError(403, f"{name} needs scope admin")
         try:
             target = Target.parse(request.target)
@@ -144,7 +85,7 @@ def _plans(planner: Planner) -> APIRouter:
             errors = [{"at": ".".join(map(str, ("args", *error["loc"]))), "message": error["msg"]} for error in invalid.errors()]
             raise ProblemError(422, f"{name}: {errors[0]['at']}: {errors[0]['message']}", errors=errors) from None
         action = Action(primitive=name, target=request.target, args=request.args)
-        return _told(planner, planner.by_hand(action, dry_run=request.dry_run))
+        return planner.brief(planner.by_hand(action, dry_run=request.dry_run, actor=holder_of(http).name, why=request.why))
 
     return api
 
@@ -168,12 +109,26 @@ def _documents(planner: Planner) -> APIRouter:
         return ApplyAnswer(dry_run=True, changes=compare(request)[1])
 
     @api.post("/v1/apply", dependencies=[ADMIN])
-    def apply(request: ApplyRequest) -> ApplyAnswer:
+    def apply(request: ApplyRequest, http: Request) -> ApplyAnswer:
         """Validates every document, then puts all in force at once and deploys the online workflows that changed."""
         models, changes = compare(request)
         if request.dry_run:
             return ApplyAnswer(dry_run=True, changes=changes)
-        changed, decisions = planner.apply(models, request.packages, prune=request.prune)
+        changed, decisions = planner.apply(models, request.packages, prune=request.prune, actor=holder_of(http).name)
+        return ApplyAnswer(dry_run=False, changes=changed, decisions=decisions)
+
+    @api.post("/v1/workflows/{name}:delete", dependencies=[ADMIN])
+    def delete(name: str, request: DeleteRequest, http: Request) -> ApplyAnswer:
+        """Takes a workflow out of force, and an online one out of service: 409 where strategies aim at it that stay."""
+        if name not in planner.specs.workflows:
+            raise not_found("workflow", name, "GET /v1/workflows")
+        aiming = sorted(one for one, strategy in planner.specs.strategies.items() if name in _workflows_of(strategy))
+        if aiming and not request.with_strategies:
+            raise ProblemError(409, f"strategies aim at {name}: {', '.join(aiming)}; delete it with its strategies", strategies=aiming)
+        if frozen := next((one for one in planner.engine.freezes() if one.covers(name)), None):
+            raise ProblemError(409, frozen.words())
+        removed = [("Workflow", name), *(("Strategy", one) for one in aiming)]
+        changed, decisions = planner.delete(removed, holder_of(http).name, request.why)
         return ApplyAnswer(dry_run=False, changes=changed, decisions=decisions)
 
     @api.post("/v1/packages", status_code=201, dependencies=[ADMIN])
@@ -187,5 +142,6 @@ def _documents(planner: Planner) -> APIRouter:
     return api
 
 
-def _scope(http: Request) -> str | None:
-    return http.app.state.tokens.scope(http.headers.get("authorization", "").partition(" ")[2].strip())
+def _workflows_of(strategy: Strategy) -> set[str]:
+    targets = [strategy.spec.target, *(action.target for action in strategy.spec.do if action.target)]
+    return {target.partition("/")[0] for target in targets}

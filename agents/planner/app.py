@@ -13,7 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 from autonomic.agents import cloudevents
 from autonomic.agents.app import create_app, new_registry
 from autonomic.agents.auth import Tokens
-from autonomic.agents.planner import api_act, api_read, stream
+from autonomic.agents.planner import api_act, api_people, api_read, stream
 from autonomic.agents.planner.metrics import Metrics
 from autonomic.agents.planner.service import Planner
 from autonomic.agents.settings import Settings
@@ -40,6 +40,7 @@ def create(settings: Settings, tokens: Tokens) -> FastAPI:
             cloudevents.router(planner.accept),
             api_read.router(planner),
             api_act.router(planner),
+            api_people.router(planner),
             stream.router(events, planner.journal),
         ],
         missing=planner.missing,

@@ -4,6 +4,7 @@ from autonomic.seams.journal import Journal, Record
 from autonomic.seams.runner import PlanStatus
 
 DEMOTED = "strategy.demoted"
+REINSTATED = "strategy.reinstated"
 REVERTS_BEFORE_DEMOTION = 3
 
 
@@ -35,11 +36,16 @@ class Demotion:
                 data = {"strategy": name, "why": why, "message": f"{name} may only suggest from now on: {why}"}
                 transaction.append(Record(time=now, kind=DEMOTED, subject=name, data=data))
 
-    def reinstate(self, strategy: str) -> None:
-        """Lets a strategy that demoted itself act again."""
+    def reinstate(self, strategy: str, actor: str, why: str, now: float) -> bool:
+        """Lets a strategy that demoted itself act again; False where it did not."""
         with self._journal.transaction() as transaction:
+            demoted = transaction.state(f"demoted/{strategy}")[0] is not None
             transaction.delete_state(f"demoted/{strategy}")
             transaction.delete_state(f"reverts/{strategy}")
+            if demoted:
+                message = f"{actor or 'a person'} reinstated {strategy}{f': {why}' if why else ''}"
+                transaction.append(Record(time=now, kind=REINSTATED, subject=strategy, data={"strategy": strategy, "message": message}))
+        return demoted
 
     def demoted(self) -> dict[str, str]:
         """The strategies that demoted themselves, and why."""

@@ -7,13 +7,16 @@ from typing import Any
 
 from autonomic.agents.planner.demotion import Demotion
 from autonomic.agents.planner.interpreter import Judged as Checked
-from autonomic.agents.planner.judging import Inputs, Judged, choose, judge, judge_by_hand
+from autonomic.agents.planner.judging import Inputs, Judged, choose, judge, judge_by_hand, judge_revert_by_hand
+from autonomic.agents.planner.people import Freezes, said
 from autonomic.agents.planner.plan_store import PlanStore
+from autonomic.agents.planner.suggestions import INPUTS, Suggestions
 from autonomic.agents.planner.waiting import Waiting
 from autonomic.agents.planner.worlds import Observe, Readings, Registry, Worlds, cuts_capacity
 from autonomic.primitives import gate
 from autonomic.primitives.base import revert_key
 from autonomic.primitives.gate import Proposal, Snapshot
+from autonomic.primitives.people import Freeze, overlap
 from autonomic.primitives.table import PRIMITIVES
 from autonomic.seams.clock import Clock
 from autonomic.seams.decision import Action, Decision, DecisionRecord, Guard, Verdict
@@ -31,8 +34,6 @@ from autonomic.strategies.spec.strategy import Strategy
 from autonomic.workflows.spec.workflow import Workflow
 
 DECISION = "decision"
-INPUTS = "decision.inputs"
-APPROVAL = "approval"
 
 Also = Callable[[Transaction], None]
 """Something that has to be committed together with a decision."""
@@ -52,6 +53,8 @@ class Engine:
         self._demotion = Demotion(journal)
         self._runner = runner
         self._plans = PlanStore(journal)
+        self._freezes = Freezes(journal)
+        self._suggestions = Suggestions(journal)
         self._strategies: Mapping[str, Strategy] = {}
         self._waiting = Waiting()
         self._locks: dict[str, threading.RLock] = {}
@@ -98,14 +101,16 @@ class Engine:
         self._start(judged, inputs.world.snapshot)
         return record
 
-    def by_hand(self, action: Action, *, dry_run: bool = False, actor: str = "", also: Also | None = None) -> DecisionRecord:
-        """Plans what a person asks for; the gate judges it like any action. A dry run is not recorded.
+    def by_hand(
+        self, action: Action, *, dry_run: bool = False, actor: str = "", reason: str = "", also: Also | None = None
+    ) -> DecisionRecord:
+        """Plans what a person asks for, and why; the gate judges it like any action. A dry run is not recorded.
 
         Raises:
             Retryable: platform or registry cannot be asked now.
         """
         now = self._clock.now()
-        why = f"{actor or 'a person'} asked for it"
+        why = f"{actor or 'a person'} asked for it{f': {reason}' if reason else ''}"
         decision = Decision(strategy="", target=action.target, actions=(action,), why=why)
         event = Event(
             id=self._ids.new("event"), source=actor or "by hand", target=action.target, trigger="by hand", observed_at=now, expires_at=now
@@ -139,20 +144,16 @@ class Engine:
 
     def pending(self) -> list[tuple[Plan, Proposal]]:
         """The plans that wait for approval, by id."""
-        found = self._journal.states("pending/").values()
-        return [(Plan.model_validate(value["plan"]), Proposal.model_validate(value["proposal"])) for value in found]
+        return self._suggestions.all()
 
-    def approve(self, plan_id: str, actor: str = "") -> Verdict:
+    def approve(self, plan_id: str, actor: str = "", why: str = "") -> Verdict:
         """Starts the very plan that was shown, if the gate lets it pass now.
 
         Raises:
             Permanent: no such plan waits.
             Retryable: the platform cannot be asked now.
         """
-        value = self._state(f"pending/{plan_id}")
-        if value is None:
-            raise Permanent(f"no plan {plan_id!r} waits for approval")
-        plan, proposal = Plan.model_validate(value["plan"]), Proposal.model_validate(value["proposal"])
+        plan, proposal = self._suggestions.get(plan_id)
         now = self._clock.now()
         actions = tuple(Action(primitive=change.primitive, target=change.target) for change in plan.changes)
         # its time counts from the approval: a person may take longer than an effect is tried for
@@ -162,10 +163,9 @@ class Engine:
             approved = proposal.model_copy(update={"approved": True, "observed_at": now})
             verdict = gate.judge(approved, snapshot, now)
             with self._journal.transaction() as transaction:
-                data = {"plan": plan_id, "decision": plan.decision, "actor": actor, "verdict": verdict.model_dump(mode="json")}
-                transaction.append(Record(time=now, kind=APPROVAL, subject=plan.decision, data=data))
+                said(transaction, plan, "approved", actor, why, now, verdict)
                 if verdict.outcome == "go":
-                    transaction.delete_state(f"pending/{plan_id}")
+                    self._suggestions.close(transaction, plan_id)
                     self._acted(transaction, approved, now)
                     self._plans.open(transaction, plan, now)
         if verdict.outcome == "go":
@@ -173,19 +173,39 @@ class Engine:
             self._runner.start(plan)
         return verdict
 
-    def cancel(self, plan_id: str) -> bool:
-        """Takes back a plan that waits for approval, or stops a running one before its next effect."""
-        with self._journal.transaction() as transaction:
-            if transaction.state(f"pending/{plan_id}")[0] is not None:
-                transaction.delete_state(f"pending/{plan_id}")
-                return True
-        return self._runner.cancel(plan_id)
-
-    def revert(self, plan_id: str, actor: str = "") -> DecisionRecord:
-        """Takes back what a finished plan did, by a plan of its own that passes the gate.
+    def reject(self, plan_id: str, actor: str = "", why: str = "", what: str = "rejected") -> None:
+        """Turns down a plan that waits for approval; the same is not proposed again before its evidence changes.
 
         Raises:
-            Permanent: there is no such plan, it is not finished, or nothing of it can be taken back.
+            Permanent: no such plan waits.
+        """
+        plan, proposal = self._suggestions.get(plan_id)
+        now = self._clock.now()
+        with self._journal.transaction() as transaction:
+            self._suggestions.close(transaction, plan_id)
+            self._plans.put_away(transaction, plan, f"{actor or 'a person'} {what} it{f': {why}' if why else ''}", now)
+            said(transaction, plan, what, actor, why, now)
+            self._suggestions.hold(transaction, plan, proposal, what, actor, why, now)
+
+    def cancel(self, plan_id: str, actor: str = "", why: str = "") -> bool:
+        """Turns down a plan that waits for approval, or stops a running one before its next effect; False where it has ended."""
+        if self._suggestions.waits(plan_id):
+            self.reject(plan_id, actor, why, "cancelled")
+            return True
+        progress = self._plans.load(plan_id)
+        reason = f"{actor or 'a person'} cancelled it{f': {why}' if why else ''}"
+        if progress is None or not self._runner.cancel(plan_id, reason):
+            return False
+        with self._journal.transaction() as transaction:
+            said(transaction, progress.status.plan, "cancelled", actor, why, self._clock.now())
+        return True
+
+    def revert(self, plan_id: str, actor: str = "", why: str = "") -> DecisionRecord:
+        """Reverts what a finished plan did, by a plan of its own that passes the gate. What a strategy did is then held back:
+        it is not proposed again before its evidence changes.
+
+        Raises:
+            Permanent: there is no such plan, it is not finished, or nothing of it can be reverted.
             Retryable: readings or platform cannot be asked now.
         """
         status = self._runner.status(plan_id)
@@ -196,42 +216,46 @@ class Engine:
         changes = self._reverse(status)
         plan = status.plan
         now = self._clock.now()
-        decision = Decision(strategy="", target=plan.target, why=f"{actor or 'a person'} takes back {plan_id}")
+        reason = f"{actor or 'a person'} reverts {plan_id}{f': {why}' if why else ''}"
+        identifier, event_id = self._ids.new("decision"), self._ids.new("event")
         with self._alone(plan.target, tuple(Action(primitive=change.primitive, target=change.target) for change in changes)):
             snapshot = self._worlds.snapshot("", plan.target, {change.target for change in changes})
             proposal = self._reverting(plan, changes, now)
-            verdict = gate.judge(proposal, snapshot, now)
-            taking_back = Plan(
-                id=self._ids.new("plan"),
-                decision=self._ids.new("decision"),
-                strategy="",
-                target=plan.target,
-                changes=changes,
-                reverts=plan_id,
-                created_at=now,
-            )
-            event = Event(
-                id=self._ids.new("event"), source=actor or "by hand", target=plan.target, trigger="revert", observed_at=now, expires_at=now
-            )
-            record = DecisionRecord(
-                id=taking_back.decision,
-                time=now,
-                event=event.model_dump(mode="json"),
-                readings={},
-                decision=decision,
-                considered=tuple(PRIMITIVES[change.primitive].describe(change) for change in changes),
-                changes=changes,
-                verdict=verdict,
-                plan=taking_back.id if verdict.outcome == "go" else "",
-            )
-            judged = Judged(record, None, taking_back if verdict.outcome == "go" else None, proposal)
-            self._commit(judged, None, None)
-        self._start(judged, snapshot)
-        return record
+            judged = judge_revert_by_hand(plan, proposal, snapshot, identifier, self._ids.new("plan"), event_id, actor, reason)
 
-    def reinstate(self, strategy: str) -> None:
-        """Lets a strategy that demoted itself act again."""
-        self._demotion.reinstate(strategy)
+            def held(transaction: Transaction) -> None:
+                if judged.plan is not None:
+                    said(transaction, plan, "reverted", actor, why, now)
+                    if (before := self._suggestions.proposal(plan)) is not None:
+                        self._suggestions.hold(transaction, plan, before, "reverted", actor, why, now)
+
+            self._commit(judged, None, held)
+        self._start(judged, snapshot)
+        return judged.record
+
+    def freeze(self, freeze: Freeze) -> list[str]:
+        """Puts a freeze in force, stops what runs on its target before its next effect, and returns those plans."""
+        self._freezes.put(freeze)
+        # what was judged before the freeze is committed once its workflow's lock was free
+        with self._lock:
+            locks = [lock for name, lock in self._locks.items() if not freeze.target or overlap(freeze.target.partition("/")[0], name)]
+        for lock in locks:
+            with lock:
+                pass
+        stopped = [flight.plan for flight in self._worlds.flights() if any(map(freeze.covers, flight.targets))]
+        return [plan_id for plan_id in stopped if self._runner.cancel(plan_id, freeze.words())]
+
+    def unfreeze(self, target: str, actor: str = "", why: str = "") -> Freeze | None:
+        """Lifts the freeze of a target ("" is everything); None where there is none."""
+        return self._freezes.lift(target, actor, why, self._clock.now())
+
+    def freezes(self) -> tuple[Freeze, ...]:
+        """The freezes in force."""
+        return self._freezes.at(self._clock.now())
+
+    def reinstate(self, strategy: str, actor: str = "", why: str = "") -> bool:
+        """Lets a strategy that demoted itself act again; False where it did not."""
+        return self._demotion.reinstate(strategy, actor, why, self._clock.now())
 
     def demoted(self) -> dict[str, str]:
         """The strategies that demoted themselves, and why."""
@@ -292,37 +316,27 @@ class Engine:
         record, proposal = judged.record, judged.proposal
         asks = record.verdict is not None and record.verdict.outcome == "ask"
         with self._journal.transaction() as transaction:
-            if asks and judged.plan is not None and proposal is not None:
-                waiting = self._ask(transaction, judged.plan, proposal)
-                if waiting != judged.plan.id:
-                    record = record.model_copy(update={"plan": waiting})
-                    inputs = inputs.model_copy(update={"suggested": waiting}) if inputs is not None else None
+            known = self._suggestions.repeated(transaction, judged, asks)
+            if known is not None:
+                if also is not None:
+                    also(transaction)
+                return record.model_copy(update={"plan": known})
             transaction.append(Record(time=record.time, kind=DECISION, subject=record.id, data=record.model_dump(mode="json")))
             if inputs is not None:
                 data = inputs.model_dump(mode="json", by_alias=True)
                 transaction.append(Record(time=record.time, kind=INPUTS, subject=record.id, data=data))
                 if judged.memory != inputs.memory:
                     transaction.put_state(f"memory/{inputs.strategy.name}", judged.memory)
+            shadowed = record.verdict is not None and record.verdict.outcome == "log"
+            if proposal is not None and shadowed:
+                # its cooldown and limit count what it would have done
+                self._acted(transaction, proposal, proposal.observed_at)
             if judged.plan is not None and proposal is not None and not asks:
                 self._acted(transaction, proposal, proposal.observed_at)
                 self._plans.open(transaction, judged.plan, record.time)
             if also is not None:
                 also(transaction)
         return record
-
-    def _ask(self, transaction: Transaction, plan: Plan, proposal: Proposal) -> str:
-        """Makes a plan wait, in place of what its strategy suggested before; the same suggestion stays, with its id."""
-        key = f"suggested/{proposal.strategy}/{proposal.target}"
-        older = transaction.state(key)[0]
-        if older is not None:
-            waiting = transaction.state(f"pending/{older}")[0]
-            if waiting is not None and _same(Plan.model_validate(waiting["plan"]), plan):
-                return str(older)
-            transaction.delete_state(f"pending/{older}")
-        transaction.put_state(key, plan.id)
-        value = {"plan": plan.model_dump(mode="json"), "proposal": proposal.model_dump(mode="json")}
-        transaction.put_state(f"pending/{plan.id}", value)
-        return plan.id
 
     def _acted(self, transaction: Transaction, proposal: Proposal, at: float) -> None:
         if not proposal.strategy:
@@ -343,7 +357,7 @@ class Engine:
     def _give_way(self, proposal: Proposal, snapshot: Snapshot) -> None:
         targets = gate.targets_of(proposal.changes)
         for flight in snapshot.flights:
-            if any(gate.overlap(one, other) for one in targets for other in flight.targets) and gate.gives_way(flight, proposal):
+            if any(overlap(one, other) for one in targets for other in flight.targets) and gate.gives_way(flight, proposal):
                 self._runner.cancel(flight.plan)
 
     def _reverting(self, plan: Plan, changes: tuple[Change, ...], now: float) -> Proposal:
@@ -383,18 +397,6 @@ class Engine:
             for lock in locks:
                 stack.enter_context(lock)
             yield
-
-
-def _same(one: Plan, other: Plan) -> bool:
-    def wanted(plan: Plan) -> list[Any]:
-        # what is created is named after the key, which differs
-        own = {"run_id", "cause"}
-        return [
-            (change.primitive, change.target, change.expect, {name: value for name, value in change.to.items() if name not in own})
-            for change in plan.changes
-        ]
-
-    return wanted(one) == wanted(other)
 
 
 def _value(reading: Reading | None) -> str:

@@ -16,7 +16,7 @@ def explain(record: DecisionRecord, plan: PlanStatus | None, approvals: Sequence
     Args:
         record: the decision as it was recorded.
         plan: how far its plan is, None where there is none.
-        approvals: what people said to it, the newest first, with the gate's verdict on each.
+        approvals: what people said to it, the newest first: `people.said`.
 
     Returns:
         Trigger, readings, what was considered, guards, plan, outcomes and verification, and under `words` the same
@@ -40,7 +40,10 @@ def explain(record: DecisionRecord, plan: PlanStatus | None, approvals: Sequence
             ],
         },
         "verdict": None,
-        "approvals": [{"actor": one["actor"] or "a person", **one["verdict"]} for one in reversed(approvals)],
+        "people": [
+            {"actor": one["actor"] or "a person", "what": one["what"], "why": one["why"], "verdict": one["verdict"]}
+            for one in reversed(approvals)
+        ],
         "plan": None,
     }
     if record.verdict is not None:
@@ -136,8 +139,10 @@ def words(story: Mapping[str, Any]) -> str:
     if verdict is not None:
         lines.append(f"{_VERDICTS[verdict['outcome']]}: {verdict['why']}.")
         lines += [f"  {'passed' if guard['passed'] else 'FAILED'} {guard['name']}: {guard['detail']}" for guard in verdict["guards"]]
-    for approval in story["approvals"]:
-        lines.append(f"{approval['actor']} approved it; the gate then said {approval['outcome']}: {approval['why']}.")
+    for one in story["people"]:
+        line = f"{one['actor']} {one['what']} it" + (f" ({one['why']})" if one["why"] else "")
+        verdict = one["verdict"]
+        lines.append(line + (f"; the gate then said {verdict['outcome']}: {verdict['why']}." if verdict else "."))
     for change in story.get("would_do", ()):
         lines.append(f"Would do: {change['primitive']} of {change['target']} to {change['to']}.")
     plan = story["plan"]

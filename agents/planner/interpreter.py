@@ -30,6 +30,7 @@ class Progress(Word):
     not_before: float = 0.0
     verify_until: float = 0.0
     cancelled: bool = False
+    cancelled_because: str = ""
     # what the plan ends as once everything is reverted
     ends_as: Literal["reverted", "failed", "refused"] = "reverted"
 
@@ -96,9 +97,9 @@ def begin(plan: Plan, now: float) -> Progress:
     return Progress(status=PlanStatus(plan=plan, phase="waiting", updated_at=now))
 
 
-def cancel(progress: Progress) -> Progress:
+def cancel(progress: Progress, why: str = "") -> Progress:
     """The plan shall stop before its next effect."""
-    return progress.model_copy(update={"cancelled": True})
+    return progress.model_copy(update={"cancelled": True, "cancelled_because": why})
 
 
 def resumed(progress: Progress) -> Progress:
@@ -148,16 +149,15 @@ def next_step(progress: Progress, now: float) -> Step | None:
             return Wait(until=progress.not_before)
         return Lookup(key=key, target=target, effector=effector)
     if progress.cancelled:
-        return End(
-            phase="cancelled",
-            detail="it was cancelled; what was done stays" if status.outcomes else "it was cancelled before anything was done",
-        )
+        why = progress.cancelled_because or "it was cancelled"
+        return End(phase="cancelled", detail=f"{why}; what was done stays" if status.outcomes else f"{why}; nothing was done before")
     return effect
 
 
 def _next_of_verifying(progress: Progress, now: float) -> Step:
     if progress.cancelled:
-        return End(phase="cancelled", detail="it was cancelled before it was verified; what was done stays")
+        why = progress.cancelled_because or "it was cancelled"
+        return End(phase="cancelled", detail=f"{why}; it was not verified yet, and what was done stays")
     if now < progress.not_before:
         return Wait(until=progress.not_before)
     return Check()

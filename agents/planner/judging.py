@@ -1,5 +1,7 @@
 """From an event to a decision, a plan and a verdict: pure, from recorded inputs, so that it can be judged again byte for byte."""
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -18,6 +20,7 @@ from autonomic.seams.state import ModelVersion, State
 from autonomic.seams.word import Word
 from autonomic.strategies.decide import decide
 from autonomic.strategies.spec.strategy import Strategy
+from autonomic.strategies.triggers import fires_again
 
 
 class World(Word):
@@ -32,8 +35,7 @@ class World(Word):
 class Inputs(Word):
     """All that a decision is made of. `memory` is the state of the strategy's `decide:` function.
 
-    `suggested` is the plan that waits for approval already and would do the same, "" where there is none. `waited` is for
-    what the event had to wait, "" where it was decided on at once.
+    `waited` is for what the event had to wait, "" where it was decided on at once.
     """
 
     decision: str
@@ -44,7 +46,6 @@ class Inputs(Word):
     event: Event
     readings: dict[str, Reading]
     world: World = World()
-    suggested: str = ""
     waited: str = ""
 
 
@@ -89,6 +90,7 @@ def judge(inputs: Inputs) -> Judged:
             observed_at=inputs.event.observed_at,
             holds=True,
             substituted=tuple(used),
+            evidence=evidence(inputs, changes),
         )
 
     record = DecisionRecord(
@@ -105,10 +107,22 @@ def judge(inputs: Inputs) -> Judged:
     check = (
         VerifySpec(that=verify.that, within_seconds=verify.within, after_seconds=verify.after, otherwise=verify.else_) if verify else None
     )
-    judged = _gated(record, memory, inputs.plan, proposal, inputs.readings, inputs.world, check)
-    if inputs.suggested:
-        judged = judged._replace(record=judged.record.model_copy(update={"plan": inputs.suggested}))
-    return judged
+    return _gated(record, memory, inputs.plan, proposal, inputs.readings, inputs.world, check)
+
+
+def evidence(inputs: Inputs, changes: tuple[Change, ...]) -> str:
+    """What a strategy's changes rest on, as a digest: its document, and the versions that they move with their tags; without any,
+    the breach that goes on, or the event where it is of a kind that comes once."""
+    moved: list[Any] = []
+    for change in changes:
+        if change.effector == "registry":
+            named = set(change.to["aliases"].values()) | set(change.to["tags"])
+            versions = inputs.world.registry.get(change.to["model"], {}).values()
+            moved += sorted([one.version, sorted(one.tags.items())] for one in versions if one.version in named)
+    event = inputs.event
+    began = [event.since, "" if fires_again(inputs.strategy, event.trigger) else event.id]
+    document = inputs.strategy.spec.model_dump(mode="json", by_alias=True)
+    return hashlib.sha256(json.dumps([document, moved or began], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def judge_by_hand(decision: Decision, event: Event, identifier: str, plan: str, world: World, now: float, dry_run: bool) -> Judged:
@@ -119,6 +133,30 @@ def judge_by_hand(decision: Decision, event: Event, identifier: str, plan: str, 
 
     record = DecisionRecord(id=identifier, time=now, event=event.model_dump(mode="json"), readings={}, decision=decision)
     return _gated(record, None, plan, proposal, {}, world, None)
+
+
+def judge_revert_by_hand(
+    plan: Plan, proposal: Proposal, snapshot: Snapshot, identifier: str, plan_id: str, event_id: str, actor: str, why: str
+) -> Judged:
+    """The plan that reverts what `plan` did, as a person asks for it, and the gate's verdict on it."""
+    now = proposal.observed_at
+    verdict = gate.judge(proposal, snapshot, now)
+    reverting = Plan(
+        id=plan_id, decision=identifier, strategy="", target=plan.target, changes=proposal.changes, reverts=plan.id, created_at=now
+    )
+    event = Event(id=event_id, source=actor or "by hand", target=plan.target, trigger="revert", observed_at=now, expires_at=now)
+    record = DecisionRecord(
+        id=identifier,
+        time=now,
+        event=event.model_dump(mode="json"),
+        readings={},
+        decision=Decision(strategy="", target=plan.target, why=why),
+        considered=tuple(PRIMITIVES[change.primitive].describe(change) for change in proposal.changes),
+        changes=proposal.changes,
+        verdict=verdict,
+        plan=plan_id if verdict.outcome == "go" else "",
+    )
+    return Judged(record, None, reverting if verdict.outcome == "go" else None, proposal)
 
 
 def _gated(

@@ -30,6 +30,13 @@ class PlanStore:
         transaction.append(Record(time=now, kind=PLAN_RECORD, subject=plan.id, data=summary(progress.status)))
         return True
 
+    def put_away(self, transaction: Transaction, plan: Plan, detail: str, now: float) -> None:
+        """Writes down a plan that a person turned down before it began, as one that was cancelled."""
+        progress = begin(plan, now)
+        status = progress.status.model_copy(update={"phase": "cancelled", "detail": detail})
+        transaction.put_state(_PLAN + plan.id, progress.model_copy(update={"status": status}).model_dump(mode="json"))
+        transaction.append(Record(time=now, kind=PLAN_RECORD, subject=plan.id, data=summary(status)))
+
     def load(self, plan_id: str) -> Progress | None:
         """A plan's progress, None where there is no such plan."""
         value = self._journal.states(_PLAN + plan_id).get(_PLAN + plan_id)
@@ -71,17 +78,17 @@ class PlanStore:
             for plan_id in plan_ids:
                 transaction.delete_state(_PLAN + plan_id)
 
-    def cancel(self, plan_id: str) -> bool:
-        """Notes that a plan shall stop; False where it has ended or is unknown."""
+    def cancel(self, plan_id: str, why: str = "") -> bool:
+        """Notes that a plan shall stop, and why; False where it has ended or is unknown."""
         with self._journal.transaction() as transaction:
             if transaction.state(_OPEN + plan_id)[0] is None:
                 return False
-            transaction.put_state(_CANCEL + plan_id, True)
+            transaction.put_state(_CANCEL + plan_id, why)
         return True
 
-    def cancelled(self) -> set[str]:
-        """The plans that shall stop."""
-        return {key.removeprefix(_CANCEL) for key in self._journal.states(_CANCEL)}
+    def cancelled(self) -> dict[str, str]:
+        """The plans that shall stop, and why."""
+        return {key.removeprefix(_CANCEL): str(why) for key, why in self._journal.states(_CANCEL).items()}
 
 
 def _is_further(stored: dict[str, Any], progress: Progress) -> bool:

@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from autonomic.agents.planner.engine import DECISION, INPUTS
+from autonomic.agents.planner.engine import DECISION
 from autonomic.agents.planner.judging import Inputs, judge
+from autonomic.agents.planner.suggestions import INPUTS
 from autonomic.seams.decision import DecisionRecord
 from autonomic.seams.journal import Journal
 from autonomic.seams.word import Word

@@ -41,7 +41,7 @@ class DbosRunner:
         self._threads = threads
         self._lock = threading.Lock()
         self._wakes: dict[str, threading.Event] = {}
-        self._cancelled: set[str] = set()
+        self._cancelled: dict[str, str] = {}
         self._dbos: Any = None
         self._workflow: Any = None
         self._stopping = threading.Event()
@@ -97,10 +97,10 @@ class DbosRunner:
                 self._submit(progress.status.plan)
         return plans
 
-    def cancel(self, plan_id: str) -> bool:
-        if not self._store.cancel(plan_id):
+    def cancel(self, plan_id: str, why: str = "") -> bool:
+        if not self._store.cancel(plan_id, why):
             return False
-        self._cancelled.add(plan_id)
+        self._cancelled[plan_id] = why
         with self._lock:
             wake = self._wakes.get(plan_id)
         if wake is not None:
@@ -146,13 +146,13 @@ class DbosRunner:
                 told = json.loads(self._dbos.run_step({"name": type(step).__name__}, self._carry_out, progress, step))
                 now = told["now"]
                 progress = record(progress, step, _result.validate_python(told["result"]), now)
-                if told["cancelled"]:
-                    progress = cancel(progress)
+                if told["cancelled"] is not None:
+                    progress = cancel(progress, told["cancelled"])
             if (not isinstance(step, Wait | Check) or progress.status != before) and self._store.save(progress):
                 self._effects.progressed(before, progress.status)
         with self._lock:
             self._wakes.pop(plan.id, None)
-            self._cancelled.discard(plan.id)
+            self._cancelled.pop(plan.id, None)
         return progress.status.phase
 
     def _carry_out(self, progress: Progress, step: Apply | Revert | Lookup | Check | Wait) -> str:
@@ -167,9 +167,10 @@ class DbosRunner:
                 wake.wait(max(0.0, step.until - self._clock.now()))
             if self._stopping.is_set():
                 raise SystemExit("the planner stops; the plan goes on with its next start")
-        else:
+        elif not (isinstance(step, Apply | Revert) and plan_id in self._cancelled):
+            # what was cancelled since the step before has no further effect
             result = perform(self._effects, progress, step, self._clock.now())
-        told = {"result": _result.dump_python(result, mode="json"), "now": self._clock.now(), "cancelled": plan_id in self._cancelled}
+        told = {"result": _result.dump_python(result, mode="json"), "now": self._clock.now(), "cancelled": self._cancelled.get(plan_id)}
         return json.dumps(told)
 
 

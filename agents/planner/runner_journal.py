@@ -33,7 +33,7 @@ class JournalRunner:
         self._submit = submit
         self._lock = threading.Lock()
         self._running: dict[str, threading.Lock] = {}
-        self._cancelled: set[str] = set()
+        self._cancelled: dict[str, str] = {}
         self._stopped = False
 
     def start(self, plan: Plan) -> None:
@@ -48,10 +48,10 @@ class JournalRunner:
             self._go_on(plan_id, after_crash=True)
         return plans
 
-    def cancel(self, plan_id: str) -> bool:
-        if not self._store.cancel(plan_id):
+    def cancel(self, plan_id: str, why: str = "") -> bool:
+        if not self._store.cancel(plan_id, why):
             return False
-        self._cancelled.add(plan_id)
+        self._cancelled[plan_id] = why
         self._submit(lambda: self._drive(plan_id))
         return True
 
@@ -84,13 +84,13 @@ class JournalRunner:
                 progress = resumed(progress)
             while progress is not None and not self._stopped:
                 if plan_id in self._cancelled:
-                    progress = cancel(progress)
+                    progress = cancel(progress, self._cancelled[plan_id])
                 now = self._clock.now()
                 step = next_step(progress, now)
                 if step is None:
                     with self._lock:
                         self._running.pop(plan_id, None)
-                        self._cancelled.discard(plan_id)
+                        self._cancelled.pop(plan_id, None)
                     return
                 if isinstance(step, Wait):
                     self._clock.call_at(step.until, self._driving(plan_id))

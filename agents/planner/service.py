@@ -18,13 +18,14 @@ from autonomic.agents.planner import specs as documents
 from autonomic.agents.planner.declared import ACTOR, DeclaredLoop, DeclaredWorld
 from autonomic.agents.planner.dispatcher import Dispatcher
 from autonomic.agents.planner.effectors import AgentsEffector, TunerEffector
-from autonomic.agents.planner.engine import APPROVAL, DECISION, Also, Engine
+from autonomic.agents.planner.engine import DECISION, Also, Engine
 from autonomic.agents.planner.explain import explain
 from autonomic.agents.planner.inbox import Arrived, Inbox
 from autonomic.agents.planner.leadership import TARGET, Leadership
 from autonomic.agents.planner.metrics import Metrics
 from autonomic.agents.planner.mirror import RunMirror
 from autonomic.agents.planner.monitor_client import MonitorReadings
+from autonomic.agents.planner.people import WORD
 from autonomic.agents.planner.plan_effects import PlanEffects
 from autonomic.agents.planner.plan_store import PlanStore
 from autonomic.agents.planner.registry import Registry
@@ -34,6 +35,7 @@ from autonomic.agents.planner.runner_journal import JournalRunner
 from autonomic.agents.planner.specs import Difference, Specs
 from autonomic.agents.planner.waiting import NotYet
 from autonomic.agents.settings import Settings
+from autonomic.primitives.people import Freeze
 from autonomic.seams.clock import SystemClock
 from autonomic.seams.decision import Action, DecisionRecord, Verdict
 from autonomic.seams.errors import AutonomicError, Permanent, Retryable
@@ -194,34 +196,59 @@ class Planner:
             self.metrics.events.labels(item.event.type if item.is_trigger else "other").inc()
         return len(arrived)
 
-    def by_hand(self, action: Action, *, dry_run: bool) -> DecisionRecord:
+    def by_hand(self, action: Action, *, dry_run: bool, actor: str = "", why: str = "") -> DecisionRecord:
         """Judges and, if the gate agrees, plans what a person asks for.
 
         Raises:
             Retryable: this planner does not hold the lease, or the platform cannot be asked; nothing was done.
         """
         self._must_lead()
-        record = self.engine.by_hand(action, dry_run=dry_run)
+        record = self.engine.by_hand(action, dry_run=dry_run, actor=actor, reason=why)
         if not dry_run:
             self.metrics.decided(record)
         return record
 
-    def approve(self, plan_id: str) -> Verdict:
+    def approve(self, plan_id: str, actor: str, why: str) -> Verdict:
         """Starts a plan that waits for a person, if the gate lets it pass now."""
         self._must_lead()
-        return self.engine.approve(plan_id)
+        return self.engine.approve(plan_id, actor, why)
 
-    def cancel(self, plan_id: str) -> bool:
+    def reject(self, plan_id: str, actor: str, why: str) -> None:
+        """Turns down a plan that waits for a person."""
+        self._must_lead()
+        self.engine.reject(plan_id, actor, why)
+
+    def cancel(self, plan_id: str, actor: str, why: str) -> bool:
         """Stops a plan; False where it has ended."""
         self._must_lead()
-        return self.engine.cancel(plan_id)
+        return self.engine.cancel(plan_id, actor, why)
 
-    def revert(self, plan_id: str) -> DecisionRecord:
-        """Takes back what an ended plan did, by a plan of its own."""
+    def revert(self, plan_id: str, actor: str, why: str) -> DecisionRecord:
+        """Reverts what an ended plan did, by a plan of its own."""
         self._must_lead()
-        record = self.engine.revert(plan_id)
+        record = self.engine.revert(plan_id, actor, why)
         self.metrics.decided(record)
         return record
+
+    def freeze(self, freeze: Freeze) -> list[str]:
+        """Puts a freeze in force; returns the plans that it stops."""
+        self._must_lead()
+        return self.engine.freeze(freeze)
+
+    def unfreeze(self, target: str, actor: str, why: str) -> Freeze | None:
+        """Lifts a freeze; None where there is none."""
+        self._must_lead()
+        return self.engine.unfreeze(target, actor, why)
+
+    def delete(self, removed: Collection[tuple[str, str]], actor: str, why: str) -> tuple[list[Difference], list[DecisionRecord]]:
+        """Takes documents (kind, name) out of force, and online workflows out of service.
+
+        Raises:
+            Retryable: this planner does not hold the lease, or the platform cannot be asked; nothing was done.
+        """
+        with self._applying:
+            changes = self.put_in_force((), {}, removed=removed, actor=actor, why=why, asking=True)
+            return changes, self.follow_up()
 
     def decision(self, decision_id: str) -> DecisionRecord | None:
         """A recorded decision, None where it is unknown."""
@@ -248,7 +275,18 @@ class Planner:
     def story(self, record: DecisionRecord) -> dict[str, Any]:
         """The explanation of a decision."""
         plan = self.plan(record.plan) if record.plan else None
-        return explain(record, plan, [found.data for found in self.journal.latest(kinds=[APPROVAL], subject=record.id, limit=20)])
+        return explain(record, plan, [found.data for found in self.journal.latest(kinds=[WORD], subject=record.id, limit=20)])
+
+    def brief(self, record: DecisionRecord) -> dict[str, Any]:
+        """What is answered to who asked for a decision."""
+        return {
+            "decision": record.id,
+            "plan": record.plan,
+            "verdict": record.verdict.outcome if record.verdict else None,
+            "why": record.verdict.why if record.verdict else record.decision.why,
+            "changes": [change.model_dump(mode="json") for change in record.changes],
+            "explanation": self.story(record),
+        }
 
     def told_of_strategy(self, name: str) -> dict[str, Any]:
         """A strategy in force, and whether it demoted itself."""
@@ -260,13 +298,13 @@ class Planner:
             "name": name, "target": target, "autonomy": autonomy, "demoted": demoted, "priority": priority, "spec": documents.dump(strategy)
         }  # fmt: skip
 
-    def reinstate(self, name: str) -> None:
-        """Lets a strategy that demoted itself act again."""
+    def reinstate(self, name: str, actor: str, why: str) -> bool:
+        """Lets a strategy that demoted itself act again; False where it did not."""
         self._must_lead()
-        self.engine.reinstate(name)
+        return self.engine.reinstate(name, actor, why)
 
     def apply(
-        self, models: Sequence[Workflow | Strategy], packages: Mapping[str, str], *, prune: bool
+        self, models: Sequence[Workflow | Strategy], packages: Mapping[str, str], *, prune: bool, actor: str = ""
     ) -> tuple[list[Difference], list[DecisionRecord]]:
         """Puts documents in force, and deploys online workflows that changed; all was validated before.
 
@@ -276,12 +314,12 @@ class Planner:
         """
         with self._applying:
             restored = self.not_running(models, packages)
-            changes = [*self.put_in_force(models, packages, prune=prune, asking=True), *restored]
+            changes = [*self.put_in_force(models, packages, prune=prune, actor=actor, asking=True), *restored]
             decisions = self.follow_up()
             under_way = {status.plan.target for status in self._in_flight()}
             for one in restored:
                 if one.name not in under_way:
-                    decisions.append(self.by_hand(Action(primitive="deploy", target=one.name), dry_run=False))
+                    decisions.append(self.by_hand(Action(primitive="deploy", target=one.name), dry_run=False, actor=actor))
             return changes, decisions
 
     def not_running(self, models: Sequence[Workflow | Strategy], packages: Mapping[str, str]) -> list[Difference]:
@@ -327,6 +365,7 @@ class Planner:
         removed: Collection[tuple[str, str]] = (),
         given: Specs | None = None,
         actor: str = "",
+        why: str = "",
         also: Also | None = None,
         asking: bool = False,
     ) -> list[Difference]:
@@ -356,7 +395,7 @@ class Planner:
                 summary = [change.model_dump(mode="json", exclude={"text"}) for change in changes]
                 transaction.append(Record(time=self.clock.now(), kind=APPLIED, data={"changes": summary}))
                 for name, primitive in following.items():
-                    transaction.put_state(f"{_FOLLOW}{name}", {"primitive": primitive, "actor": actor})
+                    transaction.put_state(f"{_FOLLOW}{name}", {"primitive": primitive, "actor": actor, "why": why, "patient": not asking})
                 if also is not None:
                     also(transaction)
             self._put_in_force(after)
@@ -372,17 +411,18 @@ class Planner:
             found = [self._follow(key, value) for key, value in self.journal.states(_FOLLOW).items()]
         return [record for record in found if record is not None]
 
-    def _follow(self, key: str, value: Mapping[str, str]) -> DecisionRecord | None:
+    def _follow(self, key: str, value: Mapping[str, Any]) -> DecisionRecord | None:
         self._must_lead()
         action = Action(primitive=value["primitive"], target=key.removeprefix(_FOLLOW))
         if action.primitive == "delete" and self.platform.observe(action.target).kind == "absent":
             with self.journal.transaction() as transaction:
                 transaction.delete_state(key)
             return None
-        if value["actor"] and any(status.plan.target == action.target for status in self._in_flight()):
+        if value["patient"] and any(status.plan.target == action.target for status in self._in_flight()):
             # the gate would refuse it, and nobody is there who would ask for it again
             raise Retryable(f"another plan changes {action.target}; what follows from its document waits for that", 0.5)
-        record = self.engine.by_hand(action, actor=value["actor"], also=lambda transaction: transaction.delete_state(key))
+        actor, why = value["actor"], value["why"]
+        record = self.engine.by_hand(action, actor=actor, reason=why, also=lambda transaction: transaction.delete_state(key))
         self.metrics.decided(record)
         return record
 

@@ -4,10 +4,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from autonomic.agents.planner.judging import World
+from autonomic.agents.planner.people import Freezes, Holds
 from autonomic.agents.planner.plan_store import PlanStore
 from autonomic.primitives import gate
 from autonomic.primitives.base import model_name
 from autonomic.primitives.gate import Flight, Proposal, Snapshot
+from autonomic.primitives.people import overlap
 from autonomic.seams.clock import Clock
 from autonomic.seams.decision import Action
 from autonomic.seams.journal import Journal
@@ -38,6 +40,8 @@ class Worlds:
         self._observe = observe
         self._registry = registry
         self._plans = PlanStore(journal)
+        self._freezes = Freezes(journal)
+        self._holds = Holds(journal)
         self._workflows: Mapping[str, Workflow] = {}
         self._strategies: Mapping[str, Strategy] = {}
         self._packages: Mapping[str, str] = {}
@@ -62,12 +66,15 @@ class Worlds:
         """What the gate judges a strategy's changes of `targets` by."""
         return Snapshot(
             acted_at=tuple(self._state(f"acted/{strategy}/{target}") or ()),
-            flights=tuple(self._flights()),
+            flights=tuple(self.flights()),
             states={one: self._observe(one) for one in sorted(targets)},
             demoted=str(self._state(f"demoted/{strategy}") or ""),
+            freezes=self._freezes.at(self._clock.now()),
+            held=self._holds.of(strategy, target) if strategy else (),
         )
 
-    def _flights(self) -> Iterator[Flight]:
+    def flights(self) -> Iterator[Flight]:
+        """The plans that have not ended."""
         for plan_id in self._plans.open_plans():
             progress = self._plans.load(plan_id)
             if progress is None or progress.status.phase in ENDED:
@@ -92,7 +99,7 @@ class Worlds:
             and _wants_more(strategy)
             # what fires per label value has no condition of its own
             and not any(label_of(spec) for spec in strategy.spec.readings.values())
-            and any(gate.overlap(strategy.spec.target, target) for target in targets)
+            and any(overlap(strategy.spec.target, target) for target in targets)
             and self.holds(strategy, {})
         ]
         return world.model_copy(update={"snapshot": world.snapshot.model_copy(update={"pressing": tuple(pressing)})})

@@ -71,5 +71,6 @@ def test_a_decision_that_was_refused_says_by_what_guard() -> None:
 
 
 def test_an_approval_is_told() -> None:
-    approval = {"actor": "", "verdict": {"outcome": "go", "why": "every guard let it pass", "guards": []}}
+    verdict = {"outcome": "go", "why": "every guard let it pass", "guards": []}
+    approval = {"actor": "", "what": "approved", "why": "", "verdict": verdict}
     assert "a person approved it; the gate then said go" in explain(record("ask"), status(), [approval])["words"]
