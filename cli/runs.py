@@ -81,17 +81,20 @@ def logs(
     run_or_workflow: Annotated[str, typer.Argument(help="Id of a run, or name of a workflow for its newest run.", metavar="RUN")],
     step: Annotated[str | None, typer.Argument(help="Only this step.", metavar="[STEP]")] = None,
     tail: Annotated[int | None, typer.Option("--tail", "-n", min=1, help="Only the last lines of each step.")] = None,
+    attempt: Annotated[int | None, typer.Option("--attempt", "-a", min=1, help="Only this attempt of each step.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
     home: HomeOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Show what the steps of a run printed, and why attempts of them failed.
+    """Show what every attempt of the steps of a run printed, and why attempts failed.
 
     With --output json or yaml it is printed whole, by step; together with --follow when the run has ended.
 
     Examples:
 
         autonomic logs hello
+
+        autonomic logs run-0h3k2 train --attempt 2
 
         autonomic logs run-0h3k2 train --tail 20 --follow
     """
@@ -103,20 +106,24 @@ def logs(
         names = list(state["steps"])
         if step is not None and step not in names:
             raise Permanent(f"run {state['id']} has no step {step!r}; it has {', '.join(names) or 'none yet'}")
+        made = max((state["steps"][name].get("attempt", 0) for name in ([step] if step else names)), default=0)
+        if attempt is not None and attempt > made and not follow:
+            raise Permanent(f"run {state['id']} has no attempt {attempt}{f' of {step}' if step else ''}; the newest is {made}")
         shown: dict[str, str] = {}
         told: set[tuple[str, str]] = set()
         while True:
             for name in [step] if step else list(state["steps"]):
                 _print_failures(name, state["steps"][name].get("failures", ()), told)
                 if state["steps"][name]["status"] != "pending" and output is Output.TABLE:
-                    _print_news(client, state["id"], name, tail, shown, titled=step is None)
+                    _print_news(client, state["id"], name, {"tail": tail, "attempt": attempt}, shown, titled=step is None)
             if not follow or state["status"] in _FINISHED:
                 break
             time.sleep(POLL_SECONDS)
             state = client.get("planner", f"/v1/runs/{state['id']}")
         if output is not Output.TABLE:
             wanted = [step] if step else list(state["steps"])
-            show({"run": state["id"], "steps": {name: _log(client, state["id"], name, tail) for name in wanted}}, output)
+            texts = {name: _log(client, state["id"], name, {"tail": tail, "attempt": attempt}) for name in wanted}
+            show({"run": state["id"], "steps": texts}, output)
 
 
 def parameters(
@@ -174,9 +181,9 @@ def _find_run(client: "Client", run_or_workflow: str) -> dict[str, Any]:
     return newest[0] if newest else client.get("planner", f"/v1/runs/{run_or_workflow}")
 
 
-def _log(client: "Client", run_id: str, step: str, tail: int | None) -> str:
+def _log(client: "Client", run_id: str, step: str, wanted: dict[str, int | None]) -> str:
     try:
-        return client.get("planner", f"/v1/runs/{run_id}/steps/{step}/log", tail=tail)
+        return client.get("planner", f"/v1/runs/{run_id}/steps/{step}/log", **wanted)
     except Permanent:
         return ""  # it has printed nothing yet
 
@@ -188,8 +195,8 @@ def _print_failures(step: str, failures: "Sequence[str]", told: set[tuple[str, s
             typer.secho(f"{step}: {failure}", fg="red", err=True)
 
 
-def _print_news(client: "Client", run_id: str, step: str, tail: int | None, shown: dict[str, str], *, titled: bool) -> None:
-    text = _log(client, run_id, step, tail)
+def _print_news(client: "Client", run_id: str, step: str, wanted: dict[str, int | None], shown: dict[str, str], *, titled: bool) -> None:
+    text = _log(client, run_id, step, wanted)
     if not text:
         return
     before = shown.get(step, "")

@@ -23,6 +23,7 @@ from autonomic.seams.state import RunState, RunStatus
 
 Strategy = Annotated[str | None, Query(max_length=100, description="Only this strategy's; empty for what was done by hand.")]
 Tail = Annotated[int | None, Query(ge=1, le=1_000_000, description="Only the last lines.")]
+Attempt = Annotated[int | None, Query(ge=1, le=1000, description="Only this attempt's.")]
 
 
 def router(planner: Planner) -> APIRouter:
@@ -166,13 +167,13 @@ def _runs(planner: Planner) -> APIRouter:
         return found
 
     @api.get("/v1/runs/{run_id}/steps/{step}/log", response_class=PlainTextResponse)
-    def log(run_id: str, step: str, tail: Tail = None) -> Response:
-        """What a step printed."""
+    def log(run_id: str, step: str, tail: Tail = None, attempt: Attempt = None) -> Response:
+        """What a step printed: each attempt, or one."""
         if planner.run(run_id) is None:
             raise not_found("run", run_id, "GET /v1/runs")
-        text = planner.platform.log(run_id, step, tail)
+        text = planner.platform.log(run_id, step, tail, attempt)
         if text is None:
-            raise not_found(f"log of run {run_id} for the step", step)
+            raise not_found(f"log of run {run_id} for {f'attempt {attempt} of ' if attempt else ''}the step", step)
         return PlainTextResponse(text)
 
     return api

@@ -108,8 +108,9 @@ def launch(attempt: Attempt, on_notes: Callable[[Notes], None] = lambda notes: N
 
 def _prepare(attempt: Attempt) -> Path:
     folder = attempt.attempt_folder
-    # an attempt that was broken off is made again from the start
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        # an attempt that was broken off is made again from the start; what it printed stays
+        folder.rename(folder.with_name(f"{folder.name}.{len(list(folder.parent.glob(f'{folder.name}.*'))) + 1}"))
     folder.mkdir(parents=True)
     work = attempt.folder / "work"
     work.mkdir(exist_ok=True)

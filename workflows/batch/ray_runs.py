@@ -88,11 +88,11 @@ def list_runs(workflow: str | None = None) -> list[RunState]:
     return cluster_records().runs(workflow)
 
 
-def read_log(run_id: str, step: str, tail_bytes: int | None = None) -> str:
-    """What the step's newest attempt has printed; of too much, the beginning and the end. "" before it has started.
+def read_logs(run_id: str, step: str, attempt: int | None = None) -> dict[int, str | None]:
+    """What each attempt of a step has printed, or one of them; of too much, the beginning and the end. None where its node is gone.
 
     Raises:
-        Permanent: there is no such run or step, or the node that keeps the log is gone.
+        Permanent: there is no such run or step.
     """
     records = cluster_records()
     run = records.state(run_id)
@@ -100,21 +100,31 @@ def read_log(run_id: str, step: str, tail_bytes: int | None = None) -> str:
         raise Permanent(f"there is no run {run_id!r}")
     if step not in run.steps:
         raise Permanent(f"the run {run_id} has no step {step!r}; it has {', '.join(run.steps)}")
-    place = records.place(run_id, step)
-    if place is None:
-        return ""
-    # a node has another id after every start of the cluster, and its files stay
-    if place["node"] == ray.get_runtime_context().get_node_id() or Path(place["log"]).exists():
-        return _read(place["log"], tail_bytes)
+    places = records.places(run_id, step)
+    return {number: _read_there(place) for number, place in places.items() if attempt in (None, number)}
+
+
+def _read_there(place: dict[str, Any]) -> str | None:
+    # first here: after a restart this node bears another name, and keeps its files
+    if place["node"] == ray.get_runtime_context().get_node_id() or Path(place["log"]).parent.is_dir():
+        return _read(place["log"])
+    if place["node"] not in {node["NodeID"] for node in ray.nodes() if node["Alive"]}:
+        return None
     there = NodeAffinitySchedulingStrategy(place["node"], soft=False)
     try:
-        return ray.get(ray.remote(_read).options(num_cpus=0, scheduling_strategy=there).remote(place["log"], tail_bytes), timeout=30)
-    except exceptions.RayError as error:
-        raise Permanent(f"the log of {run_id}/{step} is on a node that does not answer: {type(error).__name__}") from None
+        return ray.get(ray.remote(_read).options(num_cpus=0, scheduling_strategy=there).remote(place["log"]), timeout=30)
+    except exceptions.RayError:
+        return None
 
 
-def _read(path: str, tail_bytes: int | None) -> str:
-    return read_capped_log(Path(path), tail_bytes)
+def _read(path: str) -> str | None:
+    """The log of an attempt, after those of its earlier beginnings, which were broken off."""
+    log = Path(path)
+    if not log.parent.is_dir():
+        return None
+    begun = sorted(log.parent.parent.glob(f"{log.parent.name}.*"), key=lambda folder: int(folder.suffix[1:]))
+    broken = [f"{read_capped_log(folder / log.name)}\n[autonomic: broken off here, and begun again]\n" for folder in begun]
+    return "".join([*broken, read_capped_log(log)])
 
 
 def _actor_name(run_id: str) -> str:

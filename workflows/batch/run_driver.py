@@ -113,7 +113,7 @@ class RunDriver:
         elif kind == "started":
             # told again by a watch that began anew, it is no news
             if self._dag.run.steps[step].status != "running" and self._dag.started(step, attempt):
-                self._records.put_place(self._request.run_id, step, data)
+                self._records.put_place(self._request.run_id, step, attempt, data)
         elif kind == "notes":
             self._take_notes(step, attempt, data["notes"])
         elif data["status"] == "succeeded":

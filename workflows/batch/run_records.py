@@ -88,10 +88,16 @@ class RunRecords:
 
     def place(self, run_id: str, step: str) -> dict[str, Any] | None:
         """Where the step's newest attempt runs and keeps its log."""
-        return self._store.get(f"place/{run_id}/{step}")
+        return next(reversed(self.places(run_id, step).values()), None)
 
-    def put_place(self, run_id: str, step: str, place: dict[str, Any]) -> None:
-        self._store.put(f"place/{run_id}/{step}", place)
+    def places(self, run_id: str, step: str) -> dict[int, dict[str, Any]]:
+        """Where each attempt of the step that started ran, and keeps its log."""
+        prefix = f"place/{run_id}/{step}/"
+        found = {int(key.removeprefix(prefix)): self._store.get(key) for key in self._store.keys(prefix)}
+        return {attempt: place for attempt, place in sorted(found.items()) if place is not None}
+
+    def put_place(self, run_id: str, step: str, attempt: int, place: dict[str, Any]) -> None:
+        self._store.put(f"place/{run_id}/{step}/{attempt}", place)
 
     def forget(self, run_id: str) -> None:
         for key in self._store.keys(f"place/{run_id}/"):

@@ -274,6 +274,15 @@ def test_another_attempt_finds_the_working_folder_as_it_was_left(attempt: Make) 
     assert launch(attempt(source, attempt=2))["outputs"] == {"found": True}
 
 
+def test_an_attempt_that_is_begun_again_keeps_what_it_printed_before(attempt: Make, tmp_path: Path) -> None:
+    from autonomic.workflows.batch.ray_runs import _read
+
+    for text in ("first", "second", "third"):
+        launch(attempt(f"def f(): print('{text}')"))
+    again = "[autonomic: broken off here, and begun again]"
+    assert _read(str(tmp_path / "s" / "1" / "log")) == f"first\n\n{again}\nsecond\n\n{again}\nthird\n"
+
+
 def test_steps_start_light() -> None:
     heavy = "{'pydantic', 'httpx', 'torch', 'ray', 'mlflow'}"
     code = f"import sys; import autonomic.workflows.batch.step_main; print(sorted({heavy} & set(sys.modules)))"

@@ -84,8 +84,28 @@ def test_a_failing_step_is_retried_and_its_dependants_see_the_last_attempt(
     assert run.outputs == {"tries": 3}
 
 
+def test_every_attempt_keeps_its_log_also_where_its_node_has_another_name_since_a_restart(
+    workflow: Make, start: Start, wait_for: Wait, tmp_path: Path
+) -> None:
+    from autonomic.workflows.batch.ray_runs import read_logs
+    from autonomic.workflows.batch.run_actor import cluster_records
+
+    script = f"echo try >> {tmp_path}/tries; wc -l < {tmp_path}/tries; test $(wc -l < {tmp_path}/tries) = 3"
+    document = workflow({"name": "flaky", "command": ["sh", "-c", script], "retries": {"limit": 2, "backoff": "10ms"}})
+    run = wait_for(start(document))
+    kept = {1: "1\n", 2: "2\n", 3: "3\n"}
+    assert read_logs(run.id, "flaky") == kept
+    assert read_logs(run.id, "flaky", 2) == {2: "2\n"}
+    records = cluster_records()
+    for attempt, place in records.places(run.id, "flaky").items():
+        records.put_place(run.id, "flaky", attempt, {**place, "node": "that-of-before"})
+    assert read_logs(run.id, "flaky") == kept
+    records.put_place(run.id, "flaky", 1, {"node": "that-of-before", "log": str(tmp_path / "gone" / "log")})
+    assert read_logs(run.id, "flaky") == {**kept, 1: None}
+
+
 def test_a_step_that_raises_fails_the_run_with_its_reason_and_leaves_its_traceback(workflow: Make, start: Start, wait_for: Wait) -> None:
-    from autonomic.workflows.batch.ray_runs import read_log
+    from autonomic.workflows.batch.ray_runs import read_logs
 
     document = workflow({"name": "bad", "run": "raises"}, {"name": "after", "needs": ["bad"], "run": "double", "with": {"x": 1}})
     run = wait_for(start(document))
@@ -93,16 +113,16 @@ def test_a_step_that_raises_fails_the_run_with_its_reason_and_leaves_its_traceba
     assert "KeyError: 'no such thing' (small_steps.py:" in run.detail
     assert run.steps["after"].status == "stopped"
     assert run.steps["after"].detail == "not run: it needs bad, which failed"
-    log = read_log(run.id, "bad")
+    log = read_logs(run.id, "bad")[1] or ""
     assert "Traceback (most recent call last)" in log
     assert 'raise KeyError("no such thing")' in log
-    assert read_log(run.id, "after") == ""
+    assert read_logs(run.id, "after") == {}
     with pytest.raises(Permanent, match="no step 'nothing'; it has bad, after"):
-        read_log(run.id, "nothing")
+        read_logs(run.id, "nothing")
 
 
 def test_a_command_gets_its_values_and_gives_outputs(workflow: Make, start: Start, wait_for: Wait) -> None:
-    from autonomic.workflows.batch.ray_runs import read_log
+    from autonomic.workflows.batch.ray_runs import read_logs
 
     script = 'echo "$0 $* and $AUTONOMIC_WITH_FINE_NAME"; printf \'{"n": %d}\' "$AUTONOMIC_WITH_N" > "$AUTONOMIC_OUTPUTS"'
     document = workflow(
@@ -112,7 +132,7 @@ def test_a_command_gets_its_values_and_gives_outputs(workflow: Make, start: Star
     run = wait_for(start(document))
     assert run.status == "succeeded", run.detail
     assert run.outputs == {"y": 14}
-    assert read_log(run.id, "cmd").strip() == "me --n 7 --fine-name text and text"
+    assert (read_logs(run.id, "cmd")[1] or "").strip() == "me --n 7 --fine-name text and text"
 
 
 def test_stopping_a_run_kills_its_processes(workflow: Make, start: Start, wait_for: Wait, tmp_path: Path) -> None:

@@ -154,7 +154,8 @@ def create_app(host: Host, token: str) -> Starlette:
         return _found(host.runs.get(request.path_params["run"]), f"no run {request.path_params['run']}")
 
     def log(request: Request) -> Any:
-        text = host.runs.log(request.path_params["run"], request.path_params["step"], _integer(request, "tail", 0) or None)
+        tail, attempt = (_integer(request, name, 0) or None for name in ("tail", "attempt"))
+        text = host.runs.log(request.path_params["run"], request.path_params["step"], tail, attempt)
         return PlainTextResponse(_found(text, f"no log of the step {request.path_params['step']} of {request.path_params['run']}"))
 
     def drift(request: Request) -> Any:

@@ -61,9 +61,9 @@ class HostPlatform:
         answer = self._find(f"/v1/runs/{quote(run_id)}")
         return None if answer is None else RunState.model_validate(answer)
 
-    def log(self, run_id: str, step: str, tail: int | None = None) -> str | None:
-        """What a step printed, or its last `tail` lines; None where there is no such step."""
-        params = {"tail": tail} if tail else {}
+    def log(self, run_id: str, step: str, tail: int | None = None, attempt: int | None = None) -> str | None:
+        """What a step's attempts (or one) printed, or the last `tail` lines; None where there is no such step or attempt."""
+        params = {name: value for name, value in (("tail", tail), ("attempt", attempt)) if value}
         answer = self._send("GET", f"/v1/runs/{quote(run_id)}/steps/{quote(step)}/log", (404,), params=params)
         return None if answer.status_code == 404 else answer.text
 

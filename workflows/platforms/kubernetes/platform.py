@@ -63,9 +63,9 @@ class KubernetesPlatform:
         """A run by its id."""
         return self.host.runs.get(run_id)
 
-    def log(self, run_id: str, step: str, tail: int | None = None) -> str | None:
-        """What a step printed, or its last `tail` lines; None where there is no such step."""
-        return self.host.runs.log(run_id, step, tail)
+    def log(self, run_id: str, step: str, tail: int | None = None, attempt: int | None = None) -> str | None:
+        """What a step's attempts (or one) printed, or the last `tail` lines; None where there is no such step or attempt."""
+        return self.host.runs.log(run_id, step, tail, attempt)
 
     def add_package(self, content: bytes) -> str:
         """Hands user code (a zip file) to the cluster and returns its digest."""

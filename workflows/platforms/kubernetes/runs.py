@@ -9,6 +9,7 @@ from typing import Any
 from autonomic.seams.clock import Clock
 from autonomic.seams.errors import Permanent, Retryable
 from autonomic.seams.state import RunState
+from autonomic.workflows.batch.attempt_logs import joined
 from autonomic.workflows.batch.launcher import Attempt
 from autonomic.workflows.batch.packages import code_tags
 from autonomic.workflows.batch.run_driver import RunDriver
@@ -214,15 +215,15 @@ class KubernetesRuns:
         """A run, None where it is not known."""
         return self.records.state(run_id)
 
-    def log(self, run_id: str, step_name: str, tail: int | None) -> str | None:
-        """What a step's newest attempt has printed, or its last `tail` lines; None where there is no such run or step."""
+    def log(self, run_id: str, step_name: str, tail: int | None, attempt: int | None = None) -> str | None:
+        """What a step's attempts (or one) have printed, or the last `tail` lines; None where there is no such run, step or attempt."""
         run = self.records.state(run_id)
         if run is None or step_name not in run.steps:
             return None
-        place = self.records.place(run_id, step_name)
-        text = self.api.log(place["pod"]) if place else None
-        text = step.without_result(text or "")
-        return "".join(text.splitlines(keepends=True)[-tail:]) if tail else text
+        places = self.records.places(run_id, step_name)
+        texts = {number: self.api.log(place["pod"]) for number, place in places.items() if attempt in (None, number)}
+        logs = {number: None if text is None else step.without_result(text) for number, text in texts.items()}
+        return joined(logs, attempt, tail)
 
     # -- steps
 

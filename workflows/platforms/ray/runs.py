@@ -7,6 +7,7 @@ from autonomic.seams.clock import Clock
 from autonomic.seams.errors import Permanent
 from autonomic.seams.state import FINISHED, RunState
 from autonomic.workflows.batch import ray_runs
+from autonomic.workflows.batch.attempt_logs import joined
 from autonomic.workflows.batch.cluster_store import ClusterStore
 from autonomic.workflows.batch.run_actor import RUNS
 from autonomic.workflows.platforms.base.services import Tell
@@ -61,13 +62,12 @@ class BatchRuns:
         """A run, None where it is not known."""
         return ray_runs.get_run(run_id)
 
-    def log(self, run_id: str, step: str, tail: int | None) -> str | None:
-        """What a step's newest attempt has printed, or its last `tail` lines; None where there is no such run or step."""
+    def log(self, run_id: str, step: str, tail: int | None, attempt: int | None = None) -> str | None:
+        """What a step's attempts (or one) have printed, or the last `tail` lines; None where there is no such run, step or attempt."""
         run = ray_runs.get_run(run_id)
         if run is None or step not in run.steps:
             return None
-        text = ray_runs.read_log(run_id, step)
-        return "".join(text.splitlines(keepends=True)[-tail:]) if tail else text
+        return joined(ray_runs.read_logs(run_id, step, attempt), attempt, tail)
 
     def tell_changes(self, tell: Tell) -> None:
         """A notice for each run whose status is another one than when it was last looked at."""
