@@ -13,6 +13,7 @@ from autonomic.seams.signal import Answer, Query
 from autonomic.signals.aggregates import total
 from autonomic.signals.guard import asked, guarded
 from autonomic.signals.queries import KubernetesQuery
+from autonomic.signals.runs import PREFIX as RUN_PREFIX
 
 Cluster = Callable[[str, Sequence[str]], Mapping[str, Any] | None]
 """(target, parts) -> {part: {"items": [...]} or {"missing": why}}, None without such a target; raises `AutonomicError`."""
@@ -170,7 +171,7 @@ def _event(fact: Mapping[str, Any]) -> Event:
 
 
 def concerns(event_type: str, subject: str, target: str) -> bool:
-    """Whether an event may be of interest to a strategy with this target: one of another workflow's pods is not."""
-    if not event_type.startswith(PREFIX) or not subject:
+    """Whether an event may be of interest to a strategy with this target: one of another workflow's pods or runs is not."""
+    if not event_type.startswith((PREFIX, RUN_PREFIX)) or not subject:
         return True
     return target in (subject, subject.partition("/")[0])

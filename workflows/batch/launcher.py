@@ -114,7 +114,7 @@ def _prepare(attempt: Attempt) -> Path:
     folder.mkdir(parents=True)
     work = attempt.folder / "work"
     work.mkdir(exist_ok=True)
-    if attempt.code:
+    if attempt.code and attempt.command:
         _copy_code(Path(attempt.code), work)
     path = folder / "request.json"
     write_json(
@@ -134,7 +134,7 @@ def _prepare(attempt: Attempt) -> Path:
 
 
 def _copy_code(code: Path, work: Path) -> None:
-    """Puts the step's code beside it, so that scripts and files are found by their names; what an earlier attempt wrote stays."""
+    """Puts the code where a command starts, so that scripts and files are found by their names; what an earlier attempt wrote stays."""
 
     def copy(source: str, target: str) -> None:
         if not os.path.lexists(target):

@@ -1,0 +1,35 @@
+"""The end of a run is an event that strategies act on, once, whoever restarts in between."""
+
+import pytest
+
+from autonomic.seams.clock import VirtualClock
+from autonomic.signals.kubernetes import concerns
+from autonomic.signals.runs import RUN_TYPES, RunEvents
+from autonomic.workflows.platforms.base.notices import Notices
+from autonomic.workflows.platforms.base.store import MemoryStore
+
+
+def test_the_end_of_a_run_is_an_event_that_comes_once() -> None:
+    store, clock = MemoryStore(), VirtualClock()
+    notices = Notices(store, clock)
+    notices.tell("run_failed", "training", {"run_id": "run-0", "status": "failed", "detail": "before anybody looked"})
+    events, cursor = RunEvents(notices.watch).watch(None)
+    assert events == []
+    notices.tell("run_running", "training", {"run_id": "run-1", "status": "running", "detail": ""})
+    notices.tell("deploy", "wine/api", {})
+    notices.tell("run_failed", "training", {"run_id": "run-1", "status": "failed", "detail": "fit: out of memory"})
+    notices.tell("run_succeeded", "training", {"run_id": "run-2", "status": "succeeded", "detail": ""})
+    # the host and the monitor both start again
+    events, cursor = RunEvents(Notices(store, clock).watch).watch(cursor)
+    assert [(event.type, event.target) for event in events] == [
+        ("dev.autonomic.run.failed", "training"),
+        ("dev.autonomic.run.succeeded", "training"),
+    ]
+    assert events[0].data == {"workflow": "training", "run_id": "run-1", "status": "failed", "detail": "fit: out of memory"}
+    assert RunEvents(notices.watch).watch(cursor) == ([], cursor)
+
+
+@pytest.mark.parametrize("type_", RUN_TYPES)
+def test_a_run_concerns_the_strategies_of_its_workflow(type_: str) -> None:
+    assert concerns(type_, "training", "training")
+    assert not concerns(type_, "training", "wine/api")
