@@ -54,7 +54,7 @@ def setup(agent: str, secrets: Iterable[str] = (), level: int = logging.INFO) ->
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for noisy in ("httpx", "httpcore", "urllib3", "apscheduler", "uvicorn.error"):
+    for noisy in ("httpx", "httpcore", "urllib3", "uvicorn.error"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

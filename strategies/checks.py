@@ -16,7 +16,7 @@ from autonomic.primitives.arguments import (
 from autonomic.seams.errors import SpecError
 from autonomic.seams.target import Target
 from autonomic.strategies.conditions import Condition
-from autonomic.strategies.cron import cron_trigger
+from autonomic.strategies.cron import parse as parse_cron
 from autonomic.strategies.promql import PromqlChecker
 from autonomic.strategies.spec.strategy import ActionSpec, On, Strategy
 from autonomic.workflows.platforms.base.planning import ADOPTED, PRIMITIVES
@@ -140,7 +140,7 @@ def _check_on(on: On, at: Keys) -> Iterator[Finding]:
     except (ZoneInfoNotFoundError, ValueError, OSError):
         yield (*at, "timezone"), f"unknown time zone {on.timezone!r}; write an IANA name such as UTC or Europe/Madrid"
     if on.cron is not None and (fault := _cron_fault(on.cron)):
-        yield (*at, "cron"), f"{on.cron!r} is not a cron expression: {fault}"
+        yield (*at, "cron"), f"{on.cron!r} {fault}"
     if on.any is not None:
         if not on.any:
             yield (*at, "any"), "any: holds no trigger"
@@ -150,10 +150,10 @@ def _check_on(on: On, at: Keys) -> Iterator[Finding]:
 
 def _cron_fault(text: str) -> str:
     try:
-        cron_trigger(text, "UTC")
+        cron = parse_cron(text)
     except ValueError as malformed:
-        return str(malformed)
-    return ""
+        return f"is not a cron expression: {malformed}"
+    return "" if cron.next_after(0.0, ZoneInfo("UTC")) is not None else "never comes: no month that it names has such a day"
 
 
 def _check_readings(strategy: Strategy, workflows: Mapping[str, Workflow], promql: PromqlChecker) -> Iterator[Finding]:

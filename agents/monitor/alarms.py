@@ -93,9 +93,10 @@ class Alarms:
             self._missed(behind)
             heapq.heappush(self._alarms, alarm._replace(at=alarm.at + (behind + 1) * every, order=next(self._order)))
             return False
-        if self._clock.now() < alarm.wall:
+        # a moment too early is the rounding of two clocks, and no reason to look again
+        if self._clock.now() < alarm.wall - 0.001:
             self._set_wall(alarm.watched, alarm.trigger, alarm.wall)
             return True
         if alarm.trigger.on.cron is not None:
-            self._set_wall(alarm.watched, alarm.trigger, next_time(alarm.trigger.on, self._clock.now()))
+            self._set_wall(alarm.watched, alarm.trigger, next_time(alarm.trigger.on, max(self._clock.now(), alarm.wall)))
         return False

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 from autonomic.seams.event import Event
-from autonomic.strategies.cron import cron_trigger
+from autonomic.strategies.cron import cron_of
 from autonomic.strategies.spec.strategy import On
 from autonomic.strategies.triggers import Trigger, kind_of
 
@@ -17,8 +17,7 @@ def next_time(on: On, after: float) -> float | None:
         return at.timestamp() if at > moment else None
     if on.cron is None:
         return None
-    found = cron_trigger(on.cron, on.timezone).get_next_fire_time(moment, moment)
-    return found.timestamp() if found is not None else None
+    return cron_of(on.cron).next_after(after, ZoneInfo(on.timezone))
 
 
 def described(trigger: Trigger) -> str:

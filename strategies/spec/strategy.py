@@ -1,5 +1,6 @@
 """The document `kind: Strategy`."""
 
+import re
 from datetime import datetime
 from typing import Any, Literal, cast
 
@@ -12,6 +13,8 @@ from autonomic.signals.queries import QUERIES, flatten
 from autonomic.workflows.spec.faults import listed, nearest
 from autonomic.workflows.spec.units import Duration, Rate
 from autonomic.workflows.spec.workflow import Function, Metadata
+
+_NUMBER = re.compile(r"[-+]?[\d._]+([eE][-+]?\d+)?")
 
 
 class On(Word):
@@ -28,6 +31,17 @@ class On(Word):
     call: bool | None = None
     event: str | None = None
     any: tuple["On", ...] | None = None
+
+    @field_validator("at", mode="before")
+    @classmethod
+    def _date(cls, value: object) -> object:
+        text = str(value) if isinstance(value, int | float | str) else ""
+        if isinstance(value, int | float) or _NUMBER.fullmatch(text.strip()):
+            raise ValueError(f"{text} is a number; write a date and time with its zone, such as 2026-12-25T08:00:00+01:00")
+        try:
+            return datetime.fromisoformat(value) if isinstance(value, str) else value
+        except ValueError:
+            return value
 
     @model_validator(mode="after")
     def _one(self) -> "On":
