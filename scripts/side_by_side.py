@@ -50,7 +50,7 @@ class Group:
         self.name = name
         self.began = time.monotonic()
         self.output: IO[Any] = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - it is open as long as the group runs
-        command = [sys.executable, "-m", "pytest", "-m", "not kubernetes", "--durations=5", *arguments]
+        command = [sys.executable, "-m", "pytest", "-q", "-m", "not kubernetes", "--durations=5", *arguments]
         # Ctrl-C reaches it through us, once
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=self.output, stderr=subprocess.STDOUT, start_new_session=True)
 

@@ -23,27 +23,30 @@ def test_a_second_up_in_the_same_home_says_so_and_leaves_the_first_alone(command
     succeeds("status")
 
 
-def test_the_hello_workflow_runs_and_its_outputs_are_printed(command: Command, succeeds: Succeeds) -> None:
-    succeeds("apply", HELLO)
-    printed = succeeds("run", "hello", "--wait", "--param", "words=300")
-    assert "most_common" in printed
-    assert "HELLO" in printed or "AUTONOMIC" in printed or "WORLD" in printed
+@pytest.fixture(scope="module")
+def hello(home: Path, typed: Command) -> str:
+    """What a run of the hello workflow printed."""
+    assert typed(home, "apply", HELLO).returncode == 0
+    done = typed(home, "run", "hello", "--wait", "--param", "words=300")
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_the_hello_workflow_runs_and_its_outputs_are_printed(hello: str, succeeds: Succeeds) -> None:
+    assert "most_common" in hello
+    assert "HELLO" in hello or "AUTONOMIC" in hello or "WORLD" in hello
     runs = json.loads(succeeds("status", "--output", "json"))
     assert runs
 
 
-def test_the_log_of_a_step_is_shown(command: Command, succeeds: Succeeds) -> None:
-    succeeds("apply", HELLO)
-    succeeds("run", "hello", "--wait")
-    assert "writing 200 words" in succeeds("logs", "hello", "write")
+def test_the_log_of_a_step_is_shown(hello: str, succeeds: Succeeds) -> None:
+    assert "writing 300 words" in succeeds("logs", "hello", "write")
     told = json.loads(succeeds("logs", "hello", "--output", "json"))
-    assert "writing 200 words" in told["steps"]["write"]
+    assert "writing 300 words" in told["steps"]["write"]
     assert {"write", "count"} <= set(told["steps"])
 
 
-def test_a_decision_made_by_hand_is_explained(command: Command, succeeds: Succeeds) -> None:
-    succeeds("apply", HELLO)
-    succeeds("run", "hello", "--wait")
+def test_a_decision_made_by_hand_is_explained(hello: str, succeeds: Succeeds) -> None:
     decisions = json.loads(succeeds("decisions", "--output", "json"))
     words = succeeds("explain", decisions[0]["id"])
     assert "run" in words
