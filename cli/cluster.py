@@ -82,8 +82,8 @@ def up(
         task = progress.add_task("Starting")
 
         def report(part: str, state: str) -> None:
-            if part == "building":
-                progress.reset(task, description=f"Building {state}")
+            if part == "building" and console.is_terminal:
+                progress.update(task, description=f"Building {state}")
                 return
             progress.console.print(f"[green]•[/] {part:<11} {state}", soft_wrap=True)
             progress.update(task, description="Starting")
@@ -145,6 +145,30 @@ def status(home: HomeOption = None, output: OutputOption = Output.TABLE) -> None
             console().print(f"{name:<13} {value}", soft_wrap=True)
     columns = ("node", "state", "address", "pid")
     show({**facts, "nodes": [dict(zip(columns, row, strict=True)) for row in rows]}, output, [name.upper() for name in columns], rows)
+
+
+@app.command()
+def settings(
+    home: HomeOption = None,
+    namespace: Annotated[str, typer.Option(help="Where everything is made; it must be there.")] = "default",
+) -> None:
+    """Print the cluster.yaml by which `autonomic up` runs workflows on the cluster of this home, with this machine's Python.
+
+    Steps and services share the folder `data` of this home with this machine.
+
+    Examples:
+
+        autonomic cluster settings > cluster.yaml && autonomic up --platform kubernetes --cluster cluster.yaml
+    """
+    import yaml
+
+    from autonomic.workflows.embedded.kubernetes.machine_python import cluster_settings
+
+    with _told():
+        cluster = _cluster(home)
+    data = _folder(home).parent / "data"
+    data.mkdir(exist_ok=True)
+    typer.echo(yaml.safe_dump(cluster_settings(cluster.kubeconfig, cluster.host_address, data, namespace), sort_keys=False), nl=False)
 
 
 @app.command()

@@ -145,6 +145,7 @@ def test_the_definitions_for_kubernetes_are_printed_and_written(invoke, tmp_path
         ("down",),
         ("cluster", "down"),
         ("cluster", "status"),
+        ("cluster", "settings"),
         ("cluster", "crash", "node1"),
         ("cluster", "load", "image.tar"),
     ],

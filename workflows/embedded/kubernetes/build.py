@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from autonomic.seams.errors import Permanent
 from autonomic.workflows.embedded.kubernetes import images, tools
+from autonomic.workflows.embedded.kubernetes.compiling import compile_programs
 
 DATA = Path(__file__).parent / "data"
 MINIMUM_GO = (1, 26, 8)
@@ -193,24 +194,17 @@ def compile_module(module: Module, binaries: Path, report: Report, place: str = 
     started = time.monotonic()
     major, minor = [*pinned.lstrip("v").split("."), "", ""][:2]
     flags = f"-s -w {module.flags.format(version=pinned, major=major, minor=minor)}".strip()
-    command = ["go", "build", "-trimpath", "-mod=readonly", "-buildvcs=false", "-tags", module.tags, "-ldflags", flags]
+    given = ["-trimpath", "-mod=readonly", "-buildvcs=false", "-tags", module.tags, "-ldflags", flags]
     environment = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off", "GOFLAGS": ""}
     packages = list(module.packages.values())
     # a package alone may be called otherwise than its program
     target = binaries if len(packages) > 1 else binaries / next(iter(module.packages))
-    done = subprocess.run(
-        [*command, "-o", target, *packages],
-        cwd=modules / module.folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        said = [line for line in done.stderr.splitlines() if not line.startswith("go: downloading")]
-        tail = "\n".join(said[-15:])
-        what = f"building {name} ended with code {done.returncode}"
-        raise Permanent(f"{what}:\n{tail}\nWhat is built already is kept; run the same again to go on.")
+    try:
+        compile_programs(
+            given, packages, target, modules / module.folder, environment, lambda far: report("building", f"{name}{place}: {far}")
+        )
+    except Permanent as failed:
+        raise Permanent(f"building {name}: {failed}\nWhat is built already is kept; run the same again to go on.") from None
     report("built", f"{name} in {time.monotonic() - started:.0f} s")
 
 

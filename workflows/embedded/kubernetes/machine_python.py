@@ -10,6 +10,13 @@ import autonomic
 _PROGRAMS = ("/usr", "/lib", "/lib64", "/bin")
 
 
+def cluster_settings(kubeconfig: Path, host_address: str, data: Path, namespace: str = "default") -> dict[str, Any]:
+    """What a `cluster.yaml` says for a local cluster: pods run this Python, and share the folder `data` with this machine."""
+    given = {"kubeconfig": str(kubeconfig), "namespace": namespace, "host_address": host_address, "data_path": str(data)}
+    pods = pod_settings(data)
+    return {**given, **{name: list(value) if isinstance(value, tuple) else value for name, value in pods.items()}}
+
+
 def pod_settings(writable: Path, readable: Iterable[Path] = ()) -> dict[str, Any]:
     """The fields of `KubernetesSettings` that say what pods run: this Python, with what it imports, on the local cluster's image.
 
