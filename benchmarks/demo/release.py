@@ -18,7 +18,7 @@ from autonomic.workflows.embedded.kubernetes.cluster import LocalCluster
 from autonomic.workflows.embedded.mlflow_server import MlflowServer
 from autonomic.workflows.embedded.processes import free_port
 from autonomic.workflows.embedded.prometheus_server import PrometheusServer
-from autonomic.workflows.platforms.kubernetes.manifests import WORK
+from autonomic.workflows.platforms.kubernetes.in_pod import WORK
 
 CHART = Path(__file__).parents[2] / "deploy" / "charts" / "autonomic"
 NAMESPACE = "demo"

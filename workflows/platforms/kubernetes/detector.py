@@ -16,8 +16,7 @@ from typing import Any
 from autonomic.workflows.batch.step_main import write_json
 from autonomic.workflows.platforms.base.drift import DriftLoop
 from autonomic.workflows.platforms.base.models import Models
-from autonomic.workflows.platforms.kubernetes.manifests import PACKAGE, WORK
-from autonomic.workflows.platforms.kubernetes.packages import unpack_parts
+from autonomic.workflows.platforms.kubernetes.in_pod import PACKAGE, WORK, unpack_parts
 
 
 def words_of(log: Path) -> Path:

@@ -8,6 +8,7 @@ from autonomic.seams.errors import Permanent
 from autonomic.workflows.batch.launcher import Attempt
 from autonomic.workflows.platforms.base.apps import AppSpec
 from autonomic.workflows.platforms.kubernetes import names, placement
+from autonomic.workflows.platforms.kubernetes.in_pod import PACKAGE, WORK
 from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.workflows.spec.workflow import Step
 
@@ -15,10 +16,6 @@ Manifest = dict[str, Any]
 
 PORT = 8000
 """Where every model server listens, on its pod's own address."""
-WORK = "/autonomic/work"
-"""A folder of the pod's own, empty when it starts."""
-PACKAGE = "/autonomic/package"
-"""Where the parts of the workflow's code package stand, where it has one."""
 EPOCH = f"{names.PREFIX}/epoch"
 """The annotation that says under which epoch an object was written last."""
 APP = f"{names.PREFIX}/app"

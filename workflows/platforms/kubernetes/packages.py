@@ -73,9 +73,3 @@ class Packages:
         }
         encoded = base64.b64encode(part).decode()
         return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "immutable": True, "binaryData": {"part": encoded}}
-
-
-def unpack_parts(mounted: Path, folder: Path) -> Path:
-    """Puts the parts of a package, mounted in `mounted`, together in `folder`, and returns it."""
-    unpack(b"".join(part.read_bytes() for part in sorted(mounted.iterdir()) if part.is_file()), folder)
-    return folder

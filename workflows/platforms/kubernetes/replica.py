@@ -16,8 +16,8 @@ from typing import Any
 
 from autonomic.seams.errors import AutonomicError
 from autonomic.workflows.platforms.base.models import Models
-from autonomic.workflows.platforms.kubernetes.manifests import PACKAGE, PORT, WORK
-from autonomic.workflows.platforms.kubernetes.packages import unpack_parts
+from autonomic.workflows.platforms.kubernetes.in_pod import PACKAGE, WORK, unpack_parts
+from autonomic.workflows.platforms.kubernetes.manifests import PORT
 from autonomic.workflows.serving.config import ServerConfig
 
 

@@ -20,6 +20,7 @@ from autonomic.workflows.platforms.kubernetes import manifests, names, placement
 from autonomic.workflows.platforms.kubernetes.api import JOBS, PODS, Api, Conflict
 from autonomic.workflows.platforms.kubernetes.cpu_fallback import CpuFallback
 from autonomic.workflows.platforms.kubernetes.events import Events, Object, owner_of
+from autonomic.workflows.platforms.kubernetes.in_pod import WORK
 from autonomic.workflows.platforms.kubernetes.packages import Packages
 from autonomic.workflows.platforms.kubernetes.patience import PatientStore, insist, until_found
 from autonomic.workflows.platforms.kubernetes.progress import Progress
@@ -154,7 +155,7 @@ class KubernetesRuns:
             Permanent: it cannot be run.
         """
         fields = {name: to[name] for name in ("run_id", "parameters", "package", "cause", "parent") if name in to}
-        home = Path(self.settings.data_path or manifests.WORK)
+        home = Path(self.settings.data_path or WORK)
         try:
             request = RunRequest.model_validate({**fields, "workflow": to["spec"], "tracking_uri": self.settings.mlflow_url, "home": home})
         except ValueError as invalid:

@@ -24,6 +24,7 @@ from autonomic.workflows.platforms.kubernetes.detectors import KubernetesDetecto
 from autonomic.workflows.platforms.kubernetes.effects import KubernetesEffects
 from autonomic.workflows.platforms.kubernetes.events import Events
 from autonomic.workflows.platforms.kubernetes.exposure import ExposedRoutes
+from autonomic.workflows.platforms.kubernetes.in_pod import WORK
 from autonomic.workflows.platforms.kubernetes.packages import Packages
 from autonomic.workflows.platforms.kubernetes.patience import insist
 from autonomic.workflows.platforms.kubernetes.runs import KubernetesRuns
@@ -178,7 +179,7 @@ class KubernetesHost(BaseHost):
 
     def predictions(self, workflow: str, service: str) -> Path:
         """The prediction log of a service, where pods and this process share a folder."""
-        return Path(self.settings.data_path or manifests.WORK) / "predictions" / f"{workflow}--{service}.db"
+        return Path(self.settings.data_path or WORK) / "predictions" / f"{workflow}--{service}.db"
 
     def _shared_predictions(self, workflow: str, service: str) -> Path:
         if not self.settings.data_path:

@@ -15,7 +15,7 @@ from autonomic.seams.errors import Permanent
 from autonomic.seams.state import FINISHED, RunState
 from autonomic.workflows.batch.search_book import SearchBook
 from autonomic.workflows.batch.search_records import SearchRecords, SearchRequest, SearchState
-from autonomic.workflows.platforms.kubernetes import manifests
+from autonomic.workflows.platforms.kubernetes.in_pod import WORK
 from autonomic.workflows.platforms.kubernetes.patience import PatientStore, insist
 from autonomic.workflows.platforms.kubernetes.runs import KubernetesRuns
 from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
@@ -143,7 +143,7 @@ class KubernetesSearches:
         Raises:
             Permanent: it cannot be searched; says why.
         """
-        home = Path(self._settings.data_path or manifests.WORK)
+        home = Path(self._settings.data_path or WORK)
         request = SearchRequest.read(search, self._settings.mlflow_url, home)
         if request.trials > MAX_TRIALS:
             raise Permanent(f"the search asks for {request.trials} trials; on Kubernetes at most {MAX_TRIALS} are made in one search")

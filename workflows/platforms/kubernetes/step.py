@@ -16,8 +16,7 @@ from autonomic.seams.errors import AutonomicError, Permanent
 from autonomic.workflows.batch.launcher import Attempt, launch
 from autonomic.workflows.batch.step_main import failed
 from autonomic.workflows.batch.step_tracking import StepTracking
-from autonomic.workflows.platforms.kubernetes.manifests import PACKAGE, WORK
-from autonomic.workflows.platforms.kubernetes.packages import unpack_parts
+from autonomic.workflows.platforms.kubernetes.in_pod import PACKAGE, WORK, unpack_parts
 
 RESULT = "autonomic-result: "
 """What the last line of a log begins with where it is the result."""

@@ -9,7 +9,7 @@ import pytest
 from autonomic.seams.errors import Permanent
 from autonomic.workflows.batch.launcher import Attempt
 from autonomic.workflows.platforms.base.apps import AppSpec
-from autonomic.workflows.platforms.kubernetes import manifests, names
+from autonomic.workflows.platforms.kubernetes import in_pod, manifests, names
 from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.workflows.spec.workflow import Step
 
@@ -96,7 +96,7 @@ def test_code_is_mounted_in_parts() -> None:
     parts = [source["configMap"] for source in volume["projected"]["sources"]]
     assert [part["name"] for part in parts] == [manifests.package_part("autonomic", "sha256-abc", number) for number in (0, 1)]
     assert [part["items"][0]["path"] for part in parts] == ["000", "001"]
-    assert any(mount["mountPath"] == manifests.PACKAGE for mount in pod["containers"][0]["volumeMounts"])
+    assert any(mount["mountPath"] == in_pod.PACKAGE for mount in pod["containers"][0]["volumeMounts"])
 
 
 def test_another_number_of_replicas_changes_nothing_else() -> None:
