@@ -235,7 +235,7 @@ def cuts_capacity(change: Change, snapshot: Snapshot) -> bool:
     if change.primitive == "delete":
         return state is None or state.kind != "absent"
     if change.primitive == "upgrade":
-        return change.to["models"].get("champion") == ""
+        return change.to.get("models", {}).get("champion") == ""
     if change.primitive == "resize":
         now = state.spec.get("resources", {}) if state is not None else {}
         return any((value or 0) < (now.get(name) or 0) for name, value in change.to["resources"].items())

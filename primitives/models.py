@@ -21,6 +21,17 @@ def registered_model(state: State, primitive: str) -> str:
     return name
 
 
+def serving_version(state: State, model: str, name: str = "champion") -> str:
+    """The version of `model` that a role serves; "" where the role serves none, or another model."""
+    found = state.service.roles.get(name) if state.service is not None else None
+    return version_of(found.model, model) if found is not None else ""
+
+
+def version_of(uri: str, model: str) -> str:
+    """The version that `models:/model/3` names; "" where it names none of `model`."""
+    return uri.removeprefix(f"models:/{model}/") if uri.startswith(f"models:/{model}/") else ""
+
+
 def aliases(model: str, context: Context, primitive: str) -> dict[str, ModelVersion]:
     """The aliases of a registered model.
 
@@ -30,6 +41,21 @@ def aliases(model: str, context: Context, primitive: str) -> dict[str, ModelVers
     if model not in context.registry:
         raise Refused(f"{primitive}: the registry could not be asked for the model {model}")
     return context.registry[model]
+
+
+def alias_of(uri: str) -> tuple[str, str]:
+    """The model and the alias of `models:/mnist@champion`; ("", "") of any other URI."""
+    name, at, alias = uri.removeprefix("models:/").partition("@")
+    return (name, alias) if at and uri.startswith("models:/") else ("", "")
+
+
+def declared_models(target: str, context: Context) -> dict[str, str]:
+    """The models of a service by role, as its document has them."""
+    workflow, _, part = target.partition("/")
+    services = context.workflows.get(workflow, {}).get("spec", {}).get("services", ())
+    found = next((one for one in services if one["name"] == part), {})
+    named = {"champion": found.get("model"), "backup": found.get("backup"), "canary": found.get("canary")}
+    return {role: str(uri) for role, uri in named.items() if uri}
 
 
 def registry_change(

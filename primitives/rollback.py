@@ -4,13 +4,13 @@ from typing import ClassVar
 
 from autonomic.primitives.arguments import RollbackArguments
 from autonomic.primitives.base import Context, Layer, Refused, put_back
-from autonomic.primitives.models import QUARANTINED, aliases, describe_registry, registered_model, registry_change
+from autonomic.primitives.models import QUARANTINED, aliases, describe_registry, registered_model, registry_change, serving_version
 from autonomic.seams.plan import Change, Irreversible, Outcome
 from autonomic.seams.state import State
 
 
 class Rollback:
-    """Two changes like those of `promote`; the champion that leaves is quarantined, and there is no backup afterwards."""
+    """Two changes like those of `promote`; the version that served is quarantined, and there is no backup afterwards."""
 
     name: ClassVar[str] = "rollback"
     layer: ClassVar[Layer] = "application"
@@ -20,14 +20,15 @@ class Rollback:
     def plan(self, args: RollbackArguments, state: State, context: Context) -> tuple[Change, ...]:
         model = registered_model(state, self.name)
         versions = aliases(model, context, self.name)
-        for alias in ("champion", "backup"):
-            if alias not in versions:
-                raise Refused(f"rollback: no version of the model {model} has the alias {alias!r}")
-        old, new = versions["champion"].version, versions["backup"].version
+        # what served is what was wrong, whatever the alias names
+        old = serving_version(state, model)
+        new = serving_version(state, model, "backup") or (versions["backup"].version if "backup" in versions else "")
+        if not new:
+            raise Refused(f"rollback: {state.target} has no backup, and no version of the model {model} has the alias 'backup'")
         if old == new:
             raise Refused(f"rollback: version {old} of {model} is champion and backup; there is nothing else to go back to")
-        if versions["backup"].tags.get(QUARANTINED):
-            raise Refused(f"rollback: the backup, version {new} of {model}, is quarantined: {versions['backup'].tags[QUARANTINED]}")
+        if bad := next((one.tags[QUARANTINED] for one in versions.values() if one.version == new and one.tags.get(QUARANTINED)), ""):
+            raise Refused(f"rollback: the backup, version {new} of {model}, is quarantined: {bad}")
         tags = {old: {QUARANTINED: f"rolled back to version {new}: {context.why or 'by hand'}"}}
         return (
             registry_change(self.name, state.target, context.key(), model, {"champion": new, "backup": ""}, tags),

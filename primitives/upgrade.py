@@ -4,12 +4,18 @@ from typing import ClassVar
 
 from autonomic.primitives.arguments import UpgradeArguments
 from autonomic.primitives.base import Context, Layer, Unneeded, put_back, resolve_model, service
+from autonomic.primitives.models import alias_of, declared_models, describe_registry, registry_change, version_of
 from autonomic.seams.plan import Change, Irreversible, Outcome
-from autonomic.seams.state import State
+from autonomic.seams.state import ServiceState, State
 
 
 class Upgrade:
-    """Change.to: {models: {role: resolved URI}}; a role with "" is removed."""
+    """Change.to: {models: {role: resolved URI}}; a role with "" is removed.
+
+    A role that is declared by an alias (`model: models:/mnist@champion`) takes its alias along, in a change of the registry before
+    the service's, so that what serves is what the alias names. A champion whose alias leaves becomes the backup where the backup
+    is declared by an alias too, so that `rollback` finds the version that served.
+    """
 
     name: ClassVar[str] = "upgrade"
     layer: ClassVar[Layer] = "both"
@@ -20,16 +26,49 @@ class Upgrade:
         found = service(state, self.name)
         wanted = {role: uri for role, uri in args.model_dump().items() if uri is not None}
         models = {role: resolve_model(uri, context) for role, uri in wanted.items()}
+        moved = _moved(models, declared_models(state.target, context), context)
+        if kept := _backup(moved, models, found, declared_models(state.target, context), context):
+            models["backup"] = kept
+            moved |= _moved({"backup": kept}, declared_models(state.target, context), context)
         changed = {role: uri for role, uri in models.items() if role not in found.roles or found.roles[role].model != uri}
-        if not changed:
+        if not changed and not moved:
             raise Unneeded(f"upgrade: {state.target} has {_list(models)} already")
-        return (Change(key=context.key(), primitive=self.name, target=state.target, to={"models": changed}, expect=state.revision),)
+        changes: list[Change] = []
+        for model in sorted({model for model, _ in moved}):
+            aliases = {alias: version for (name, alias), version in moved.items() if name == model}
+            changes.append(registry_change(self.name, state.target, context.key(len(changes)), model, aliases))
+        if changed:
+            key = context.key(len(changes))
+            changes.append(Change(key=key, primitive=self.name, target=state.target, to={"models": changed}, expect=state.revision))
+        return tuple(changes)
 
     def revert(self, outcome: Outcome) -> Change | Irreversible:
-        return put_back(outcome)
+        return put_back(outcome, "registry" if "aliases" in outcome.before else "platform")
 
     def describe(self, change: Change) -> str:
-        return f"upgrade {change.target} to {_list(change.to['models'])}"
+        return describe_registry(change) if change.effector == "registry" else f"upgrade {change.target} to {_list(change.to['models'])}"
+
+
+def _moved(models: dict[str, str], declared: dict[str, str], context: Context) -> dict[tuple[str, str], str]:
+    """(model, alias) -> version, of the aliases by which roles are declared and that name another version."""
+    found: dict[tuple[str, str], str] = {}
+    for role, uri in models.items():
+        model, alias = alias_of(declared.get(role, ""))
+        version = version_of(uri, model) if alias else ""
+        now = context.registry.get(model, {}).get(alias)
+        if version and model in context.registry and (now is None or now.version != version):
+            found[model, alias] = version
+    return found
+
+
+def _backup(
+    moved: dict[tuple[str, str], str], models: dict[str, str], found: ServiceState, declared: dict[str, str], context: Context
+) -> str:
+    """The champion that leaves with its alias, where it becomes the backup; else ""."""
+    model, alias = alias_of(declared.get("champion", ""))
+    old = found.roles["champion"].model if "champion" in found.roles else ""
+    leaves = (model, alias) in moved and version_of(old, model) and old != models.get("champion")
+    return old if leaves and "backup" not in models and alias_of(declared.get("backup", ""))[0] == model else ""
 
 
 def _list(models: dict[str, str]) -> str:

@@ -65,10 +65,11 @@ class RunState(Word):
 
 
 class ModelVersion(Word):
-    """A version in the model registry with its tags as they stand."""
+    """A version in the model registry with its tags as they stand, and the metrics of the run that logged it."""
 
     version: str
     tags: dict[str, str] = {}
+    metrics: dict[str, float] = {}
 
 
 class State(Word):

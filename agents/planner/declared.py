@@ -15,13 +15,13 @@ from autonomic.seams.decision import DecisionRecord
 from autonomic.seams.errors import AutonomicError, Permanent
 from autonomic.seams.runner import ENDED, PlanStatus
 from autonomic.seams.state import State
-from autonomic.workflows.platforms.base.reconcile import Backoff, Gap, Reconciler, Report, Standing
+from autonomic.workflows.platforms.base.reconcile import Backoff, Gap, Reconciler, Report, Standing, World
 from autonomic.workflows.spec.workflow import OnlineSpec, Workflow
 
 ACTOR = "the reconciler"
 FIRST_RETRY_SECONDS = 5.0
 LAST_RETRY_SECONDS = 600.0
-_LOOK_SECONDS = 2.0
+LOOK_SECONDS = 2.0
 _UNDONE = frozenset({"failed", "refused"})
 _log = logger(__name__)
 
@@ -132,11 +132,12 @@ def may_close(name: str, document: dict[str, object], plans: Sequence[PlanStatus
 
 
 class DeclaredLoop:
-    """Closes the gaps of a `DeclaredWorld` every 2 s while this planner `leads`, each with backoff up to ten minutes."""
+    """Closes the gaps of a world every `seconds` while this planner `leads`, each with backoff up to ten minutes."""
 
-    def __init__(self, world: DeclaredWorld, clock: Clock, report: Report, leads: Callable[[], bool]) -> None:
+    def __init__(self, world: World, clock: Clock, report: Report, leads: Callable[[], bool], seconds: float = LOOK_SECONDS) -> None:
         self._reconciler = Reconciler(world, clock, report, Backoff(clock, FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS))
         self._leads = leads
+        self._seconds = seconds
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="declared", daemon=True)
 
@@ -155,7 +156,7 @@ class DeclaredLoop:
             self._thread.join(10)
 
     def _run(self) -> None:
-        while not self._stop.wait(_LOOK_SECONDS):
+        while not self._stop.wait(self._seconds):
             if not self._leads():
                 continue
             try:

@@ -1,9 +1,11 @@
 """The model registry as the planner needs it; an installation may be without one."""
 
+import math
+
 from autonomic.seams.errors import Permanent
 from autonomic.seams.plan import Change, Outcome
 from autonomic.seams.state import ModelVersion
-from autonomic.workflows.registry.client import Mlflow, NotFound, tags_of
+from autonomic.workflows.registry.client import Mlflow, NotFound, metrics_of, tags_of
 from autonomic.workflows.registry.effector import RegistryEffector
 
 
@@ -30,10 +32,30 @@ class Registry:
             raise Permanent(_NONE)
         try:
             named = self._server.aliases(model)
-            tags = {version: tags_of(self._server.version(model, version)) for version in set(named.values())}
+            found = {version: self._version(self._server, model, version) for version in set(named.values())}
         except NotFound:
             return {}
-        return {alias: ModelVersion(version=version, tags=tags[version]) for alias, version in named.items()}
+        return {alias: found[version] for alias, version in named.items()}
+
+    def named(self, model: str) -> dict[str, str]:
+        """The versions of a registered model by alias, by one request; none where there is no such model, or no registry.
+
+        Raises:
+            Retryable: MLflow cannot be reached.
+        """
+        try:
+            return self._server.aliases(model) if self._server is not None else {}
+        except NotFound:
+            return {}
+
+    def _version(self, server: Mlflow, model: str, version: str) -> ModelVersion:
+        described = server.version(model, version)
+        try:
+            metrics = metrics_of(server.run(described["run_id"])) if described.get("run_id") else {}
+        except NotFound:  # the run was deleted, and the version stays
+            metrics = {}
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        return ModelVersion(version=version, tags=tags_of(described), metrics=finite)
 
     def apply(self, change: Change, fence: int) -> Outcome:
         """See `EffectorPort.apply`."""

@@ -15,6 +15,9 @@ from autonomic.agents.leases import SqlLeases, process_holder
 from autonomic.agents.logs import logger
 from autonomic.agents.planner import mirror
 from autonomic.agents.planner import specs as documents
+from autonomic.agents.planner.aliases import ACTOR as ALIAS
+from autonomic.agents.planner.aliases import LOOK_SECONDS as ALIAS_SECONDS
+from autonomic.agents.planner.aliases import AliasWorld
 from autonomic.agents.planner.declared import ACTOR, DeclaredLoop, DeclaredWorld
 from autonomic.agents.planner.dispatcher import Dispatcher
 from autonomic.agents.planner.effectors import AgentsEffector, TunerEffector
@@ -35,6 +38,7 @@ from autonomic.agents.planner.runner_journal import JournalRunner
 from autonomic.agents.planner.specs import Difference, Specs
 from autonomic.agents.planner.waiting import NotYet
 from autonomic.agents.settings import Settings
+from autonomic.primitives.gate import targets_of
 from autonomic.primitives.people import Freeze
 from autonomic.seams.clock import SystemClock
 from autonomic.seams.decision import Action, DecisionRecord, Verdict
@@ -102,6 +106,15 @@ class Planner:
         self._put_in_force(self.specs)
         self._declared = DeclaredWorld(lambda: self.specs, self.platform.observe, self.plans, self._deploy_again, self._is_decided)
         self._declared_loop = DeclaredLoop(self._declared, self.clock, self._tell_gap, lambda: self._active)
+        self._aliases = AliasWorld(
+            lambda: self.specs,
+            self.platform.observe,
+            self._registry.named,
+            lambda: {target for status in self._in_flight() for target in targets_of(status.plan.changes)},
+            self.engine.freezes,
+            self._follow_alias,
+        )
+        self._alias_loop = DeclaredLoop(self._aliases, self.clock, self._tell_gap, lambda: self._active, ALIAS_SECONDS)
         self._custom_resources = self._make_custom_resources(settings)
 
     def _make_runner(self, settings: Settings) -> DbosRunner | JournalRunner:
@@ -150,6 +163,7 @@ class Planner:
         self._retention.start()
         self._leadership.start()
         self._declared_loop.start()
+        self._alias_loop.start()
 
     def stop(self) -> None:
         """Ends after the effects that are under way; everything open goes on with the next start."""
@@ -158,6 +172,7 @@ class Planner:
         if self._custom_resources is not None:
             self._custom_resources.close()
         self._declared_loop.stop()
+        self._alias_loop.stop()
         self._dispatcher.stop()
         if self._leadership.held:
             self.runner.stop()
@@ -318,7 +333,11 @@ class Planner:
             decisions = self.follow_up()
             under_way = {status.plan.target for status in self._in_flight()}
             for one in restored:
-                if one.name not in under_way:
+                if one.name in under_way:
+                    continue
+                moved = self._aliases.gaps(one.name)
+                decisions += [self._aliases.upgrade(gap) for gap in moved]
+                if not moved:
                     decisions.append(self.by_hand(Action(primitive="deploy", target=one.name), dry_run=False, actor=actor))
             return changes, decisions
 
@@ -332,14 +351,20 @@ class Planner:
         for model in models:
             code = self.specs.packages.get(model.name, "")
             if self.specs.workflows.get(model.name) == model and packages.get(model.name, code) == code:
-                words = self._declared.lacking(model.name)
-                if words:
+                words = [self._declared.lacking(model.name), *map(str, self._aliases.gaps(model.name))]
+                if words := "; ".join(filter(None, words)):
                     found.append(Difference(kind=model.kind, name=model.name, change="restored", text=f"{words}\n"))
         return found
 
     def differs(self, name: str) -> list[str]:
         """How what the platform has of a workflow differs from its document, and what came of closing it."""
-        return [str(standing) for standing in self._declared_loop.standing(name)]
+        return [str(standing) for loop in (self._declared_loop, self._alias_loop) for standing in loop.standing(name)]
+
+    def _follow_alias(self, action: Action, reason: str) -> DecisionRecord:
+        self._must_lead()
+        record = self.engine.by_hand(action, actor=ALIAS, reason=reason)
+        self.metrics.decided(record)
+        return record
 
     def _deploy_again(self, name: str) -> DecisionRecord:
         self._must_lead()

@@ -127,7 +127,7 @@ def _models(actions: Sequence[Action], states: Mapping[str, State]) -> set[str]:
     for action in actions:
         found |= {model_name(value) for value in action.args.values() if isinstance(value, str)}
         state = states.get(action.target)
-        if action.primitive in ("promote", "rollback") and state is not None and state.service is not None:
+        if action.primitive in ("promote", "rollback", "upgrade") and state is not None and state.service is not None:
             found |= {model_name(role.model) for role in state.service.roles.values()}
     return found - {""}
 

@@ -191,7 +191,7 @@ BAD: list[tuple[str, str, Any, str]] = [
     ("strategy", "spec.do.0", {"target": "online"}, "must validate one and only one schema (oneOf). Found none"),
     ("strategy", "spec.do.0", {"rescale": {"by": 1, "to": 2}}, "exactly one of by, to, require"),
     ("strategy", "spec.do.0", {"upgrade": {}}, "at least one of champion, canary, backup"),
-    ("strategy", "spec.do.0", {"promote": {}, "target": "online"}, "act on a service of an online workflow"),
+    ("strategy", "spec.do.0", {"promote": {"metric": "accuracy"}, "target": "online"}, "act on a service of an online workflow"),
     ("strategy", "spec.do.0", {"resize": {"cpu": 1}, "target": "online"}, "acts on a service or a step"),
     ("strategy", "spec.do.0", {"resize": {}}, AGENTS),
     ("strategy", "spec.do.0", {"reschedule": {"avoid": {}}}, AGENTS),
@@ -224,7 +224,7 @@ BAD: list[tuple[str, str, Any, str]] = [
     ("strategy", "spec.do.2.run.parameters", {"epoch": 3}, AGENTS),
     ("strategy", "spec.do.2.target", "online", AGENTS),
     ("strategy", "spec.do.3.notify.message", "p99 is ${reading.p98}", AGENTS),
-    ("strategy", "spec.do.0", {"promote": {}, "target": "online/other"}, AGENTS),
+    ("strategy", "spec.do.0", {"promote": {"metric": "accuracy"}, "target": "online/other"}, AGENTS),
 ]
 
 

@@ -34,7 +34,7 @@ RISKY: list[dict[str, Any]] = [
     {"rescale": {"to": 1}},
     {"rescale": {"require": {"reading": "a", "per_replica": 20.0}}},
     {"retrain": {"from": "models:/mnist@champion"}, "target": "training"},
-    {"promote": {}},
+    {"promote": {"metric": "drifted_accuracy", "against": "champion_drifted_accuracy"}},
 ]
 CONDITIONS = ["a < 5", "a > 5", "!(a > 5)", "a == a", "a / a < 2", "a > 5 || a <= 5", "a * 0 == 0", "-a < 0 || a < 0 || a == 0"]
 

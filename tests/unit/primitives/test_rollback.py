@@ -14,6 +14,25 @@ def test_the_backup_becomes_champion_and_the_champion_is_quarantined(online: Sta
     assert upgrade.to == {"models": {"champion": "models:/mnist/2", "backup": ""}}
 
 
+def test_the_version_that_served_is_quarantined_whatever_the_alias_names(online: State, context: Context) -> None:
+    versions = {"champion": ModelVersion(version="6"), "backup": ModelVersion(version="2")}
+    registry, upgrade = Rollback().plan(RollbackArguments(), online, context.model_copy(update={"registry": {"mnist": versions}}))
+    assert list(registry.to["tags"]) == ["3"]
+    assert registry.to["aliases"]["champion"] == "2"
+    assert upgrade.to["models"]["champion"] == "models:/mnist/2"
+
+
+def serving(online: State, **models: str) -> State:
+    assert online.service is not None
+    roles = {role: online.service.roles["champion"].model_copy(update={"model": uri}) for role, uri in models.items()}
+    return online.model_copy(update={"service": online.service.model_copy(update={"roles": roles})})
+
+
+def test_without_a_backup_in_service_the_alias_names_it(online: State, context: Context) -> None:
+    registry, _ = Rollback().plan(RollbackArguments(), serving(online, champion="models:/mnist/3"), context)
+    assert registry.to["aliases"] == {"champion": "2", "backup": ""}
+
+
 @pytest.mark.parametrize(
     ("versions", "why"),
     [
@@ -26,4 +45,6 @@ def test_it_refuses_where_there_is_nothing_good_to_go_back_to(
     versions: dict[str, ModelVersion], why: str, online: State, context: Context
 ) -> None:
     with pytest.raises(Refused, match=why):
-        Rollback().plan(RollbackArguments(), online, context.model_copy(update={"registry": {"mnist": versions}}))
+        Rollback().plan(
+            RollbackArguments(), serving(online, champion="models:/mnist/3"), context.model_copy(update={"registry": {"mnist": versions}})
+        )

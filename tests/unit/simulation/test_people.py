@@ -21,6 +21,7 @@ WON = {
     "champion_clean_accuracy": "0.98",
     "judge_trusted": "true",
 }
+BETTER = {"metric": "drifted_accuracy", "against": "champion_drifted_accuracy"}
 MakeStrategy = Callable[..., Strategy]
 Simulate = Callable[..., Simulation]
 
@@ -128,7 +129,7 @@ def test_what_was_rejected_comes_back_only_with_other_evidence(strategy: MakeStr
 def test_a_promotion_that_a_person_reverted_waits_for_another_version(strategy: MakeStrategy, simulate: Simulate) -> None:
     judged = {"judged": {"mlflow": {"model": "mnist", "alias": "candidate", "metric": "drifted_accuracy"}}}
     promote = strategy(
-        "promote", readings=judged, when="judged >= 0", for_="0s", do=[{"promote": {}}],
+        "promote", readings=judged, when="judged >= 0", for_="0s", do=[{"promote": BETTER}],
         guard={"autonomy": "auto", "cooldown": "5s"}, constraint=None, verify=None,
     )  # fmt: skip
     simulation = simulate(promote)

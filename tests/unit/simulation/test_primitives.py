@@ -26,7 +26,7 @@ CASES: dict[str, tuple[str, Mapping[str, Any], str]] = {
     "delete": ("online", {}, "the requests that came while it was away are lost"),
     "deploy": ("online", {}, ""),
     "notify": (TARGET, {"message": "look"}, "a message that was sent"),
-    "promote": (TARGET, {}, ""),
+    "promote": (TARGET, {"metric": "drifted_accuracy", "against": "champion_drifted_accuracy"}, ""),
     "reroute": (TARGET, {"backup": "20%"}, ""),
     "rescale": (TARGET, {"to": 3}, ""),
     "reschedule": (TARGET, {"avoid": {"node": "node1"}}, ""),

@@ -294,12 +294,15 @@ GOOD = {
 }
 
 
+BETTER = {"metric": "drifted_accuracy", "against": "champion_drifted_accuracy"}
+
+
 @pytest.mark.parametrize(
     ("tags", "champion", "quarantined"),
     [
         (GOOD, "3", ""),
-        ({**GOOD, "drifted_accuracy": "0.5"}, "2", "drifted slice"),
-        ({**GOOD, "judge_trusted": "false"}, "2", "not trusted"),
+        ({**GOOD, "drifted_accuracy": "0.5"}, "2", "it must be higher"),
+        ({**GOOD, "judge_trusted": "false"}, "2", "judge_trusted is 'false'"),
     ],
 )
 def test_drift_is_answered_by_retraining_and_only_a_better_model_goes_into_service(
@@ -321,7 +324,7 @@ def test_drift_is_answered_by_retraining_and_only_a_better_model_goes_into_servi
         when="judged >= 0",
         for_="0s",
         constraint=None,
-        do=[{"promote": {}}],
+        do=[{"promote": {**BETTER, "guards": [{"tag": "judge_trusted", "is": "true"}]}}],
         verify=None,
     )
     simulation: Simulation = simulate(

@@ -101,7 +101,7 @@ DO = "do: [{notify: {message: x}}]"
             "spec.do[0].retrain.points",
             "there is no 'training'",
         ),
-        (strategy("do: [{promote: {}}]", "online/files"), "spec.do[0].promote", "serves 'file:///m'"),
+        (strategy("do: [{promote: {metric: accuracy}}]", "online/files"), "spec.do[0].promote", "serves 'file:///m'"),
         (strategy("do: [{rescale: {require: {reading: q, per_replica: 2}}}]"), "spec.do[0].rescale.require.reading", "unknown reading 'q'"),
         (strategy("do: [{notify: {message: '${by.node}'}}]"), "spec.do[0].notify.message", "unknown reference ${by.node}"),
         (strategy("do: [{delete: {}, target: online}], guard: {autonomy: auto}"), "spec.guard.autonomy", "delete cannot be undone"),

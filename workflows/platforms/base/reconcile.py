@@ -49,6 +49,9 @@ class Gap(Word):
     actual: str
     why: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.name}: {self.desired} is declared, {self.actual} is there{f' ({self.why})' if self.why else ''}"
+
 
 class Standing(Word):
     """A gap that stands, for status, conditions and events: since when, how often it was tried, and what came of it."""
@@ -60,9 +63,7 @@ class Standing(Word):
     retry_at: float = 0.0
 
     def __str__(self) -> str:
-        gap = self.gap
-        why = "; ".join(filter(None, [gap.why, self.error]))
-        return f"{gap.name}: {gap.desired} is declared, {gap.actual} is there{f' ({why})' if why else ''}"
+        return str(self.gap.model_copy(update={"why": "; ".join(filter(None, [self.gap.why, self.error]))}))
 
 
 def compare(desired: Mapping[str, Desired], actual: Mapping[str, Actual], ours: Mapping[str, str] | None = None) -> list[Gap]:
