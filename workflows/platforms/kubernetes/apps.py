@@ -1,14 +1,14 @@
 """Applications as Deployments; see `base.apps`."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from autonomic.seams.clock import Clock
 from autonomic.seams.errors import Permanent, Retryable
 from autonomic.workflows.platforms.base.apps import FAILED, AppSpec, AppState
 from autonomic.workflows.platforms.kubernetes import manifests, names, pods
-from autonomic.workflows.platforms.kubernetes.api import DEPLOYMENTS, DISRUPTION_BUDGETS, SERVICES, Api, Conflict
+from autonomic.workflows.platforms.kubernetes.api import DEPLOYMENTS, DISRUPTION_BUDGETS, FIELD_MANAGER, SERVICES, Api, Conflict
 from autonomic.workflows.platforms.kubernetes.resizing import InPlace, NotInPlace
 from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.workflows.platforms.kubernetes.store import ConfigMapStore
@@ -18,6 +18,8 @@ from autonomic.workflows.platforms.kubernetes.watch import Watch
 _ATTEMPTS = 20
 _POLL_SECONDS = 0.05
 _ASK_SECONDS = 1.0
+# who sets numbers of replicas all the time, for an HPA
+_SCALING = frozenset({"kube-controller-manager"})
 _RESOURCES = {"Service": SERVICES, "PodDisruptionBudget": DISRUPTION_BUDGETS}
 _log = logging.getLogger(__name__)
 
@@ -48,20 +50,80 @@ class KubernetesApps:
         self._epoch = epoch
         self._clock = clock
         self._in_place = InPlace(api, clock, self._ours)
+        # by name: the uid and the generation of a Deployment as it was written last, and the uid that its companions go with
+        self._written: dict[str, tuple[str, int]] = {}
+        self._accompanied: dict[str, str] = {}
 
     def create(self, name: str, spec: AppSpec, replicas: int) -> None:
         of: dict[str, str] = self._store.get(f"app/{name}")
-        owner = self._store.owner(f"app/{name}")
-        *others, deployment = manifests.replicas(self._settings, name, of, spec, replicas, owner)
-        for other in others:
-            self._api.apply(_RESOURCES[other["kind"]], other)
-        self._store.put(f"manifest/{name}", deployment)
+        self._store.put(f"manifest/{name}", manifests.replicas(self._settings, name, of, spec, replicas))
         size = {**spec.resources.size, "accelerator": spec.resources.accelerator}
         self._store.put(f"variation/{name}", {"resources": size, "placement": spec.override})
-        self.write(self._manifest(name, self._store.get(f"variation/{name}")), replicas)
+        self.scale(name, replicas)
 
     def scale(self, name: str, replicas: int) -> None:
-        self.write(self._manifest(name, self._store.get(f"variation/{name}")), replicas)
+        made = self.write(self._manifest(name, self._store.get(f"variation/{name}")), replicas)
+        if self._accompanied.get(name) != made["metadata"]["uid"]:
+            self.accompany(name, made)
+
+    def accompany(self, name: str, deployment: dict[str, Any]) -> None:
+        """Makes what an application has beside its Deployment, and what goes with that."""
+        for other in manifests.companions(deployment):
+            self._api.apply(_RESOURCES[other["kind"]], other)
+        self._accompanied[name] = deployment["metadata"]["uid"]
+
+    def heal_companions(self, of: Collection[str]) -> None:
+        """Makes again what is missing of what the applications `of` have beside their Deployments.
+
+        Raises:
+            Retryable: the API server does not answer.
+        """
+        mine = names.selector(names.labels(self._settings.installation), f"{names.PREFIX}/app")
+        there = [{each["metadata"]["name"] for each in self._api.list(resource, mine)[0]} for resource in _RESOURCES.values()]
+        for app in of:
+            name = names.dns_name(app)
+            deployment = self._deployments.get(name)
+            if deployment is not None and not all(name in found for found in there):
+                self.accompany(app, {"apiVersion": "apps/v1", "kind": "Deployment", **deployment})
+
+    def changed_by(self, object_name: str) -> str | None:
+        """Who changed a Deployment since it was written last, "" where nobody did; None where this writer has not written it yet.
+
+        What an HPA sets is no change: against that nobody writes.
+
+        Raises:
+            Retryable: the API server does not answer.
+        """
+        known, found = self._written.get(object_name), self._deployments.get(object_name)
+        if known is None:
+            return None
+        if found is None or _version(found) == known or foreign_writer(found) in _SCALING:
+            return ""
+        # a write of ours may not have been heard of yet
+        found = self._api.get(DEPLOYMENTS, object_name)
+        if found is None or _version(found) == self._written.get(object_name):
+            return ""
+        return last_writer(found) or "somebody else"
+
+    def states(self) -> dict[str, AppState]:
+        """All applications that are there, by name; what scales one by itself is not asked how many there shall be.
+
+        Raises:
+            Retryable: what is there is not known now.
+        """
+        for watch in (self._deployments, self._pods):
+            if watch.missing:
+                raise Retryable(watch.missing)
+        of_apps: dict[str, list[dict[str, Any]]] = {}
+        for pod in self._pods.all().values():
+            of_apps.setdefault(app_of(pod), []).append(pod)
+        found = {app: each for each in self._deployments.all().values() if (app := app_of(each))}
+        return {app: state_of(each, of_apps.get(app, []), self._clock.now()) for app, each in found.items()}
+
+    def is_scaled_by_others(self, name: str) -> bool:
+        """Whether an HPA sets how many replicas of an application there are."""
+        found = self._deployments.get(names.dns_name(name))
+        return found is not None and foreign_writer(found) in _SCALING
 
     def vary(self, replicas: Mapping[str, int], variation: dict[str, Any]) -> None:
         before = {name: self._store.get(f"variation/{name}") for name in replicas}
@@ -145,7 +207,7 @@ class KubernetesApps:
             raise Permanent(f"{app}: no new replica was ready after {self._settings.ready_seconds:g} s, and the old ones stay{why}")
 
     def delete(self, names: Sequence[str]) -> None:
-        # what else an application has goes with its record
+        # what else an application has goes with its Deployment
         for name in names:
             self._delete(name)
 
@@ -169,7 +231,9 @@ class KubernetesApps:
             version = self._ours(name, there)
             there = None
             try:
-                return self._api.apply(DEPLOYMENTS, manifests.with_replicas(deployment, replicas, self._epoch(), version))
+                made = self._api.apply(DEPLOYMENTS, manifests.with_replicas(deployment, replicas, self._epoch(), version))
+                self._written[name] = _version(made)
+                return made
             except Conflict:
                 # its status moves while pods start: it is looked at again
                 continue
@@ -188,6 +252,8 @@ class KubernetesApps:
 
     def _delete(self, app: str) -> None:
         name = names.dns_name(app)
+        self._written.pop(name, None)
+        self._accompanied.pop(app, None)
         for _ in range(_ATTEMPTS):
             version = self._ours(name)
             if not version:
@@ -227,10 +293,21 @@ def state_of(deployment: dict[str, Any], of_pods: Sequence[dict[str, Any]], now:
     )
 
 
+def _version(deployment: dict[str, Any]) -> tuple[str, int]:
+    return deployment["metadata"]["uid"], int(deployment["metadata"]["generation"])
+
+
+def last_writer(deployment: dict[str, Any]) -> str:
+    """Who changed the spec of a Deployment last, beside ourselves; "" where nobody did. Pure."""
+    entries = [each for each in deployment["metadata"].get("managedFields", []) if "f:spec" in each.get("fieldsV1", {})]
+    others = [each for each in entries if each.get("manager") != FIELD_MANAGER]
+    return str(max(others, key=lambda each: each.get("time", ""), default={}).get("manager", ""))
+
+
 def foreign_writer(deployment: dict[str, Any]) -> str:
     """Who else set the number of replicas of a Deployment of ours, "" where nobody did. Pure."""
     for entry in deployment["metadata"].get("managedFields", []):
         fields = entry.get("fieldsV1", {}).get("f:spec", {})
-        if "f:replicas" in fields and entry.get("manager") != "autonomic":
+        if "f:replicas" in fields and entry.get("manager") != FIELD_MANAGER:
             return str(entry.get("manager", "somebody"))
     return ""

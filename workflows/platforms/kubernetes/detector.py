@@ -16,7 +16,7 @@ from typing import Any
 from autonomic.workflows.batch.step_main import write_json
 from autonomic.workflows.platforms.base.drift import DriftLoop
 from autonomic.workflows.platforms.base.models import Models
-from autonomic.workflows.platforms.kubernetes.in_pod import PACKAGE, WORK, unpack_parts
+from autonomic.workflows.platforms.kubernetes.in_pod import PACKAGE, REGISTRY_URL, WORK, unpack_parts
 
 
 def words_of(log: Path) -> Path:
@@ -42,7 +42,7 @@ def main() -> int:
     work, log = Path(WORK), Path(told["predictions"])
     if told["package"]:
         sys.path.insert(0, str(unpack_parts(Path(PACKAGE), work / "code")))
-    champion = Models(work / "models", told["registry_url"]).fetch(told["champion"])
+    champion = Models(work / "models", os.environ.get(REGISTRY_URL, "")).fetch(told["champion"])
 
     def say(words: dict[str, Any]) -> None:
         # one that was replaced and still runs on a node that nobody reaches is told from the one of now by its digest

@@ -5,14 +5,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from autonomic.seams.clock import Clock
 from autonomic.workflows.platforms.base.drift import told, watched
+from autonomic.workflows.platforms.base.reconcile import Backoff
 from autonomic.workflows.platforms.base.records import ServiceRecord
 from autonomic.workflows.platforms.kubernetes import manifests, names
 from autonomic.workflows.platforms.kubernetes.apps import KubernetesApps
 from autonomic.workflows.platforms.kubernetes.detector import read_words
 from autonomic.workflows.platforms.kubernetes.packages import Packages
 from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
-from autonomic.workflows.platforms.kubernetes.store import ConfigMapStore
 from autonomic.workflows.platforms.kubernetes.watch import Object, Watch
 
 Wanted = Mapping[tuple[str, str], tuple[ServiceRecord, str]]
@@ -25,17 +26,17 @@ class KubernetesDetectors:
     def __init__(
         self,
         settings: KubernetesSettings,
-        store: ConfigMapStore,
         apps: KubernetesApps,
         packages: Packages,
         deployments: Watch,
         log_of: Callable[[str, str], Path],
+        clock: Clock,
     ) -> None:
         self._settings = settings
-        self._store = store
         self._apps = apps
         self._packages = packages
         self._deployments = deployments
+        self._backoff = Backoff(clock)
         self._log_of = log_of
 
     def keep(self, wanted: Wanted) -> None:
@@ -49,7 +50,11 @@ class KubernetesDetectors:
         for (workflow, service), (record, package) in wanted.items():
             name = manifests.detector_name(workflow, service)
             found = there.pop(name, None)
-            if found is None or detector_of(found) != digest_of(record, package) or found["spec"].get("replicas") != 1:
+            as_wanted = found is not None and detector_of(found) == digest_of(record, package) and found["spec"].get("replicas") == 1
+            if as_wanted and self._apps.changed_by(name) == "":
+                self._backoff.forget(name)
+            elif self._backoff.due(name):
+                self._backoff.tried(name)
                 self._apps.write(self._manifest(workflow, record, package), 1)
         self._apps.delete(sorted(there))
 
@@ -67,11 +72,9 @@ class KubernetesDetectors:
             "detector": digest_of(record, package),
             "predictions": str(self._log_of(workflow, record.spec.name)),
             "package": package,
-            "registry_url": self._settings.mlflow_url,
         }
         parts = self._packages.parts(package) if package else 0
-        owner = self._store.owner(f"workflow/{workflow}")
-        return manifests.detector(self._settings, workflow, record.spec.name, request, parts, owner)
+        return manifests.detector(self._settings, workflow, record.spec.name, request, parts)
 
 
 def detector_of(deployment: Object) -> str:

@@ -22,6 +22,7 @@ from autonomic.workflows.platforms.kubernetes import names
 from autonomic.workflows.platforms.kubernetes.api import ENDPOINT_SLICES, SECRETS, SERVICES, Api
 from autonomic.workflows.platforms.kubernetes.foreign import check_name
 from autonomic.workflows.platforms.kubernetes.http_routes import HttpRoutes
+from autonomic.workflows.platforms.kubernetes.manifests import owner_reference
 from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.workflows.platforms.kubernetes.store import ConfigMapStore
 from autonomic.workflows.serving.front import Front
@@ -33,8 +34,7 @@ _log = logging.getLogger(__name__)
 class ExposedRoutes(FrontRoutes):
     """Routes through one front, with what exposes it to the cluster.
 
-    What is made for a service goes with a record of its own (`exposed/WORKFLOW--SERVICE`), as everything goes with the ConfigMap
-    that owns it.
+    A record of its own (`exposed/WORKFLOW--SERVICE`) says that there is something for a service, until it is deleted.
     """
 
     def __init__(self, settings: KubernetesSettings, api: Api, store: ConfigMapStore, front: Front) -> None:
@@ -57,7 +57,7 @@ class ExposedRoutes(FrontRoutes):
         if service.expose is not None:
             front_address(self._settings)
             own = names.labels(self._settings.installation, workflow=workflow, service=service.name)
-            check_name(self._api, SERVICES, "Service", service_name(workflow, service), own, service.name)
+            check_name(self._api, SERVICES, "Service", service_name(workflow, service.name), own, service.name)
         if service.tls is not None:
             try:
                 check_certificate(self._settings.folder, self._read(service.tls))
@@ -80,7 +80,7 @@ class ExposedRoutes(FrontRoutes):
                     return
             super().update(workflow, record, replicas)
             if record.spec.expose is None:
-                self._take_away(key)
+                self._take_away(workflow, record.spec.name)
             else:
                 self._expose(key, workflow, record.spec)
             self._http.update(workflow, record)
@@ -89,7 +89,7 @@ class ExposedRoutes(FrontRoutes):
         key = _key(workflow, service)
         with self._locks.setdefault(key, threading.Lock()):
             super().remove(workflow, service)
-            self._take_away(key)
+            self._take_away(workflow, service)
             self._http.remove(workflow, service)
             self._file(workflow, service).unlink(missing_ok=True)
 
@@ -105,16 +105,27 @@ class ExposedRoutes(FrontRoutes):
         if changed:
             self.front.reload()
 
+    def look_again(self) -> None:
+        """Has the next update of each service make its objects on the cluster again, whatever was made before."""
+        self._made.clear()
+        self._http.look_again()
+
     def _expose(self, key: str, workflow: str, service: Service) -> None:
         self._store.put_new(key, {"workflow": workflow, "service": service.name})
-        objects = exposed(self._settings, workflow, service, self.front.own_port(workflow, service.name), self._store.owner(key))
+        objects = exposed(self._settings, workflow, service, self.front.own_port(workflow, service.name))
         if self._made.get(key) != objects:
-            for resource, one in zip((SERVICES, ENDPOINT_SLICES), objects, strict=True):
-                self._api.apply(resource, one)
+            front, endpoints = objects
+            made = self._api.apply(SERVICES, front)
+            meta = {**endpoints["metadata"], "ownerReferences": [owner_reference(made)]}
+            self._api.apply(ENDPOINT_SLICES, {**endpoints, "metadata": meta})
             self._made[key] = objects
 
-    def _take_away(self, key: str) -> None:
-        self._store.delete(key)
+    def _take_away(self, workflow: str, service: str) -> None:
+        key = _key(workflow, service)
+        if self._store.get(key) is not None:
+            # its endpoints go with it
+            self._api.delete(SERVICES, service_name(workflow, service))
+            self._store.delete(key)
         self._made.pop(key, None)
 
     def _file(self, workflow: str, service: str) -> Path:
@@ -167,14 +178,14 @@ def front_address(settings: KubernetesSettings) -> str:
     return address
 
 
-def service_name(workflow: str, service: Service) -> str:
+def service_name(workflow: str, service: str) -> str:
     """The name of the Service that exposes a service. Pure."""
-    return names.dns_name(f"{workflow}-{service.name}")
+    return names.dns_name(f"{workflow}-{service}")
 
 
-def exposed(settings: KubernetesSettings, workflow: str, service: Service, port: int, owner: dict[str, Any]) -> list[dict[str, Any]]:
+def exposed(settings: KubernetesSettings, workflow: str, service: Service, port: int) -> list[dict[str, Any]]:
     """The Service of a service, and the EndpointSlice that leads it to the front's `port`. Pure."""
-    name = service_name(workflow, service)
+    name = service_name(workflow, service.name)
     address = front_address(settings)
     told = {"workflow": workflow, "service": service.name}
     own = {
@@ -182,7 +193,7 @@ def exposed(settings: KubernetesSettings, workflow: str, service: Service, port:
         **names.recommended(service.name, name, "front", workflow),
         **names.version_label(),
     }
-    meta = {"namespace": settings.namespace, "ownerReferences": [owner]}
+    meta = {"namespace": settings.namespace}
     way = {"name": "https" if service.tls else "http", "appProtocol": "https" if service.tls else "http"}
     return [
         {

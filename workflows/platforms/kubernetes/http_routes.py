@@ -1,7 +1,6 @@
 """Traffic by the Gateway API: a service's HTTPRoute, which splits requests over the Services of its roles by their weights.
 
-What is made for a service goes with a record of its own (`routed/WORKFLOW--SERVICE`), as everything goes with the ConfigMap that
-owns it.
+A record of its own (`routed/WORKFLOW--SERVICE`) says that there is one, until it is deleted.
 """
 
 from typing import Any
@@ -49,19 +48,25 @@ class HttpRoutes:
             return
         key = _key(workflow, record.spec.name)
         self._store.put_new(key, {"workflow": workflow, "service": record.spec.name})
-        wanted = http_route(self._settings, workflow, record, record.spec.route, self._store.owner(key))
+        wanted = http_route(self._settings, workflow, record, record.spec.route)
         if self._made.get(key) != wanted:
             self._api.apply(HTTP_ROUTES, wanted)
             self._made[key] = wanted
 
+    def look_again(self) -> None:
+        """Has the next update of each service make its route again."""
+        self._made.clear()
+
     def remove(self, workflow: str, service: str) -> None:
         """Takes the route of a service away; unknown ones are passed over."""
         key = _key(workflow, service)
-        self._store.delete(key)
+        if self._store.get(key) is not None:
+            self._api.delete(HTTP_ROUTES, names.dns_name(f"{workflow}-{service}"))
+            self._store.delete(key)
         self._made.pop(key, None)
 
 
-def http_route(settings: KubernetesSettings, workflow: str, record: ServiceRecord, route: Route, owner: dict[str, Any]) -> dict[str, Any]:
+def http_route(settings: KubernetesSettings, workflow: str, record: ServiceRecord, route: Route) -> dict[str, Any]:
     """The HTTPRoute of a service: callers write the same path as at the front, and its replicas see it without the prefix. Pure."""
     name = names.dns_name(f"{workflow}-{record.spec.name}")
     parent = {"name": route.gateway, "namespace": route.namespace, "sectionName": route.section}
@@ -81,7 +86,6 @@ def http_route(settings: KubernetesSettings, workflow: str, record: ServiceRecor
                 **names.recommended(record.spec.name, name, "route", workflow),
                 **names.version_label(),
             },
-            "ownerReferences": [owner],
         },
         "spec": {
             "parentRefs": [{key: value for key, value in parent.items() if value is not None}],

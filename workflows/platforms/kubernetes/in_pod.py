@@ -4,6 +4,8 @@ from pathlib import Path
 
 from autonomic.workflows.batch.packages import unpack
 
+REGISTRY_URL = "AUTONOMIC_REGISTRY_URL"
+"""The variable of the environment in which a pod finds the address of MLflow, "" where there is none."""
 WORK = "/autonomic/work"
 """A folder of the pod's own, empty when it starts."""
 PACKAGE = "/autonomic/package"

@@ -8,7 +8,7 @@ from autonomic.seams.errors import Permanent
 from autonomic.workflows.batch.launcher import Attempt
 from autonomic.workflows.platforms.base.apps import AppSpec
 from autonomic.workflows.platforms.kubernetes import names, placement
-from autonomic.workflows.platforms.kubernetes.in_pod import PACKAGE, WORK
+from autonomic.workflows.platforms.kubernetes.in_pod import PACKAGE, REGISTRY_URL, WORK
 from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.workflows.spec.workflow import Step
 
@@ -42,15 +42,20 @@ def service_token_name(installation: str) -> str:
     return f"{installation}-service-token"
 
 
+def registry_name(installation: str) -> str:
+    """The Secret with the address of MLflow, which may be another one after each start of the system."""
+    return f"{installation}-registry"
+
+
 def package_part(installation: str, digest: str, number: int) -> str:
     """The ConfigMap with one part of a code package."""
     return f"{installation}-package-{names.digest(digest, 20)}-{number:03d}"
 
 
-def replicas(settings: KubernetesSettings, app: str, labels: dict[str, str], spec: AppSpec, count: int, owner: Manifest) -> list[Manifest]:
-    """The Deployment of an application, its headless Service and its PodDisruptionBudget, the Deployment last.
+def replicas(settings: KubernetesSettings, app: str, labels: dict[str, str], spec: AppSpec, count: int) -> Manifest:
+    """The Deployment of an application. `labels` say whose replicas they are (workflow, service, role).
 
-    `labels` say whose replicas they are (workflow, service, role); `owner` is what they go with.
+    It has no owner: it serves on whatever becomes of our memory, until we delete it.
     """
     name = names.dns_name(app)
     note = {APP: app}
@@ -65,7 +70,6 @@ def replicas(settings: KubernetesSettings, app: str, labels: dict[str, str], spe
         "namespace": settings.namespace,
         "labels": {**own, **names.version_label()},
         "annotations": note,
-        "ownerReferences": [owner],
     }
     drain, starting = math.ceil(spec.drain_seconds), math.ceil(settings.ready_seconds)
     container = {
@@ -78,11 +82,9 @@ def replicas(settings: KubernetesSettings, app: str, labels: dict[str, str], spe
         # it serves on while everybody learns that it goes
         "lifecycle": {"preStop": {"sleep": {"seconds": settings.stop_seconds}}},
     }
-    config = {**spec.server, "registry_url": settings.mlflow_url}
-    container["env"] = [*container["env"], {"name": "AUTONOMIC_REPLICA", "value": json.dumps(config, sort_keys=True)}]
+    container["env"] = [*container["env"], {"name": "AUTONOMIC_REPLICA", "value": json.dumps(spec.server, sort_keys=True)}]
     if spec.server.get("ask_for_token"):
-        key = {"name": service_token_name(settings.installation), "key": "token"}
-        container["env"].append({"name": "AUTONOMIC_SERVICE_TOKEN", "valueFrom": {"secretKeyRef": key}})
+        container["env"].append(_from_secret("AUTONOMIC_SERVICE_TOKEN", service_token_name(settings.installation), "token"))
     pod = {
         **_pod(settings, container, spec.server.get("package", ""), spec.server.get("package_parts", 0), spec),
         "terminationGracePeriodSeconds": settings.stop_seconds + drain + 5,
@@ -95,19 +97,7 @@ def replicas(settings: KubernetesSettings, app: str, labels: dict[str, str], spe
             }
         ],
     }
-    service = {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": meta,
-        "spec": {"clusterIP": "None", "selector": chosen, "ports": [{"name": "http", "port": PORT, "targetPort": PORT}]},
-    }
-    budget = {
-        "apiVersion": "policy/v1",
-        "kind": "PodDisruptionBudget",
-        "metadata": meta,
-        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": chosen}, "unhealthyPodEvictionPolicy": "AlwaysAllow"},
-    }
-    deployment = {
+    return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": meta,
@@ -119,7 +109,37 @@ def replicas(settings: KubernetesSettings, app: str, labels: dict[str, str], spe
             "template": {"metadata": {"labels": own, "annotations": {**note, **_SCRAPED}}, "spec": pod},
         },
     }
-    return [service, budget, deployment]
+
+
+def companions(deployment: Manifest) -> list[Manifest]:
+    """The headless Service and the PodDisruptionBudget of an application whose Deployment is there: they go with it."""
+    known, chosen = deployment["metadata"], deployment["spec"]["selector"]["matchLabels"]
+    meta = {
+        "name": known["name"],
+        "namespace": known["namespace"],
+        "labels": known["labels"],
+        "annotations": {APP: known["annotations"][APP]},
+        "ownerReferences": [owner_reference(deployment)],
+    }
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": meta,
+            "spec": {"clusterIP": "None", "selector": chosen, "ports": [{"name": "http", "port": PORT, "targetPort": PORT}]},
+        },
+        {
+            "apiVersion": "policy/v1",
+            "kind": "PodDisruptionBudget",
+            "metadata": meta,
+            "spec": {"maxUnavailable": 1, "selector": {"matchLabels": chosen}, "unhealthyPodEvictionPolicy": "AlwaysAllow"},
+        },
+    ]
+
+
+def owner_reference(item: Manifest) -> Manifest:
+    """A reference to an object that is there, for objects that go when it goes."""
+    return {"apiVersion": item["apiVersion"], "kind": item["kind"], "name": item["metadata"]["name"], "uid": item["metadata"]["uid"]}
 
 
 def with_replicas(deployment: Manifest, count: int, epoch: int, version: str) -> Manifest:
@@ -135,9 +155,7 @@ def job_name(run_id: str, step: str, attempt: int, on_cpu: bool = False) -> str:
     return names.dns_name(f"{run_id}-{step}-{attempt}{'-cpu' if on_cpu else ''}")
 
 
-def job(
-    settings: KubernetesSettings, step: Step, attempt: Attempt, package: str, parts: int, owner: Manifest, on_cpu: bool = False
-) -> Manifest:
+def job(settings: KubernetesSettings, step: Step, attempt: Attempt, package: str, parts: int, on_cpu: bool = False) -> Manifest:
     """The Job of one attempt of a step; `on_cpu`: without the GPUs that it asks for. The run repeats attempts, not the Job.
 
     Raises:
@@ -176,7 +194,6 @@ def job(
             "namespace": settings.namespace,
             "labels": {**own, **names.version_label()} | ({QUEUE: step.queue} if step.queue else {}),
             "annotations": notes,
-            "ownerReferences": [owner],
         },
         "spec": {"backoffLimit": 0, "template": {"metadata": {"labels": own, "annotations": notes}, "spec": pod}},
     }
@@ -193,7 +210,7 @@ def detector_name(workflow: str, service: str) -> str:
     return names.dns_name(f"drift-{workflow}-{service}")
 
 
-def detector(settings: KubernetesSettings, workflow: str, service: str, request: Manifest, parts: int, owner: Manifest) -> Manifest:
+def detector(settings: KubernetesSettings, workflow: str, service: str, request: Manifest, parts: int) -> Manifest:
     """The Deployment of a service's drift detector, whose pod is told `request`. There is never more than one pod of it."""
     name = detector_name(workflow, service)
     chosen = names.labels(settings.installation, detector=f"{workflow}--{service}")
@@ -205,7 +222,7 @@ def detector(settings: KubernetesSettings, workflow: str, service: str, request:
     container = _container(settings, "detector", "autonomic.workflows.platforms.kubernetes.detector")
     container["env"] = [*container["env"], {"name": "AUTONOMIC_DETECTOR", "value": json.dumps(request, sort_keys=True)}]
     pod = {**_pod(settings, container, request["package"], parts, AppSpec(server={})), "terminationGracePeriodSeconds": _STEP_STOP_SECONDS}
-    meta = {"name": name, "namespace": settings.namespace, "labels": {**own, **names.version_label()}, "ownerReferences": [owner]}
+    meta = {"name": name, "namespace": settings.namespace, "labels": {**own, **names.version_label()}}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -220,11 +237,24 @@ def detector(settings: KubernetesSettings, workflow: str, service: str, request:
     }
 
 
-def service_token(settings: KubernetesSettings) -> Manifest:
-    """The Secret with the token of services."""
-    name = service_token_name(settings.installation)
-    meta = {"name": name, "namespace": settings.namespace, "labels": names.own_labels(settings.installation, "token")}
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": {"token": settings.service_token}}
+def secrets(settings: KubernetesSettings) -> list[Manifest]:
+    """What pods take from Secrets when they start: where MLflow answers now, and the token of services."""
+    told = [(registry_name(settings.installation), "registry", "url", settings.mlflow_url)]
+    if settings.service_token:
+        told.append((service_token_name(settings.installation), "token", "token", settings.service_token))
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": name, "namespace": settings.namespace, "labels": names.own_labels(settings.installation, component)},
+            "stringData": {key: value},
+        }
+        for name, component, key, value in told
+    ]
+
+
+def _from_secret(variable: str, name: str, key: str) -> Manifest:
+    return {"name": variable, "valueFrom": {"secretKeyRef": {"name": name, "key": key}}}
 
 
 def _probe(path: str) -> Manifest:
@@ -237,7 +267,11 @@ def _container(settings: KubernetesSettings, name: str, module: str) -> Manifest
         "name": name,
         "image": settings.image,
         "command": [settings.python, "-P", "-m", module],
-        "env": [{"name": key, "value": value} for key, value in env.items() if value],
+        # a pod that starts later than it was described finds MLflow where it is then
+        "env": [
+            *({"name": key, "value": value} for key, value in env.items() if value),
+            _from_secret(REGISTRY_URL, registry_name(settings.installation), "url"),
+        ],
         "volumeMounts": [*settings.mounts, {"name": "autonomic-work", "mountPath": WORK}],
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},

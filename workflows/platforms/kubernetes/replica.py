@@ -1,7 +1,7 @@
 """The process of one replica's pod: `python -m autonomic.workflows.platforms.kubernetes.replica`.
 
 It brings the model and the workflow's code, serves, and on SIGTERM finishes what it has. The environment holds its
-configuration (AUTONOMIC_REPLICA) and, where callers have to show one, the token (AUTONOMIC_SERVICE_TOKEN).
+configuration (AUTONOMIC_REPLICA), the address of MLflow and, where callers have to show one, the token (AUTONOMIC_SERVICE_TOKEN).
 """
 
 import importlib
@@ -16,7 +16,7 @@ from typing import Any
 
 from autonomic.seams.errors import AutonomicError
 from autonomic.workflows.platforms.base.models import Models
-from autonomic.workflows.platforms.kubernetes.in_pod import PACKAGE, WORK, unpack_parts
+from autonomic.workflows.platforms.kubernetes.in_pod import PACKAGE, REGISTRY_URL, WORK, unpack_parts
 from autonomic.workflows.platforms.kubernetes.manifests import PORT
 from autonomic.workflows.serving.config import ServerConfig
 
@@ -24,7 +24,7 @@ from autonomic.workflows.serving.config import ServerConfig
 def server_config(told: dict[str, Any], token: str) -> ServerConfig:
     """The configuration of the model server, with the model's folder and the code brought to this pod."""
     work = Path(WORK)
-    models = Models(work / "models", told["registry_url"])
+    models = Models(work / "models", os.environ.get(REGISTRY_URL, ""))
     code = [str(unpack_parts(Path(PACKAGE), work / "code"))] if told["package"] else []
     fields = {
         **told["server"],

@@ -16,7 +16,7 @@ from autonomic.workflows.batch.run_driver import RunDriver
 from autonomic.workflows.batch.run_records import RunRecords, RunRequest, is_finished
 from autonomic.workflows.batch.step_main import failed
 from autonomic.workflows.platforms.base.services import Tell
-from autonomic.workflows.platforms.kubernetes import manifests, names, placement, pods, step
+from autonomic.workflows.platforms.kubernetes import leftovers, manifests, names, placement, pods, step
 from autonomic.workflows.platforms.kubernetes.api import JOBS, PODS, Api, Conflict
 from autonomic.workflows.platforms.kubernetes.cpu_fallback import CpuFallback
 from autonomic.workflows.platforms.kubernetes.events import Events, Object, owner_of
@@ -120,7 +120,6 @@ class KubernetesRuns:
         self.packages = packages
         self.clock = clock
         self.stopping = threading.Event()
-        self._store = store
         self.records = TellingRecords(PatientStore(store, self.stopping), tell)
         self.variations = StepVariations(store, self.records)
         self._pods = of_pods
@@ -131,7 +130,8 @@ class KubernetesRuns:
         self._fallback = CpuFallback(api, of_pods, clock, self._waited_for_gpus)
 
     def resume(self) -> None:
-        """Goes on with every run that has not ended."""
+        """Goes on with every run that has not ended, and deletes Jobs that have ended of runs that nobody knows."""
+        leftovers.delete_unknown_jobs(self.api, self.settings.installation, frozenset(self.records.ids()))
         for run in self.records.runs():
             if not is_finished(run):
                 self._drive(run.id)
@@ -169,7 +169,7 @@ class KubernetesRuns:
         is_new = self.records.add(request)
         self._drive(request.run_id)
         for old in self.records.too_many() if is_new else ():
-            # what the run made on the cluster goes with its record
+            leftovers.delete_jobs(self.api, self.settings.installation, old.run_id)
             self.records.forget(old.run_id)
 
     def stop(self, run_ids: list[str], why: str = "stopped on request") -> None:
@@ -191,6 +191,8 @@ class KubernetesRuns:
             request, run = self.records.request(run_id), self.records.state(run_id)
             if request is None or run is None or is_finished(run):
                 return None
+            # MLflow may answer elsewhere than when the run began
+            request = request.model_copy(update={"tracking_uri": self.settings.mlflow_url})
             driven = self._driven.get(run_id)
             if driven is None or not driven.thread.is_alive():
                 driven = self._driven[run_id] = _Run(self, request, run)
@@ -256,9 +258,8 @@ class KubernetesRuns:
 
     def _create(self, request: RunRequest, wanted: Step, attempt: Attempt, on_cpu: bool = False) -> None:
         parts = self.packages.parts(request.package) if request.package else 0
-        owner = self._store.owner(f"request/{request.run_id}")
         sized, override = self.variations.varied(request.workflow.name, wanted)
-        job = manifests.job(self.settings, sized, attempt, request.package, parts, owner, on_cpu)
+        job = manifests.job(self.settings, sized, attempt, request.package, parts, on_cpu)
         template = job["spec"]["template"]
         template["spec"] = varied_pod(template["spec"], {"placement": override}, self.settings, {})
         try:

@@ -8,6 +8,7 @@ from typing import Any
 from autonomic.seams.clock import Clock, SystemClock
 from autonomic.seams.errors import AutonomicError, Permanent, Retryable
 from autonomic.seams.state import State
+from autonomic.workflows.batch.run_records import is_finished
 from autonomic.workflows.platforms.base.host import BaseHost, described
 from autonomic.workflows.platforms.base.intents import Intents, Refused
 from autonomic.workflows.platforms.base.models import Models
@@ -24,6 +25,7 @@ from autonomic.workflows.platforms.kubernetes.detectors import KubernetesDetecto
 from autonomic.workflows.platforms.kubernetes.effects import KubernetesEffects
 from autonomic.workflows.platforms.kubernetes.events import Events
 from autonomic.workflows.platforms.kubernetes.exposure import ExposedRoutes
+from autonomic.workflows.platforms.kubernetes.healing import Healing
 from autonomic.workflows.platforms.kubernetes.in_pod import WORK
 from autonomic.workflows.platforms.kubernetes.packages import Packages
 from autonomic.workflows.platforms.kubernetes.patience import insist
@@ -71,10 +73,11 @@ class KubernetesHost(BaseHost):
         self._clock = clock
         self._renewed = clock.monotonic()
         self._store = ConfigMapStore(self._api, settings.installation)
+        deployed = self._api.list(DEPLOYMENTS, names.selector(names.labels(settings.installation)))[0]
         self.notices = Notices(self._store, clock, _KEPT_NOTICES)
         self._events = Events(self._api, clock)
         self._models = Models(settings.folder / "models", settings.mlflow_url)
-        self._packages = Packages(self._api, self._store, settings.installation)
+        self._packages = Packages(self._api, self._store, settings.installation, settings.folder / "packages")
         self._front = Front(settings.folder / "haproxy", settings.front_port, address=settings.front_address, public_url=settings.front_url)
         self._routes = ExposedRoutes(settings, self._api, self._store, self._front)
         mine = names.labels(settings.installation)
@@ -103,21 +106,27 @@ class KubernetesHost(BaseHost):
         )
         self.runs = KubernetesRuns(settings, self._api, self._store, self._packages, self._pods, self._events, clock, self._run_changed)
         self.searches = KubernetesSearches(settings, self._store, self.runs, clock)
-        self._detectors = KubernetesDetectors(settings, self._store, apps, self._packages, self._deployments, self.predictions)
+        self._detectors = KubernetesDetectors(settings, apps, self._packages, self._deployments, self.predictions, clock)
         self.adopted = Adopted(self._api, self._store, self.notices.tell)
         effects = KubernetesEffects(
             self.services, self.runs, self.adopted, self._shared_predictions, settings.data_path, self._routes, self._tell_done
         )
+        # the memory may have been lost while nobody looked; what runs says who wrote it
+        written = (each["metadata"].get("annotations", {}).get(manifests.EPOCH, 0) for each in deployed)
+        self._store.raise_epoch(max(map(int, written), default=0))
         self.intents = Intents(self._store, effects, clock)
         self._store.epoch = self.intents.epoch
+        self._healing = Healing(
+            settings, self._api, clock, self._store, self._packages, apps, self._routes, self._packages_in_use, self._apps_in_service
+        )
         self._stopping = threading.Event()
         self._keeper = threading.Thread(target=self._keep, daemon=True, name="keeper")
         self._recovery = threading.Thread(target=self._recover, daemon=True, name="recovery")
 
     def start(self) -> None:
         """Puts the front right, settles what was left open, goes on with runs, and begins to watch."""
-        if self.settings.service_token:
-            self._api.apply(SECRETS, manifests.service_token(self.settings))
+        for secret in manifests.secrets(self.settings):
+            self._api.apply(SECRETS, secret)
         self._events.start()
         self._front.start()
         watches = (self._pods, self._jobs, self._deployments)
@@ -136,6 +145,7 @@ class KubernetesHost(BaseHost):
         self.services.route_all()
         self.runs.resume()
         self._refusals.start()
+        self._healing.start()
         self.searches.resume()
         self._keeper.start()
         self._recovery.start()
@@ -146,7 +156,7 @@ class KubernetesHost(BaseHost):
         self.searches.close()
         self.runs.close()
         self.view.close()
-        for watch in (self._pods, self._jobs, self._deployments, self._refusals):
+        for watch in (self._pods, self._jobs, self._deployments, self._refusals, self._healing):
             watch.close()
         for thread in (self._keeper, self._recovery):
             if thread.is_alive():
@@ -298,6 +308,7 @@ class KubernetesHost(BaseHost):
             for what, look in (
                 ("the front", self._front.ensure),
                 ("the certificates", self._renew_certificates),
+                ("what was deleted by hand", self._heal),
                 ("the drift detectors", self._watch_for_drift),
                 ("the progress of steps", self.runs.hear_progress),
                 ("old outcomes", self._forget),
@@ -308,6 +319,19 @@ class KubernetesHost(BaseHost):
                     _log.warning("looking after %s: %s", what, error)
                 except Exception:  # noqa: BLE001 - one bad turn must not end the watch over all that runs
                     _log.exception("looking after %s failed; it is tried again", what)
+
+    def _heal(self) -> None:
+        if not self.lost and self._healing.look():
+            self.services.route_all()
+
+    def _packages_in_use(self) -> set[str]:
+        running = (self.runs.records.request(run.id) for run in self.runs.list() if not is_finished(run))
+        found = {request.package for request in running if request is not None}
+        return (found | {workflow.package for workflow in self.services.workflows().values()}) - {""}
+
+    def _apps_in_service(self) -> list[str]:
+        services = (record for workflow in self.services.workflows().values() for record in workflow.services.values())
+        return [entry.app for record in services for entry in record.roles.values()]
 
     def _watch_for_drift(self) -> None:
         if self.lost or not self.settings.data_path:

@@ -16,7 +16,7 @@ from autonomic.seams.errors import AutonomicError, Permanent
 from autonomic.workflows.batch.launcher import Attempt, launch
 from autonomic.workflows.batch.step_main import failed
 from autonomic.workflows.batch.step_tracking import StepTracking
-from autonomic.workflows.platforms.kubernetes.in_pod import PACKAGE, WORK, unpack_parts
+from autonomic.workflows.platforms.kubernetes.in_pod import PACKAGE, REGISTRY_URL, WORK, unpack_parts
 
 RESULT = "autonomic-result: "
 """What the last line of a log begins with where it is the result."""
@@ -79,6 +79,9 @@ def main() -> int:
     """Runs the attempt that AUTONOMIC_STEP describes; the exit code is 0 where the step succeeded."""
     told = json.loads(os.environ.pop("AUTONOMIC_STEP"))
     attempt = Attempt.model_validate(told["attempt"])
+    if attempt.tracking_uri:
+        # its Job may have waited while MLflow moved
+        attempt = attempt.model_copy(update={"tracking_uri": os.environ.get(REGISTRY_URL) or attempt.tracking_uri})
     # the first process of a pod gets no signal that it does not ask for
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     tracking = StepTracking(attempt.tracking_uri, attempt.tracking_run, SystemClock())

@@ -1,11 +1,14 @@
 """The platform's memory: labelled ConfigMaps, which outlive every process of ours.
 
+They own nothing, and what somebody deletes of them is written again by the writer that holds it.
+
 Keys that change together share a ConfigMap. Each write names the resource version that this writer saw last, so that the
 API server refuses it where another writer was there in between.
 """
 
 import json
 import threading
+from collections.abc import Collection
 from typing import Any
 
 from autonomic.seams.errors import Retryable
@@ -147,10 +150,36 @@ class ConfigMapStore:
         """The highest epoch that any writer has, asked from the cluster."""
         return max((int(key.rpartition("/")[2]) for key in self.keys("epoch/")), default=0)
 
-    def owner(self, key: str) -> dict[str, Any]:
-        """A reference to the ConfigMap of a key, for objects that shall go when it goes."""
-        found = self._held[group_of(key)]
-        return {"apiVersion": "v1", "kind": "ConfigMap", "name": found.name, "uid": found.uid}
+    def raise_epoch(self, epoch: int) -> None:
+        """Makes every epoch that is taken from now on a higher one, also where the record of the earlier ones is lost."""
+        if epoch > self.newest_epoch():
+            self.put_new(_epoch_key(epoch), 0.0)
+
+    def heal(self, present: Collection[str]) -> list[str]:
+        """Writes again what was deleted by somebody else: what is held and not among the `present` ConfigMaps. Returns its groups.
+
+        Raises:
+            Lost: a younger writer is at work.
+            Retryable: the API server does not answer.
+        """
+        if self.epoch is None:
+            return []
+        newest = self.newest_epoch()
+        self.check_newest(newest)
+        healed: list[str] = []
+        if newest < self.epoch:
+            self.put_new(_epoch_key(self.epoch), 0.0)
+            healed.append("epochs")
+        with self._lock:
+            suspects = [group for group, found in self._held.items() if group != "epochs" and found.name not in present]
+        for group in suspects:
+            with self._group_lock(group):
+                found = self._held.get(group)
+                # one that was written just now may not be among them yet
+                if found is not None and self._api.get(CONFIG_MAPS, found.name) is None:
+                    self._keep(group, held(self._api.create(CONFIG_MAPS, self._document(group, dict(found.entries)))))
+                    healed.append(group)
+        return healed
 
     def _write(self, key: str, text: str, new: bool) -> bool:
         group = group_of(key)
@@ -175,13 +204,17 @@ class ConfigMapStore:
         body = {"metadata": {"resourceVersion": found.version}, "data": to_data(entries)}
         answer = self._api.patch(CONFIG_MAPS, found.name, body)
         if answer is None:
-            raise Conflict(f"{found.name} is not there any more", 0.1)
+            # somebody deleted it: all that it held is written again
+            if self.epoch is not None:
+                self.check_newest(self.newest_epoch())
+            kept = {key: text for key, text in {**found.entries, **entries}.items() if text is not None}
+            answer = self._api.create(CONFIG_MAPS, self._document(group, kept))
         self._keep(group, held(answer))
 
-    def _document(self, group: str, entries: dict[str, str | None]) -> dict[str, Any]:
+    def _document(self, group: str, entries: dict[str, str]) -> dict[str, Any]:
         own = {_KIND_LABEL: group.partition("/")[0]}
         meta = {"name": object_name(self._installation, group), "labels": {**names.own_labels(self._installation, "memory"), **own}}
-        return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": to_data(entries)}
+        return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": to_data(dict(entries))}
 
     def _look_again(self, group: str, conflict: Conflict) -> None:
         self._reload(group)
@@ -194,6 +227,9 @@ class ConfigMapStore:
 
     def _reload(self, group: str) -> Held | None:
         item = self._api.get(CONFIG_MAPS, object_name(self._installation, group))
+        if item is None and group != "epochs":
+            # deleted by somebody else: what is held of it is written with the next write
+            return self._held.get(group)
         found = None if item is None else held(item)
         self._keep(group, found)
         return found
@@ -208,3 +244,7 @@ class ConfigMapStore:
     def _group_lock(self, group: str) -> threading.Lock:
         with self._lock:
             return self._locks.setdefault(group, threading.Lock())
+
+
+def _epoch_key(epoch: int) -> str:
+    return f"epoch/{epoch:012d}"

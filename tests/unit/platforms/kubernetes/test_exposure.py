@@ -11,8 +11,6 @@ from autonomic.workflows.platforms.kubernetes import exposure
 from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.workflows.spec.workflow import Service, Tls
 
-OWNER = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": "1"}
-
 
 def settings(**more: Any) -> KubernetesSettings:
     return KubernetesSettings.model_validate({"home": Path("/home"), "image": "image:1", "namespace": "here", **more})
@@ -20,7 +18,7 @@ def settings(**more: Any) -> KubernetesSettings:
 
 def test_a_service_of_the_cluster_leads_to_the_front() -> None:
     wanted = Service.model_validate({"name": "api", "model": "file:///m", "expose": "NodePort", "tls": {"secret": "web"}})
-    service, endpoints = exposure.exposed(settings(front_address="10.1.2.3"), "web", wanted, 7443, OWNER)
+    service, endpoints = exposure.exposed(settings(front_address="10.1.2.3"), "web", wanted, 7443)
     assert (service["metadata"]["name"], service["spec"]["type"]) == ("web-api", "NodePort")
     assert service["spec"]["ports"] == [{"name": "https", "appProtocol": "https", "port": 443, "targetPort": 7443}]
     # pods of the cluster are no endpoints of it: they would go round the queue and the weights
@@ -29,12 +27,12 @@ def test_a_service_of_the_cluster_leads_to_the_front() -> None:
     assert (endpoints["addressType"], endpoints["endpoints"][0]["addresses"]) == ("IPv4", ["10.1.2.3"])
     assert endpoints["ports"] == [{"name": "https", "appProtocol": "https", "port": 7443}]
     for one in (service, endpoints):
-        assert one["metadata"]["ownerReferences"] == [OWNER]
+        assert "ownerReferences" not in one["metadata"]
         labels = one["metadata"]["labels"]
         assert (labels["app.kubernetes.io/part-of"], labels["app.kubernetes.io/component"]) == ("web", "front")
         assert (labels["autonomic.dev/workflow"], labels["autonomic.dev/service"]) == ("web", "api")
     plain = wanted.model_copy(update={"tls": None, "expose": "ClusterIP"})
-    service, endpoints = exposure.exposed(settings(front_address="0.0.0.0", host_address="fd00::1"), "web", plain, 7080, OWNER)
+    service, endpoints = exposure.exposed(settings(front_address="0.0.0.0", host_address="fd00::1"), "web", plain, 7080)
     assert service["spec"]["ports"] == [{"name": "http", "appProtocol": "http", "port": 80, "targetPort": 7080}]
     assert (endpoints["addressType"], endpoints["endpoints"][0]["addresses"]) == ("IPv6", ["fd00::1"])
 

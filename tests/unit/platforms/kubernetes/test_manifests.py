@@ -13,7 +13,6 @@ from autonomic.workflows.platforms.kubernetes import in_pod, manifests, names
 from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.workflows.spec.workflow import Step
 
-OWNER = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": "1"}
 OF = {"workflow": "web", "service": "api", "role": "champion"}
 MOUNT = {"name": "code", "mountPath": "/code", "readOnly": True}
 VOLUME = {"name": "code", "hostPath": {"path": "/code"}}
@@ -35,18 +34,23 @@ SETTINGS = KubernetesSettings(
 def made(app: str = "web--api--champion--1234", settings: KubernetesSettings = SETTINGS, **spec: Any) -> list[dict[str, Any]]:
     server = {"class": "m:C", "drain_seconds": 10, "package": "", "package_parts": 0, "ask_for_token": False, "server": {"name": "api"}}
     fields = {"server": {**server, **spec.pop("server", {})}, "drain_seconds": 15.0, **spec}
-    return manifests.replicas(settings, app, OF, AppSpec.model_validate(fields), 2, OWNER)
+    deployment = manifests.replicas(settings, app, OF, AppSpec.model_validate(fields), 2)
+    there = {**deployment, "metadata": {**deployment["metadata"], "uid": "uid-1"}}
+    return [*manifests.companions(there), deployment]
 
 
-def test_replicas_are_a_service_a_budget_and_a_deployment_of_one_owner() -> None:
+def test_replicas_are_a_deployment_that_nothing_owns_and_what_goes_with_it() -> None:
     service, budget, deployment = made(resources={"cpu": 0.5, "memory": 2**30, "gpu": 1})
     for each in (service, budget, deployment):
         assert each["metadata"]["name"] == "web--api--champion--1234"
-        assert each["metadata"]["ownerReferences"] == [OWNER]
         labels = each["metadata"]["labels"]
         assert labels["app.kubernetes.io/managed-by"] == "autonomic"
         assert (labels["app.kubernetes.io/name"], labels["app.kubernetes.io/part-of"]) == ("api", "web")
         assert {name: labels[f"autonomic.dev/{name}"] for name in OF} == OF
+    # whatever is deleted, it serves on; and what it needs beside it never outlives it
+    assert "ownerReferences" not in deployment["metadata"]
+    owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web--api--champion--1234", "uid": "uid-1"}
+    assert [each["metadata"]["ownerReferences"] for each in (service, budget)] == [[owner], [owner]]
     template = deployment["spec"]["template"]
     for chosen in (deployment["spec"]["selector"]["matchLabels"], budget["spec"]["selector"]["matchLabels"], service["spec"]["selector"]):
         assert chosen.items() <= template["metadata"]["labels"].items()
@@ -57,9 +61,8 @@ def test_replicas_are_a_service_a_budget_and_a_deployment_of_one_owner() -> None
         "limits": {"memory": "1073741824", "nvidia.com/gpu": "1"},
     }
     assert container["command"] == ["/venv/bin/python", "-P", "-m", "autonomic.workflows.platforms.kubernetes.replica"]
-    env = {each["name"]: each["value"] for each in container["env"]}
+    env = {each["name"]: each.get("value") for each in container["env"]}
     assert (env["PYTHONPATH"], env["OMP_NUM_THREADS"]) == ("/code/src:/more", "1")
-    assert json.loads(env["AUTONOMIC_REPLICA"])["registry_url"] == "http://mlflow"
     assert MOUNT in container["volumeMounts"]
     assert VOLUME in template["spec"]["volumes"]
     assert template["spec"]["automountServiceAccountToken"] is False
@@ -74,14 +77,29 @@ def test_a_token_comes_from_a_secret_and_never_stands_in_a_manifest() -> None:
     env = {each["name"]: each for each in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
     assert env["AUTONOMIC_SERVICE_TOKEN"]["valueFrom"]["secretKeyRef"] == {"name": "autonomic-service-token", "key": "token"}
     assert "not to be seen" not in json.dumps(deployment)
-    assert manifests.service_token(settings)["stringData"] == {"token": "not to be seen"}
+    assert [each["stringData"] for each in manifests.secrets(settings)] == [{"url": "http://mlflow"}, {"token": "not to be seen"}]
+
+
+def test_no_pod_holds_the_address_of_mlflow_that_it_was_made_with() -> None:
+    """A pod asks for it when it starts: MLflow may be elsewhere by then."""
+    request = {"detector": "0123", "package": "", "champion": "models:/mnist/1"}
+    pods_of = [
+        made()[-1]["spec"]["template"]["spec"],
+        manifests.job(SETTINGS, step(), attempt(tracking_uri=SETTINGS.mlflow_url), "", 0)["spec"]["template"]["spec"],
+        manifests.detector(SETTINGS, "web", "api", request, 0)["spec"]["template"]["spec"],
+    ]
+    for pod in pods_of:
+        env = {each["name"]: each for each in pod["containers"][0]["env"]}
+        found = env[manifests.REGISTRY_URL]["valueFrom"]["secretKeyRef"]
+        assert found == {"name": manifests.registry_name("autonomic"), "key": "url"}
+    assert "http://mlflow" not in json.dumps([pods_of[0], pods_of[2]])
 
 
 def test_pods_run_as_whom_the_settings_say_and_are_scraped() -> None:
     user = {"runAsNonRoot": True, "runAsUser": 10002}
     settings = SETTINGS.model_copy(update={"security_context": user})
     template = made(settings=settings)[-1]["spec"]["template"]
-    job = manifests.job(settings, step(), attempt(), "", 0, OWNER)["spec"]["template"]
+    job = manifests.job(settings, step(), attempt(), "", 0)["spec"]["template"]
     for pod in (template["spec"], job["spec"]):
         assert pod["securityContext"] == {"seccompProfile": {"type": "RuntimeDefault"}, **user}
     notes = {name: text for name, text in template["metadata"]["annotations"].items() if name.startswith("prometheus.io/")}
@@ -150,9 +168,9 @@ def step(**fields: Any) -> Step:
 
 
 def test_an_attempt_is_a_job_that_tries_once() -> None:
-    job = manifests.job(SETTINGS, step(resources={"cpu": 2, "memory": "1Gi"}), attempt(timeout_seconds=60.5), "", 0, OWNER)
+    job = manifests.job(SETTINGS, step(resources={"cpu": 2, "memory": "1Gi"}), attempt(timeout_seconds=60.5), "", 0)
     assert job["metadata"]["name"] == "run-1-train-2"
-    assert job["metadata"]["ownerReferences"] == [OWNER]
+    assert "ownerReferences" not in job["metadata"]
     assert job["spec"]["backoffLimit"] == 0
     pod = job["spec"]["template"]["spec"]
     assert pod["restartPolicy"] == "Never"
@@ -160,23 +178,23 @@ def test_an_attempt_is_a_job_that_tries_once() -> None:
     assert pod["containers"][0]["resources"]["requests"] == {"cpu": "2000m", "memory": "1073741824"}
     notes = job["spec"]["template"]["metadata"]["annotations"]
     assert notes == {"autonomic.dev/run": "run-1", "autonomic.dev/step": "train", "autonomic.dev/attempt": "2"}
-    env = {each["name"]: each["value"] for each in pod["containers"][0]["env"]}
+    env = {each["name"]: each.get("value") for each in pod["containers"][0]["env"]}
     assert Attempt.model_validate(json.loads(env["AUTONOMIC_STEP"])["attempt"]) == attempt(timeout_seconds=60.5)
-    assert "activeDeadlineSeconds" not in manifests.job(SETTINGS, step(), attempt(), "", 0, OWNER)["spec"]["template"]["spec"]
+    assert "activeDeadlineSeconds" not in manifests.job(SETTINGS, step(), attempt(), "", 0)["spec"]["template"]["spec"]
 
 
 def test_what_kubernetes_cannot_give_is_said() -> None:
     with pytest.raises(Permanent, match="whole ones only"):
-        manifests.job(SETTINGS, step(resources={"gpu": 0.5}), attempt(), "", 0, OWNER)
+        manifests.job(SETTINGS, step(resources={"gpu": 0.5}), attempt(), "", 0)
     with pytest.raises(Permanent, match="pass its path"):
-        manifests.job(SETTINGS, step(), attempt(arguments={"x": "y" * 200_000}), "", 0, OWNER)
+        manifests.job(SETTINGS, step(), attempt(arguments={"x": "y" * 200_000}), "", 0)
 
 
 def test_a_detector_is_one_pod_that_is_told_what_to_watch_and_no_replica() -> None:
     request = {"detector": "0123", "package": "sha256-1", "champion": "models:/mnist/1"}
-    made = manifests.detector(SETTINGS, "web", "api", request, 1, OWNER)
+    made = manifests.detector(SETTINGS, "web", "api", request, 1)
     assert made["metadata"]["name"] == manifests.detector_name("web", "api") == "drift-web-api"
-    assert made["metadata"]["ownerReferences"] == [OWNER]
+    assert "ownerReferences" not in made["metadata"]
     assert made["metadata"]["annotations"] == {manifests.DETECTOR: "0123"}
     assert (made["spec"]["replicas"], made["spec"]["strategy"]) == (1, {"type": "Recreate"})
     template = made["spec"]["template"]
@@ -186,7 +204,7 @@ def test_a_detector_is_one_pod_that_is_told_what_to_watch_and_no_replica() -> No
     assert not {"autonomic.dev/app", "autonomic.dev/role"} & set(template["metadata"]["labels"])
     assert manifests.APP not in template["metadata"].get("annotations", {})
     container = template["spec"]["containers"][0]
-    env = {each["name"]: each["value"] for each in container["env"]}
+    env = {each["name"]: each.get("value") for each in container["env"]}
     assert json.loads(env["AUTONOMIC_DETECTOR"]) == request
     assert "autonomic-package" in [volume["name"] for volume in template["spec"]["volumes"]]
     assert template["spec"]["automountServiceAccountToken"] is False

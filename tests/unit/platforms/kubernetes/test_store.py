@@ -114,6 +114,47 @@ def test_notices_share_few_objects_and_old_ones_go(api: Api, api_server: Any) ->
     assert len(api_server.objects) == 2
 
 
+def test_a_memory_that_somebody_deleted_is_written_again_by_the_writer_that_holds_it(api: Api, api_server: Any) -> None:
+    store = ConfigMapStore(api, "autonomic")
+    store.epoch = Intents(store, _NoEffects(), VirtualClock()).epoch
+    store.put("workflow/web", {"services": {}})
+    store.put("revision/web", 3)
+    store.put("fence/web", 2)
+    kept = {key: store.get(key) for key in store.keys("") if not key.startswith("epoch/")}
+    api_server.objects.clear()
+    # a write brings back what stood beside it, and not only itself
+    store.put("fence/web", 3)
+    assert ConfigMapStore(api, "autonomic").get("revision/web") == 3
+    assert store.heal(frozenset(api_server.objects)) == ["epochs", "workflow/web"]
+    again = ConfigMapStore(api, "autonomic")
+    assert {key: again.get(key) for key in again.keys("") if not key.startswith("epoch/")} == {**kept, "fence/web": 3}
+    assert again.newest_epoch() == store.epoch
+    # nothing is missing any more, and what we delete ourselves stays deleted
+    store.delete("workflow/web")
+    assert store.heal(frozenset()) == []
+    assert again.newest_epoch() == store.epoch
+
+
+def test_what_a_younger_writer_deleted_stays_deleted(api: Api, api_server: Any) -> None:
+    old = ConfigMapStore(api, "autonomic")
+    old.epoch = Intents(old, _NoEffects(), VirtualClock()).epoch
+    old.put("workflow/web", {})
+    young = ConfigMapStore(api, "autonomic")
+    young.epoch = Intents(young, _NoEffects(), VirtualClock()).epoch
+    young.delete("workflow/web")
+    with pytest.raises(Lost):
+        old.heal(frozenset(api_server.objects))
+    assert ConfigMapStore(api, "autonomic").get("workflow/web") is None
+
+
+def test_epochs_go_on_where_the_memory_of_them_is_lost(api: Api) -> None:
+    store = ConfigMapStore(api, "autonomic")
+    store.raise_epoch(7)
+    assert Intents(store, _NoEffects(), VirtualClock()).epoch == 8
+    store.raise_epoch(7)
+    assert store.newest_epoch() == 8
+
+
 class _NoEffects:
     def __init__(self) -> None:
         self.performed = 0
