@@ -9,6 +9,7 @@ from autonomic.primitives.arguments import (
     IRREVERSIBLE,
     NEVER_AUTO,
     RescaleArguments,
+    ResizeArguments,
     RetrainArguments,
     RunArguments,
     TuneArguments,
@@ -18,6 +19,7 @@ from autonomic.seams.target import Target
 from autonomic.strategies.conditions import Condition
 from autonomic.strategies.cron import parse as parse_cron
 from autonomic.strategies.promql import PromqlChecker
+from autonomic.strategies.resize_checks import check_resize
 from autonomic.strategies.spec.strategy import ActionSpec, On, Strategy
 from autonomic.workflows.platforms.base.planning import ADOPTED, PRIMITIVES
 from autonomic.workflows.spec.checks import Finding
@@ -252,6 +254,8 @@ def _check_arguments(
 ) -> Iterator[Finding]:
     args = ARGUMENTS[action.primitive].model_validate(action.args)
     workflow = workflows.get(target.partition("/")[0])
+    if isinstance(args, ResizeArguments):
+        yield from check_resize(args, target, at, workflows)
     declared = workflow.spec.parameters if workflow and isinstance(workflow.spec, BatchSpec) else None
     if isinstance(args, RescaleArguments) and args.require and args.require.reading not in readings:
         name = args.require.reading

@@ -25,10 +25,11 @@ class ServerStats(Word):
 
 
 class ServiceStats(Word):
-    """A service now. `responses` counts by class ("2xx") since the front last loaded its configuration."""
+    """A service now. `requests` counts those that came, and `responses` by class ("2xx"), since the front last loaded its configuration."""
 
     queued: int
     in_flight: int
+    requests: int
     responses: dict[str, int]
     servers: tuple[ServerStats, ...]
 
@@ -318,6 +319,7 @@ def _service_stats(placement: Placement, rows: dict[str, dict[str, str]]) -> Ser
     return ServiceStats(
         queued=sum(int(row["qcur"] or 0) for row in rows.values()),
         in_flight=sum(int(row["scur"] or 0) for slot, row in rows.items() if slot != "BACKEND"),
+        requests=int(backend["stot"] or 0),
         responses={f"{digit}xx": int(backend[f"hrsp_{digit}xx"] or 0) for digit in range(1, 6)},
         servers=tuple(servers),
     )

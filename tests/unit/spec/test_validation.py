@@ -371,7 +371,7 @@ def test_what_a_platform_cannot_do_is_found_where_the_platform_is_known(write: W
 @pytest.mark.parametrize(
     ("target", "do", "right"),
     [
-        ("training/train", "{resize: {cpu: 2}}", True),
+        ("training/train", "{resize: {cpu: 1}}", True),
         ("training", "{resize: {cpu: 2}}", False),
         ("training", "{reschedule: {avoid: {node: a}}}", True),
         ("online", "{reschedule: {avoid: {node: a}}}", False),
@@ -412,6 +412,26 @@ def test_an_adopted_workload_is_a_target_by_its_name_and_may_be_rescaled(write: 
     assert load_specs([write(ADOPTED + strategy(retarget, "legacy/web.v1"))], platform="kubernetes").strategies
     with pytest.raises(SpecError, match="is not adopted; retarget acts on what an HPA or a ScaledObject scales"):
         load_specs([write(strategy(retarget))])
+
+
+@pytest.mark.parametrize(
+    ("resources", "words"),
+    [
+        ("{cpu: 1}", "declares no memory, so that there is nothing to resize; write resources: {memory: 1Gi, max: {memory: 4Gi}}"),
+        ("{memory: 1Gi}", "declares no room for its memory: write resources: {max: {memory: …}}"),
+        ("{memory: 1Gi, max: {memory: 2Gi}}", ""),
+    ],
+)
+def test_a_resize_that_could_never_change_anything_is_found_before_it_is_needed(write: Any, resources: str, words: str) -> None:
+    batch = f"{{type: batch, steps: [{{name: train, command: [work], resources: {resources}}}]}}"
+    documents = f"{{apiVersion: autonomic.dev/v1alpha1, kind: Workflow, metadata: {{name: fits}}, spec: {batch}}}\n---\n"
+    path = write(documents + strategy("on: {call: true}, do: [{resize: {times: {memory: 2}}}]", "fits/train"))
+    if not words:
+        assert load_specs([path], platform="kubernetes").strategies
+        return
+    with pytest.raises(SpecError) as refused:
+        load_specs([path])
+    assert words in str(refused.value)
 
 
 @pytest.mark.parametrize(

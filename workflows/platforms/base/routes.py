@@ -10,10 +10,14 @@ from autonomic.workflows.serving.placement import FrontReplica, FrontService
 
 
 class Load(Word):
-    """A service at this moment: requests that wait, requests being served, and the replicas that fail the front's checks."""
+    """A service at this moment: requests that wait, requests being served, and the replicas that fail the front's checks.
+
+    `requests` counts those that came, whatever became of them; it begins anew where the front loads its configuration.
+    """
 
     queued: int = 0
     in_flight: int = 0
+    requests: int = 0
     down: frozenset[str] = frozenset()
 
 
@@ -98,4 +102,4 @@ class FrontRoutes:
 
 def _load(stats: ServiceStats) -> Load:
     down = frozenset(server.id for server in stats.servers if server.state == "down")
-    return Load(queued=stats.queued, in_flight=stats.in_flight, down=down)
+    return Load(queued=stats.queued, in_flight=stats.in_flight, requests=stats.requests, down=down)

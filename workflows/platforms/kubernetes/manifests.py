@@ -10,7 +10,7 @@ from autonomic.workflows.platforms.base.apps import AppSpec
 from autonomic.workflows.platforms.kubernetes import names, placement
 from autonomic.workflows.platforms.kubernetes.in_pod import PACKAGE, REGISTRY_URL, WORK
 from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
-from autonomic.workflows.spec.workflow import Step
+from autonomic.workflows.spec.workflow import Resources, Step
 
 Manifest = dict[str, Any]
 
@@ -76,9 +76,10 @@ def replicas(settings: KubernetesSettings, app: str, labels: dict[str, str], spe
         **_container(settings, "replica", "autonomic.workflows.platforms.kubernetes.replica"),
         "ports": [{"name": "http", "containerPort": PORT}],
         "resources": placement.resources(settings, spec.resources),
-        "readinessProbe": {**_probe("/v2/health/ready"), "periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": 2},
-        "startupProbe": {**_probe("/v2/health/live"), "periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": starting},
-        "livenessProbe": {**_probe("/v2/health/live"), "periodSeconds": 10, "timeoutSeconds": 5},
+        # readiness decides about traffic; a process is ended only where it has not answered for minutes: on a busy node it is late
+        "readinessProbe": {**_probe("/v2/health/ready"), "periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": 2},
+        "startupProbe": {**_probe("/v2/health/live"), "periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": starting},
+        "livenessProbe": {**_probe("/v2/health/live"), "periodSeconds": 20, "timeoutSeconds": 20, "failureThreshold": 9},
         # it serves on while everybody learns that it goes
         "lifecycle": {"preStop": {"sleep": {"seconds": settings.stop_seconds}}},
     }
@@ -219,7 +220,10 @@ def detector(settings: KubernetesSettings, workflow: str, service: str, request:
         **chosen,
         **names.recommended(service, name, "detector", workflow),
     }
-    container = _container(settings, "detector", "autonomic.workflows.platforms.kubernetes.detector")
+    container = {
+        **_container(settings, "detector", "autonomic.workflows.platforms.kubernetes.detector"),
+        "resources": placement.resources(settings, Resources(cpu=0.0)),
+    }
     container["env"] = [*container["env"], {"name": "AUTONOMIC_DETECTOR", "value": json.dumps(request, sort_keys=True)}]
     pod = {**_pod(settings, container, request["package"], parts, AppSpec(server={})), "terminationGracePeriodSeconds": _STEP_STOP_SECONDS}
     meta = {"name": name, "namespace": settings.namespace, "labels": {**own, **names.version_label()}}

@@ -15,10 +15,13 @@ Manifest = dict[str, Any]
 _HOST = "kubernetes.io/hostname"
 # a wish is the only one of its kind, so that its weight says nothing
 _WEIGHT = 100
+_DEFAULT_MILLICORES = 100
 
 
 def resources(settings: KubernetesSettings, wanted: Resources) -> Manifest:
     """Requests and limits. CPU is what is asked for and no bound; memory and GPUs are both.
+
+    A little CPU is asked for always: what asks for none gets none from a node that is busy.
 
     Raises:
         Permanent: a part of a GPU is asked for.
@@ -28,7 +31,7 @@ def resources(settings: KubernetesSettings, wanted: Resources) -> Manifest:
     both = {"memory": str(wanted.memory)} if wanted.memory else {}
     if wanted.gpu:
         both[_accelerator(settings, wanted).resource] = str(int(wanted.gpu))
-    asked = both | ({"cpu": f"{math.ceil(wanted.cpu * 1000)}m"} if wanted.cpu else {})
+    asked = both | {"cpu": f"{math.ceil(wanted.cpu * 1000) or _DEFAULT_MILLICORES}m"}
     return {name: value for name, value in {"requests": asked, "limits": both}.items() if value}
 
 

@@ -69,8 +69,11 @@ def _placed(pod: Manifest, placement: PlacementOverride, installation: str, chos
         spread = {
             "maxSkew": 1,
             "topologyKey": key,
-            "whenUnsatisfiable": "DoNotSchedule",
+            # a wish: a replica that has to leave its node, as in a drain, goes where there is room
+            "whenUnsatisfiable": "ScheduleAnyway",
             "labelSelector": {"matchLabels": chosen},
+            # a node that takes no pods is no place to spread to
+            "nodeTaintsPolicy": "Honor",
             # while replicas are replaced, those that go do not count
             "matchLabelKeys": ["pod-template-hash"],
         }

@@ -42,7 +42,7 @@ class ServeApps:
             graceful_shutdown_wait_loop_s=0.05,
             max_constructor_retry_count=_START_ATTEMPTS,
             health_check_period_s=2,
-            health_check_timeout_s=10,
+            health_check_timeout_s=60,
         )
         # serve.run() can only wait until all replicas run; the host waits by itself, and names what fails
         api._run(

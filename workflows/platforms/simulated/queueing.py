@@ -86,6 +86,7 @@ class QueueingService:
         self._next_arrival = self._draw(start)
         # (end, latency, role), sorted
         self._finished: list[tuple[float, float, str]] = []
+        self._arrived: deque[float] = deque()
         self.served = 0
         self.lost = 0
         self.late = 0
@@ -99,6 +100,8 @@ class QueueingService:
             self._segment(min(changes, default=now))
         if self._finished and self._finished[0][0] < now - 2 * KEPT_SECONDS:
             del self._finished[: bisect_left(self._finished, (now - KEPT_SECONDS,))]
+        while self._arrived and self._arrived[0] < now - KEPT_SECONDS:
+            self._arrived.popleft()
 
     def rescale(self, role: str, replicas: int) -> None:
         """Another number of replicas from now on."""
@@ -128,6 +131,10 @@ class QueueingService:
         """Requests per second that ended in the last `seconds`."""
         return len(self.latencies(seconds, role)) / seconds
 
+    def arrivals(self, seconds: float) -> float:
+        """Requests per second that came in the last `seconds`, whatever became of them."""
+        return sum(arrived > self._now - seconds for arrived in self._arrived) / seconds
+
     def queued(self) -> int:
         """How many wait."""
         return sum(len(line.waiting) for line in self.lines.values())
@@ -147,6 +154,7 @@ class QueueingService:
         serving = {role: line.serving(begin) for role, line in self.lines.items()}
         while self._next_arrival < end:
             self.lines[self._route(serving)].waiting.append(self._next_arrival)
+            self._arrived.append(self._next_arrival)
             self._next_arrival = self._draw(self._next_arrival)
         for role, line in self.lines.items():
             target = serving[role]

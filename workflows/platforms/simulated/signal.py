@@ -17,11 +17,16 @@ Scripted = Callable[[float], float | Mapping[str, float] | None]
 
 _QUANTILE = re.compile(r"histogram_quantile\(\s*([\d.]+)\s*,.*autonomic_request_duration_seconds_bucket(\{[^}]*\})?\[(\w+)\].*", re.DOTALL)
 _RATE = re.compile(r"(?:sum\s*\(\s*)?rate\(\s*autonomic_request_duration_seconds_count(\{[^}]*\})?\[(\w+)\]\s*\)\s*\)?", re.DOTALL)
+_DEMAND = re.compile(
+    r"sum\(\s*rate\(\s*autonomic_front_requests_total(\{[^}]*\})?\[(\w+)\]\s*\)\s*\)"
+    r"(?:\s*\+\s*sum\(\s*autonomic_queue_requests(?:\{[^}]*\})?\s*\)\s*/\s*([\d.]+))?",
+    re.DOTALL,
+)
 _LABEL = re.compile(r"(\w+)\s*=\s*[\"']([^\"']*)[\"']")
 
 
 class SimulatedSignal:
-    """Answers `platform` queries, quantiles and rates of the request histogram, and tags of model versions.
+    """Answers `platform` queries, quantiles and rates of the request histogram, what comes and waits, and tags of model versions.
 
     What else a strategy reads is given in `scripted`, by `strategy/reading` or `reading`. `silence` makes every reading
     an error for a while.
@@ -74,14 +79,17 @@ class SimulatedSignal:
         return f"a simulation cannot answer {query.args!r}; script the reading {query.name!r}"
 
     def _of_promql(self, target: str, promql: str) -> float | str:
-        quantile, rate = _QUANTILE.fullmatch(promql.strip()), _RATE.fullmatch(promql.strip())
-        found = quantile or rate
+        quantile, rate, demand = (one.fullmatch(promql.strip()) for one in (_QUANTILE, _RATE, _DEMAND))
+        found = quantile or rate or demand
         if found is None:
             return f"a simulation does not evaluate {promql!r}; script the reading"
         labels = dict(_LABEL.findall((quantile[2] if quantile else found[1]) or ""))
         service = self._platform.service(_target(target, labels))
         if quantile:
             return service.quantile(float(quantile[1]), parse_duration(quantile[3]))
+        if demand:
+            waiting = service.queued() / float(demand[3]) if demand[3] else 0.0
+            return service.arrivals(parse_duration(demand[2])) + waiting
         return service.throughput(parse_duration(found[2]), labels.get("role"))
 
     def _of_platform(self, target: str, what: str) -> float | None:

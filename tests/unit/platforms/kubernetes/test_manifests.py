@@ -208,3 +208,18 @@ def test_a_detector_is_one_pod_that_is_told_what_to_watch_and_no_replica() -> No
     assert json.loads(env["AUTONOMIC_DETECTOR"]) == request
     assert "autonomic-package" in [volume["name"] for volume in template["spec"]["volumes"]]
     assert template["spec"]["automountServiceAccountToken"] is False
+
+
+def test_a_busy_node_costs_no_replica_its_life() -> None:
+    """A little CPU is asked for by whatever asks for none, and only minutes without an answer end a process."""
+    (container,) = made(resources={"cpu": 0})[-1]["spec"]["template"]["spec"]["containers"]
+    liveness, readiness = container["livenessProbe"], container["readinessProbe"]
+    assert liveness["periodSeconds"] * liveness["failureThreshold"] >= 180
+    assert readiness["periodSeconds"] * readiness["failureThreshold"] <= 3
+    request = {"detector": "0123", "package": "", "champion": "models:/mnist/1"}
+    pods_of = [
+        container,
+        manifests.job(SETTINGS, step(resources={"cpu": 0}), attempt(), "", 0)["spec"]["template"]["spec"]["containers"][0],
+        manifests.detector(SETTINGS, "web", "api", request, 0)["spec"]["template"]["spec"]["containers"][0],
+    ]
+    assert [pod["resources"]["requests"]["cpu"] for pod in pods_of] == ["100m"] * 3

@@ -46,8 +46,8 @@ def test_gpus_are_resized_as_what_their_type_is_on_this_cluster() -> None:
         made = varied(deployment(), {"resources": {"gpu": gpu, "accelerator": "MI300"}, "placement": {}}, SETTINGS)
         return made["spec"]["template"]["spec"]["containers"][0]["resources"].get("requests", {})
 
-    assert requests(2) == {"amd.com/gpu": "2"}
-    assert requests(0) == {}
+    assert requests(2) == {"amd.com/gpu": "2", "cpu": "100m"}
+    assert requests(0) == {"cpu": "100m"}
 
 
 def test_where_a_part_was_rescheduled_to_is_said_on_top_of_where_it_is_declared() -> None:
@@ -81,4 +81,6 @@ def test_a_spread_takes_the_place_of_the_soft_one_over_the_same_nodes() -> None:
     soft = [{"topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway"}, {"topologyKey": "other"}]
     other, spread = pod_of({"spread": "node"}, topologySpreadConstraints=soft)["topologySpreadConstraints"]
     assert other == {"topologyKey": "other"}
-    assert (spread["whenUnsatisfiable"], spread["labelSelector"]) == ("DoNotSchedule", {"matchLabels": {"app": "a"}})
+    # it never keeps a replica from running: a node that is drained or full is passed by
+    assert (spread["whenUnsatisfiable"], spread["nodeTaintsPolicy"]) == ("ScheduleAnyway", "Honor")
+    assert spread["labelSelector"] == {"matchLabels": {"app": "a"}}
