@@ -105,8 +105,7 @@ class Client:
     def ready(self, part: Part) -> tuple[str, str]:
         """("ready" | "not ready" | "unreachable", why)."""
         try:
-            path = "/healthz" if part == "host" else "/readyz"
-            answer = self._http.get(f"{self.url(part)}{path}", headers=self._headers(part), timeout=3.0)
+            answer = self._http.get(f"{self.url(part)}/readyz", headers=self._headers(part), timeout=3.0)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             return "unreachable", f"{self.url(part) or 'no URL'}: {type(error).__name__}"
         return ("ready", "") if answer.is_success else ("not ready", _detail(answer))

@@ -235,11 +235,12 @@ def _why_missing(service: dict[str, Any]) -> str:
 
 
 def _run_words(run: dict[str, Any]) -> str:
-    """A run in a line: what became of it, and why attempts of its steps failed."""
+    """A run in a line: what became of it, what its steps wait for, and why attempts of them failed."""
     from autonomic.cli.output import brief
 
     failures = [f"{name}: {failure}" for name, step in run["steps"].items() for failure in step.get("failures", ())]
-    why = "; ".join(dict.fromkeys(filter(None, [run["detail"] if run["status"] != "succeeded" else "", *failures])))
+    waits = [f"{name}: {step['detail']}" for name, step in run["steps"].items() if step["status"] == "pending" and step.get("detail")]
+    why = "; ".join(dict.fromkeys(filter(None, [run["detail"] if run["status"] != "succeeded" else "", *waits, *failures])))
     return f"newest run {run['id']} {run['status']}{': ' if why else ''}{brief(why, 400)}"
 
 

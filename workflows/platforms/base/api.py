@@ -4,7 +4,7 @@ import contextlib
 import hmac
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -57,6 +57,8 @@ class Host(Protocol):
     notices: Notices
     runs: Any
     searches: Any
+
+    def missing(self) -> Sequence[str]: ...
 
     def capabilities(self) -> frozenset[str]: ...
 
@@ -150,6 +152,11 @@ def create_app(host: Host, token: str) -> Starlette:
             raise HTTPException(404, f"There are no news of {source!r}; of {', '.join(NEWS)} there are")
         return host.news(source)
 
+    def readiness(_: Request) -> Any:
+        if lacking := host.missing():
+            raise HTTPException(503, "; ".join(lacking))
+        return {"status": "ready"}
+
     def run_(request: Request) -> Any:
         return _found(host.runs.get(request.path_params["run"]), f"no run {request.path_params['run']}")
 
@@ -184,6 +191,8 @@ def create_app(host: Host, token: str) -> Starlette:
 
     routes = [
         Route("/healthz", get(lambda _: {"status": "ok", "epoch": host.intents.epoch})),
+        # that the process lives, and whether it can do what it is there for
+        Route("/readyz", get(readiness)),
         Route("/metrics", get(exposition)),
         Route("/v1/sd", get(lambda _: host.scrape_targets())),
         Route("/v1/capabilities", get(lambda _: sorted(host.capabilities()))),

@@ -44,6 +44,10 @@ class BaseHost:
             return State(target=target, kind="batch", revision=self.intents.revision(target), runs=runs)
         return State(target=target, kind="absent", revision=self.intents.revision(target))
 
+    def missing(self) -> tuple[str, ...]:
+        """What the host needs and cannot reach now, in words; empty while it lacks nothing."""
+        return ()
+
     def differs(self, target: str) -> tuple[str, ...]:
         """How what runs of a workflow or a service differs from what is declared, and why."""
         return ()

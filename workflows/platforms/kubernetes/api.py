@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -19,6 +20,7 @@ _PROBE_SECONDS, _PROBES = 5, 3
 _LONGEST_WAIT_SECONDS = 5.0
 _RETRIED = (429, 500, 502, 503, 504)
 _PAGE = 500
+_NAMED_RIGHT = re.compile(r'cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)"(?: in API group "(?P<group>[^"]*)")?')
 _METADATA, _METADATA_FORM = "application/json;as=PartialObjectMetadata", "v=v1;g=meta.k8s.io"
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
@@ -68,6 +70,10 @@ class TooMany(Retryable):
 
 class Gone(AutonomicError):
     """What was asked to be continued is too old: it has to be read from the start."""
+
+
+class NoRoom(Permanent):
+    """A quota is used up; there may be room later."""
 
 
 class Forbidden(Permanent):
@@ -187,6 +193,18 @@ class Api:
         if answer.status >= 300:
             raise self._error("GET", PODS, answer)
         return answer.data.decode(errors="replace")
+
+    def trouble(self, within_seconds: float) -> str:
+        """Why the API server is of no use now, "" where it answers; known within about that time."""
+        import urllib3
+        from urllib3.exceptions import HTTPError
+
+        half = urllib3.Timeout(connect=within_seconds / 2, read=within_seconds / 2)
+        try:
+            answer = self._pool.request("GET", f"{self._host}/readyz", retries=False, timeout=half)
+        except HTTPError as error:
+            return str(self._away(error))
+        return f"The Kubernetes API server at {self._host} answers {answer.status}: it is not ready" if answer.status >= 500 else ""
 
     def watch(self, resource: Resource, query: dict[str, str], quiet_seconds: float) -> Any:
         """An open answer of a watch, to be read by `events` and then closed.
@@ -312,12 +330,15 @@ class Api:
         if answer.status in (401, 403):
             self._check_started(answer)
         if answer.status == 403 and "exceeded quota" in message:
-            return Permanent(f"A quota of the namespace {self.namespace} leaves no room to {verb} {what}: {message}; nothing was done")
-        if answer.status == 403:
-            role = f"Role in the namespace {self.namespace}" if resource.namespaced else "ClusterRole"
+            return NoRoom(f"A quota of the namespace {self.namespace} leaves no room to {verb} {what}: {message}; nothing was done")
+        if answer.status == 403 and (lacking := _lacking_right(message, method, resource)) is not None:
+            verb, plural, group = lacking
+            role = (
+                "ClusterRole" if "at the cluster scope" in message or not resource.namespaced else f"Role in the namespace {self.namespace}"
+            )
             return Forbidden(
                 f"Kubernetes forbids it: {message}. A {role} must allow the verb {verb} on the resource "
-                f"{resource.plural} of the API group {resource.group!r}; nothing was done"
+                f"{plural} of the API group {group!r}; nothing was done"
             )
         if answer.status == 401:
             return Permanent(f"The Kubernetes API server at {self._host} does not take our credentials; see to the kubeconfig or the token")
@@ -337,6 +358,16 @@ class Api:
                 _retry_after(answer) or 2.0,
             )
         return Permanent(f"Kubernetes refuses to {verb} {what} ({answer.status}): {message}")
+
+
+def _lacking_right(message: str, method: str, resource: Resource) -> tuple[str, str, str] | None:
+    """Verb, resource and API group that are missing, as the API server says; None where it forbids for another reason, such as a policy."""
+    if found := _NAMED_RIGHT.search(message):
+        return found["verb"], found["resource"], found["group"] or ""
+    if "cannot " not in message:
+        return None
+    # an API server that does not say which
+    return _VERBS.get(method, "get or list" if method == "GET" else method.lower()), resource.plural, resource.group
 
 
 def _lacks_own_roles(message: str) -> bool:

@@ -120,6 +120,16 @@ class KubernetesApps:
         found = {app: each for each in self._deployments.all().values() if (app := app_of(each))}
         return {app: state_of(each, of_apps.get(app, []), self._clock.now()) for app, each in found.items()}
 
+    def targets(self) -> dict[str, tuple[str, int]]:
+        """By name of each application that is there, the `workflow/service` that it serves, and how many replicas it has."""
+        found: dict[str, tuple[str, int]] = {}
+        for each in self._deployments.all().values():
+            own = each["metadata"].get("labels", {})
+            if app := app_of(each):
+                target = f"{own.get(f'{names.PREFIX}/workflow', '')}/{own.get(f'{names.PREFIX}/service', '')}"
+                found[app] = (target, int(each["spec"].get("replicas", 0)))
+        return found
+
     def is_scaled_by_others(self, name: str) -> bool:
         """Whether an HPA sets how many replicas of an application there are."""
         found = self._deployments.get(names.dns_name(name))

@@ -17,9 +17,10 @@ from autonomic.workflows.batch.run_records import RunRecords, RunRequest, is_fin
 from autonomic.workflows.batch.step_main import failed
 from autonomic.workflows.platforms.base.services import Tell
 from autonomic.workflows.platforms.kubernetes import leftovers, manifests, names, placement, pods, step
-from autonomic.workflows.platforms.kubernetes.api import JOBS, PODS, Api, Conflict
+from autonomic.workflows.platforms.kubernetes.api import JOBS, PODS, Api, Conflict, NoRoom
 from autonomic.workflows.platforms.kubernetes.cpu_fallback import CpuFallback
 from autonomic.workflows.platforms.kubernetes.events import Events, Object, owner_of
+from autonomic.workflows.platforms.kubernetes.for_room import ForRoom
 from autonomic.workflows.platforms.kubernetes.in_pod import WORK
 from autonomic.workflows.platforms.kubernetes.packages import Packages
 from autonomic.workflows.platforms.kubernetes.patience import PatientStore, insist, until_found
@@ -127,6 +128,7 @@ class KubernetesRuns:
         self._progress = Progress(settings.data_path)
         self._lock = threading.Lock()
         self._driven: dict[str, _Run] = {}
+        self._for_room = ForRoom(clock)
         self._fallback = CpuFallback(api, of_pods, clock, self._waited_for_gpus)
 
     def resume(self) -> None:
@@ -235,13 +237,21 @@ class KubernetesRuns:
         try:
             if not self._is_on_cpu(wanted, attempt):
                 self._create(request, wanted, attempt)
+        except NoRoom as full:
+            self._hear(attempt.run_id, "waiting", attempt.step, attempt.attempt, {"why": f"its Job cannot be made: {full}"})
+            self._wait_for_room(request, wanted, attempt)
         except Permanent as refused:
             self._hear(attempt.run_id, "ended", attempt.step, attempt.attempt, failed(str(refused), retry=False))
         return ""
 
+    def _wait_for_room(self, request: RunRequest, wanted: Step, attempt: Attempt) -> None:
+        name = manifests.job_name(attempt.run_id, attempt.step, attempt.attempt)
+        self._for_room.wait(name, lambda: self.launch(request, wanted, attempt))
+
     def kill(self, request: RunRequest, step_name: str, attempt: int) -> None:
         """Ends an attempt, whatever it runs on."""
         wanted = next(each for each in request.batch.steps if each.name == step_name)
+        self._for_room.forget(manifests.job_name(request.run_id, step_name, attempt))
         with self._fallback.moving:
             self._fallback.forget(manifests.job_name(request.run_id, step_name, attempt))
             for on_cpu in (False, True) if wanted.resources.cpu_after is not None else (False,):
@@ -307,6 +317,10 @@ class KubernetesRuns:
         """Ends the attempt of a pod for good."""
         run_id, step_name, attempt = _whose(pod)
         self._hear(run_id, "ended", step_name, attempt, failed(why, retry=False))
+
+    def try_again(self) -> None:
+        """Makes the Jobs for which a quota left no room, where there is some now."""
+        self._for_room.look()
 
     def hear_progress(self) -> None:
         """Reads how far the running steps are, where pods and this process share a folder."""

@@ -14,6 +14,7 @@ from autonomic.workflows.platforms.base.intents import Intents, Refused
 from autonomic.workflows.platforms.base.models import Models
 from autonomic.workflows.platforms.base.notices import Notices
 from autonomic.workflows.platforms.base.points import add_labels, points
+from autonomic.workflows.platforms.base.reconcile import Reconciler
 from autonomic.workflows.platforms.base.records import ReplicaRecord, ServiceRecord, WorkflowRecord
 from autonomic.workflows.platforms.base.services import Services
 from autonomic.workflows.platforms.base.store import MemoryStore
@@ -21,6 +22,7 @@ from autonomic.workflows.platforms.kubernetes import manifests, names, pods
 from autonomic.workflows.platforms.kubernetes.adopted import Adopted
 from autonomic.workflows.platforms.kubernetes.api import DEPLOYMENTS, EVENTS, JOBS, PODS, SECRETS, Api
 from autonomic.workflows.platforms.kubernetes.apps import KubernetesApps, app_of, foreign_writer
+from autonomic.workflows.platforms.kubernetes.converging import KubernetesWorld
 from autonomic.workflows.platforms.kubernetes.detectors import KubernetesDetectors
 from autonomic.workflows.platforms.kubernetes.effects import KubernetesEffects
 from autonomic.workflows.platforms.kubernetes.events import Events
@@ -42,6 +44,8 @@ from autonomic.workflows.spec.workflow import Service
 _LOOK_SECONDS = 1.0
 _CERTIFICATE_SECONDS = 300.0
 _SYNC_SECONDS = 15.0
+# whoever asks whether all is ready waits for at most three seconds
+_TROUBLE_SECONDS = 2.0
 _KEPT_NOTICES = 500
 _KEPT_EPOCHS = 50
 _log = logging.getLogger(__name__)
@@ -119,9 +123,11 @@ class KubernetesHost(BaseHost):
         self._healing = Healing(
             settings, self._api, clock, self._store, self._packages, apps, self._routes, self._packages_in_use, self._apps_in_service
         )
+        self._world = KubernetesWorld(self.services, apps, self.intents)
+        self._reconciler = Reconciler(self._world, clock, self._report_drift)
         self._stopping = threading.Event()
         self._keeper = threading.Thread(target=self._keep, daemon=True, name="keeper")
-        self._recovery = threading.Thread(target=self._recover, daemon=True, name="recovery")
+        self._converger = threading.Thread(target=self._converge, daemon=True, name="converger")
 
     def start(self) -> None:
         """Puts the front right, settles what was left open, goes on with runs, and begins to watch."""
@@ -148,7 +154,7 @@ class KubernetesHost(BaseHost):
         self._healing.start()
         self.searches.resume()
         self._keeper.start()
-        self._recovery.start()
+        self._converger.start()
 
     def close(self) -> None:
         """Ends the threads of this process. The front, the replicas and the steps go on."""
@@ -158,7 +164,7 @@ class KubernetesHost(BaseHost):
         self.view.close()
         for watch in (self._pods, self._jobs, self._deployments, self._refusals, self._healing):
             watch.close()
-        for thread in (self._keeper, self._recovery):
+        for thread in (self._keeper, self._converger):
             if thread.is_alive():
                 thread.join(10)
         self._events.close()
@@ -294,7 +300,7 @@ class KubernetesHost(BaseHost):
 
     # -- looking after itself
 
-    def _recover(self) -> None:
+    def _converge(self) -> None:
         try:
             self.intents.recover()
             for key in self._store.keys("epoch/")[:-_KEPT_EPOCHS]:
@@ -302,6 +308,35 @@ class KubernetesHost(BaseHost):
         except AutonomicError as away:
             # what is open is settled before the next change of its workflow
             _log.warning("settling what was left open: %s", away)
+        while not self.lost:
+            try:
+                self._reconciler.turn()
+            except AutonomicError as away:
+                _log.warning("making what runs as it is declared: %s", away)
+            except Exception:  # noqa: BLE001 - one bad turn must not end it for all
+                _log.exception("making what runs as it is declared failed; it is tried again")
+            if self._stopping.wait(_LOOK_SECONDS):
+                return
+
+    def _report_drift(self, kind: str, target: str, data: dict[str, Any]) -> None:
+        self.notices.tell(kind, target, data)
+        deployment = self._api.get(DEPLOYMENTS, names.dns_name(data["name"]))
+        if kind == "converged":
+            words = f"{data['desired']} again"
+        else:
+            why = "; ".join(filter(None, [data["why"], data["error"]]))
+            words = f"{data['desired']} declared, found {data['actual']}{f': {why}' if why else ''}"
+        self._events.tell(deployment, f"{kind}-{self._clock.now():.3f}", kind.capitalize(), words, good=kind == "converged")
+
+    def missing(self) -> tuple[str, ...]:
+        """See `BaseHost.missing`: the API server is asked, and a watch that was cut off tells why."""
+        away = (watch.missing for watch in (self._pods, self._jobs, self._deployments))
+        lacking = dict.fromkeys(filter(None, (self.lost, self._api.trouble(_TROUBLE_SECONDS) or next(filter(None, away), ""))))
+        return tuple(lacking)
+
+    def differs(self, target: str) -> tuple[str, ...]:
+        missing = (self._reconciler.missing,) if self._reconciler.missing else ()
+        return (*missing, *map(str, self._reconciler.standing(target)), *self._world.lacking(target))
 
     def _keep(self) -> None:
         while not self._stopping.wait(_LOOK_SECONDS):
@@ -310,6 +345,7 @@ class KubernetesHost(BaseHost):
                 ("the certificates", self._renew_certificates),
                 ("what was deleted by hand", self._heal),
                 ("the drift detectors", self._watch_for_drift),
+                ("steps that wait for a quota", self._try_again),
                 ("the progress of steps", self.runs.hear_progress),
                 ("old outcomes", self._forget),
             ):
@@ -344,6 +380,10 @@ class KubernetesHost(BaseHost):
                 if record.spec.drift and record.spec.log
             }
         )
+
+    def _try_again(self) -> None:
+        if not self.lost:
+            self.runs.try_again()
 
     def _forget(self) -> None:
         if not self.lost:

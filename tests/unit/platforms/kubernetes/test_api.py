@@ -35,6 +35,28 @@ def refused(status: int, message: str) -> Any:
     return [refusal, (200, {}, {}), refusal]
 
 
+RBAC = 'User "me" cannot {0} resource "{1}" in API group "{2}" in the namespace "here"'
+
+
+@pytest.mark.parametrize(
+    ("verb", "resource", "group"), [("create", "deployments", "apps"), ("patch", "pods/resize", ""), ("list", "nodes", "")]
+)
+def test_the_right_that_is_named_is_the_one_that_kubernetes_wants(api: Api, api_server: Any, verb: str, resource: str, group: str) -> None:
+    """A server-side apply of an object that is not there needs another verb than its method stands for."""
+    api_server.trouble = refused(403, f"it is forbidden: {RBAC.format(verb, resource, group)}")
+    with pytest.raises(Forbidden, match=f"must allow the verb {verb} on the resource {resource} of the API group {group!r}"):
+        api.apply(DEPLOYMENTS, BODY)
+
+
+def test_what_a_policy_forbids_is_no_missing_right(api: Api, api_server: Any) -> None:
+    why = 'pods "one" is forbidden: failed quota: small: must specify limits.memory'
+    api_server.trouble = refused(403, why)
+    with pytest.raises(Permanent, match="must specify") as raised:
+        api.create(CONFIG_MAPS, BODY)
+    assert not isinstance(raised.value, Forbidden)
+    assert "must allow" not in str(raised.value)
+
+
 def test_a_busy_server_is_asked_again_after_the_time_that_it_names(api: Api, api_server: Any, clock: VirtualClock) -> None:
     api_server.trouble = [busy(429, "3"), busy(429, "2")]
     started = clock.now()

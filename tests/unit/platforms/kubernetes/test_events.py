@@ -45,7 +45,7 @@ def test_an_event_is_told_once_for_each_key(api: Api, api_server: Any) -> None:
 
 
 def test_a_missing_right_keeps_an_event_back_and_nothing_else(api: Api, api_server: Any, caplog: pytest.LogCaptureFixture) -> None:
-    refusal = (403, {}, {"message": "no"})
+    refusal = (403, {}, {"message": "events is forbidden: User me cannot create"})
     # asked again, after it said that it is ready
     api_server.trouble = [refusal, (200, {}, {}), refusal]
     events = Events(api, VirtualClock())

@@ -1,0 +1,66 @@
+"""What is declared of online workflows against what is on the cluster: what was deleted or changed by hand is a gap like any other."""
+
+import logging
+
+from autonomic.seams.errors import AutonomicError
+from autonomic.workflows.platforms.base.converging import ServicesWorld, declared
+from autonomic.workflows.platforms.base.intents import Intents
+from autonomic.workflows.platforms.base.reconcile import Gap
+from autonomic.workflows.platforms.base.services import Services
+from autonomic.workflows.platforms.kubernetes import names
+from autonomic.workflows.platforms.kubernetes.apps import KubernetesApps
+
+_log = logging.getLogger(__name__)
+
+
+class KubernetesWorld:
+    """See `reconcile.World`. Beside what every platform compares, a Deployment of ours is to be as we wrote it last."""
+
+    def __init__(self, services: Services, apps: KubernetesApps, intents: Intents) -> None:
+        self._services = services
+        self._apps = apps
+        self._intents = intents
+        self._world = ServicesWorld(services, intents, apps.states)
+
+    def gaps(self) -> list[Gap]:
+        found = {gap.name: gap for gap in self._world.gaps() if gap.close != "scale" or not self._apps.is_scaled_by_others(gap.name)}
+        for name, wanted in declared(self._services.workflows()).items():
+            if name in found and found[name].close == "create":
+                continue
+            if self._intents.under_way(wanted.target):
+                continue
+            writer = self._apps.changed_by(names.dns_name(name))
+            if writer is None:
+                # this writer has not written it yet: what was changed while nobody looked is put right, and nothing else is done
+                self._restore_quietly(name, wanted.target)
+            elif writer:
+                found[name] = Gap(name=name, target=wanted.target, close="replace", desired="as declared", actual=f"changed by {writer}")
+        found |= {gap.name: gap for gap in self._leftovers()}
+        return list(found.values())
+
+    def _leftovers(self) -> list[Gap]:
+        """Applications that no record knows, as where the memory was lost: they serve on until what is declared runs instead."""
+        workflows, made = self._services.workflows(), self._services.made()
+        known = declared(workflows).keys() | made.keys()
+        found: list[Gap] = []
+        for name, (target, replicas) in self._apps.targets().items():
+            workflow = workflows.get(target.partition("/")[0])
+            if name in known or workflow is None or self._intents.under_way(target):
+                continue
+            entries = [entry for record in workflow.services.values() for entry in record.roles.values()]
+            if all(len(self._services.registered(entry.app)) >= entry.replicas for entry in entries):
+                found.append(Gap(name=name, target=target, close="delete", desired="nothing", actual=f"{replicas} replicas"))
+        return found
+
+    def close(self, gap: Gap) -> None:
+        self._world.close(gap)
+
+    def lacking(self, target: str) -> list[str]:
+        """See `ServicesWorld.lacking`."""
+        return self._world.lacking(target)
+
+    def _restore_quietly(self, name: str, target: str) -> None:
+        try:
+            self._intents.beside(target, lambda: self._services.restore(name))
+        except AutonomicError as away:
+            _log.warning("%s could not be looked at yet: %s", name, away)
