@@ -58,7 +58,8 @@ def label(
 ) -> None:
     """Tell the true labels of predictions; late and out of order is allowed.
 
-    The points that are worth a label are listed with --output json and no labels given.
+    Without labels the points that are worth one are listed, with the request and the input of each; --output json has the whole input.
+    A label for a prediction that the service did not make is refused by itself; the command then ends with 1.
 
     Examples:
 
@@ -67,7 +68,7 @@ def label(
         autonomic label mnist-online/predictor --file labels.csv
     """
     from autonomic.cli.client import Client
-    from autonomic.cli.output import show, working
+    from autonomic.cli.output import brief, show, working
 
     workflow, slash, name = service.partition("/")
     if not slash or not name:
@@ -75,13 +76,25 @@ def label(
     given = parse_labels(labels or [], file)
     with Client(home) as client:
         if not given:
-            points = client.pages("monitor", "/v1/points", 10_000, target=service, state="unlabelled")
-            rows = [(point["prediction_id"], point["label"], point["confidence"]) for point in points]
-            show(points, output, ("PREDICTION", "PREDICTED", "CONFIDENCE"), rows, empty="No points wait for labels.")
+            points = client.pages("monitor", "/v1/points", 10_000, target=service, state="unlabelled", inputs=True)
+            rows = [
+                (point["prediction_id"], point["label"], point["confidence"], point["request_id"], brief(_input(point["inputs"]), 60))
+                for point in points
+            ]
+            columns = ("PREDICTION", "PREDICTED", "CONFIDENCE", "REQUEST", "INPUT")
+            show(points, output, columns, rows, empty="No points wait for labels.")
             return
         with working("Sending labels"):
             told = client.post("monitor", "/v1/labels", {"workflow": workflow, "service": name, "labels": given})
-    show(told, output, ("SERVICE", "LABELS"), [(service, str(len(given)))])
+    show(told, output, ("SERVICE", "LABELS"), [(service, str(told["accepted"]))])
+    for one in told["refused"]:
+        typer.secho(f"{one['prediction_id']}: {one['why']}", fg="red", err=True)
+    if told["refused"]:
+        raise typer.Exit(1)
+
+
+def _input(tensors: list[dict[str, Any]]) -> str:
+    return "; ".join(f"{one['name']} {one['shape']} {one['data'][:8]}" for one in tensors)
 
 
 def parse_labels(labels: list[str], file: Path | None) -> list[dict[str, Any]]:

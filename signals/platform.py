@@ -37,7 +37,8 @@ def _answer(query: Query, state: State | str, now: float) -> Reading:
 def value_of(state: State, name: str) -> float | None:
     """What `name` (see `PlatformQuery`) is in `state`; None where the target has no such thing."""
     if name == "active_runs":
-        return None if state.kind == "absent" else float(sum(run.status not in FINISHED for run in state.runs))
+        # a workflow that never ran is unknown to the platform, and has no run that is active
+        return float(sum(run.status not in FINISHED for run in state.runs))
     service = state.service
     if service is None:
         return None

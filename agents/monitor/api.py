@@ -1,6 +1,6 @@
 """The monitor's endpoints."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
@@ -16,6 +16,7 @@ from autonomic.agents.monitor.watched import Watched
 from autonomic.agents.pagination import Cursor, Limit, Page, number_of, page_of
 from autonomic.agents.problems import ProblemError, not_found
 from autonomic.agents.strict_json import StrictRoute
+from autonomic.seams.errors import Retryable
 from autonomic.seams.reading import Reading
 from autonomic.signals.queries import QUERIES
 from autonomic.strategies.triggers import Trigger
@@ -161,20 +162,36 @@ def router(service: MonitorService) -> APIRouter:
 
     @api.post("/labels", status_code=202, dependencies=[ACT], tags=["labels"])
     def label(given: labels.Labels) -> dict[str, Any]:
-        """Takes true labels of predictions; they reach the service's prediction log soon, once each."""
+        """Takes true labels of predictions; they reach the service's prediction log soon, once each. A label for a prediction that the log
+        does not have is refused by itself, the others are accepted."""
+        target = f"{given.workflow}/{given.service}"
         if not service.intake.knows(given.workflow, given.service):
-            raise not_found("service", f"{given.workflow}/{given.service}", "GET /v1/workflows of the planner")
-        return {"id": labels.commit(service.journal, service.clock, service.ids, given), "accepted": len(given.labels)}
+            raise not_found("service", target, "GET /v1/workflows of the planner")
+        ids = [label.prediction_id for label in given.labels]
+        try:
+            known: Collection[str] = service.look_up(target, ids)
+        except Retryable:
+            # labels are kept for a host that is away, and joined when it is back
+            known = ids
+        good, refused = labels.sort_out(given, known)
+        if not good.labels:
+            raise ProblemError(422, f"{target} made none of these predictions", refused=refused)
+        return {"id": labels.commit(service.journal, service.clock, service.ids, good), "accepted": len(good.labels), "refused": refused}
 
     @api.get("/points", dependencies=[READ], tags=["labels"])
     def points(
         target: Annotated[str, Query(pattern=r"^[a-z0-9][-a-z0-9]*/[a-z0-9][-a-z0-9]*$", max_length=120, description="workflow/service")],
         state: Literal["unlabelled", "labelled", "all"] = "all",
+        inputs: Annotated[bool, Query(description="Give each point the tensors that it was predicted from, too.")] = False,
         limit: Limit = 100,
         cursor: Cursor = "",
     ) -> Page[dict[str, Any]]:
         """The critical points that were picked among a service's predictions, the oldest first."""
-        return page_of(service.points(target, state), lambda point: f"{point['time']:017.6f} {point['prediction_id']}", cursor, limit)
+        page = page_of(service.points(target, state), lambda point: f"{point['time']:017.6f} {point['prediction_id']}", cursor, limit)
+        if not inputs:
+            return page
+        found = service.look_up(target, [point["prediction_id"] for point in page.items], inputs=True)
+        return Page(items=[{**point, "inputs": found.get(point["prediction_id"], [])} for point in page.items], next=page.next)
 
     return api
 

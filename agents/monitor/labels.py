@@ -1,7 +1,7 @@
 """True labels on their way to the host: committed first, delivered at least once."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -38,6 +38,14 @@ class Labels(BaseModel):
     workflow: Name
     service: Name
     labels: list[Label] = Field(min_length=1, max_length=10_000)
+
+
+def sort_out(given: Labels, known: Collection[str]) -> tuple[Labels, list[dict[str, str]]]:
+    """The labels of predictions that are `known`, and the others with why each is refused."""
+    why = f"{given.workflow}/{given.service} made no such prediction; one that was just made arrives within seconds: send it again then"
+    good = [label for label in given.labels if label.prediction_id in known]
+    refused = [{"prediction_id": label.prediction_id, "why": why} for label in given.labels if label.prediction_id not in known]
+    return given.model_copy(update={"labels": good}), refused
 
 
 def commit(journal: SqlJournal, clock: Clock, ids: Ids, given: Labels) -> str:

@@ -1,6 +1,6 @@
 """The monitor put together."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from prometheus_client import CollectorRegistry
@@ -137,6 +137,11 @@ class MonitorService:
             return [event.id for event in asked.result(FIRE_SECONDS)]
         except TimeoutError:
             raise Retryable(f"the readings of {watched.name} take longer than {FIRE_SECONDS:g} s") from None
+
+    def look_up(self, target: str, ids: Sequence[str], inputs: bool = False) -> dict[str, list[dict[str, Any]]]:
+        """Those of the prediction ids that a service's log has; with `inputs` each with its tensors, asked from the host."""
+        workflow, service = target.split("/")
+        return self._host().look_up(workflow, service, ids, inputs)
 
     def points(self, target: str, state: Literal["unlabelled", "labelled", "all"]) -> list[dict[str, Any]]:
         """The critical points of a service, asked from the host."""

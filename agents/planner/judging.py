@@ -74,6 +74,8 @@ def judge(inputs: Inputs) -> Judged:
     """Decides, plans and asks the gate."""
     memory, decision, considered = choose(inputs)
     if inputs.waited:
+        if not decision.actions:
+            decision = decision.model_copy(update={"why": f"{decision.why}; until then it waited: {inputs.waited}"})
         considered = (f"it had to wait: {inputs.waited}", *considered)
     spec = inputs.strategy.spec
     used = sorted(name for name, reading in inputs.readings.items() if reading.substituted)

@@ -54,6 +54,11 @@ def test_the_detector_sees_what_was_answered_and_picks_where_it_drifts(real: Any
     spoken = real.platform.drift(*TARGET)["time"]
     assert 0 <= time.time() - spoken < 60
     (point,) = real.platform.points(*TARGET, "unlabelled")
+    # who labels sees the request and the input
+    assert point["request_id"]
+    found = real.platform.look_up(*TARGET, [point["prediction_id"], "nobody-made-it"], inputs=True)
+    (tensor,) = found.pop(point["prediction_id"])
+    assert (tensor["data"][0], found) == (9.0, {})
     label = {"prediction_id": point["prediction_id"], "label": 2, "time": time.time()}
     assert real.platform.add_labels(*TARGET, [label])["added"] == 1
     assert real.platform.add_labels(*TARGET, [label])["unchanged"] == 1

@@ -118,6 +118,7 @@ class Point:
     """A prediction that was picked or labelled. `truth` and `labelled_at` are None without a label, `picked_at` without a pick."""
 
     prediction_id: str
+    request_id: str
     time: float
     model_version: str
     label: int | None
@@ -254,13 +255,21 @@ class PredictionLog:
         }[state]
         with self._reading() as db:
             rows = db.execute(
-                "SELECT p.id AS prediction_id, p.time, p.model_version, p.label, p.confidence, k.time AS picked_at, k.anomaly,"
-                " k.uncertainty, k.diversity, l.label AS truth, l.time AS labelled_at"
+                "SELECT p.id AS prediction_id, p.request_id, p.time, p.model_version, p.label, p.confidence, k.time AS picked_at,"
+                " k.anomaly, k.uncertainty, k.diversity, l.label AS truth, l.time AS labelled_at"
                 " FROM predictions p LEFT JOIN picks k ON k.prediction_id = p.id LEFT JOIN labels l ON l.prediction_id = p.id"
                 f" WHERE {which} AND p.time >= ? ORDER BY p.seq LIMIT ? OFFSET ?",
                 (since, limit, offset),
             ).fetchall()
         return [Point(**dict(row)) for row in rows]
+
+    def known(self, ids: Iterable[str]) -> set[str]:
+        """Those of the prediction ids that the log has."""
+        with self._reading() as db:
+            rows = db.execute(
+                "SELECT id FROM predictions WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(list(ids)),)
+            ).fetchall()
+        return {row["id"] for row in rows}
 
     def counts(self, since: float = 0.0) -> Counts:
         """How much there is; picks are counted from `since` (seconds since the epoch), such as a model's first day."""

@@ -77,6 +77,10 @@ class Peer:
                     self.answer(200, json.dumps(peer.pages[self.path]).encode())
                     return
                 body = json.loads(content)
+                if self.path.partition("?")[0].endswith(":find"):
+                    found = [name for name in body if name != "unknown"]
+                    self.answer(200, json.dumps({name: [] for name in found}).encode())
+                    return
                 status = peer.statuses.get(self.path, 202)
                 if status < 400:
                     peer.posts.append((self.path, body))

@@ -103,3 +103,14 @@ def test_wrong_tokens_unknown_names_and_long_bodies_are_refused_and_leave_nothin
     assert monitor.call("GET", "/v1/events").json()["items"] == []
     described = monitor.call("GET", "/openapi.json").json()["paths"]
     assert {"/v1/events", "/v1/alerts", "/v1/labels", "/v1/triggers/{strategy}/{trigger}:fire", *GETS} <= set(described)
+
+
+def test_a_label_for_a_prediction_that_nobody_made_is_refused_by_itself(monitor: Any, host: Any) -> None:
+    good, bad = {**LABEL, "prediction_id": "made"}, {**LABEL, "prediction_id": "unknown"}
+    both = monitor.call("POST", "/v1/labels", json={"workflow": "web", "service": "api", "labels": [good, bad]})
+    assert (both.status_code, both.json()["accepted"]) == (202, 1)
+    assert [one["prediction_id"] for one in both.json()["refused"]] == ["unknown"]
+    assert "no such prediction" in both.json()["refused"][0]["why"]
+    none = monitor.call("POST", "/v1/labels", json={"workflow": "web", "service": "api", "labels": [bad]})
+    assert none.status_code == 422
+    assert [one["prediction_id"] for one in none.json()["refused"]] == ["unknown"]

@@ -47,6 +47,7 @@ class ApplyRequest(Word):
 
 
 _LABELS = TypeAdapter(list[Label])
+_IDS = TypeAdapter(list[str])
 _OBJECT = TypeAdapter(dict[str, Any])
 
 
@@ -77,6 +78,8 @@ class Host(Protocol):
     def drift(self, workflow: str, service: str) -> dict[str, Any] | None: ...
 
     def points(self, workflow: str, service: str, state: str) -> list[dict[str, Any]] | None: ...
+
+    def look_up(self, workflow: str, service: str, ids: list[str], inputs: bool) -> dict[str, list[dict[str, Any]]] | None: ...
 
     def labels(self, workflow: str, service: str, labels: list[Label]) -> dict[str, Any] | None: ...
 
@@ -174,6 +177,10 @@ def create_app(host: Host, token: str) -> Starlette:
             raise HTTPException(422, f"state is {wanted!r}; unlabelled, labelled and all are allowed")
         return _found(host.points(*service_of(request), wanted), f"no service {'/'.join(service_of(request))}")
 
+    def look_up(request: Request, body: bytes) -> Any:
+        wanted = request.query_params.get("inputs") == "true"
+        return _found(host.look_up(*service_of(request), _IDS.validate_json(body), wanted), f"no service {'/'.join(service_of(request))}")
+
     def labels(request: Request, body: bytes) -> Any:
         return _found(host.labels(*service_of(request), _LABELS.validate_json(body)), f"no service {'/'.join(service_of(request))}")
 
@@ -210,6 +217,7 @@ def create_app(host: Host, token: str) -> Starlette:
         Route("/v1/runs/{run}/steps/{step}/log", get(log)),
         Route("/v1/drift/{workflow}/{service}", get(drift)),
         Route("/v1/points/{workflow}/{service}", get(points)),
+        Route("/v1/predictions/{workflow}/{service}:find", post(look_up), methods=["POST"]),
         Route("/v1/labels/{workflow}/{service}", post(labels), methods=["POST"]),
         Route("/v1/searches", post(start_search, 201), methods=["POST"]),
         Route("/v1/searches/{search}:stop", post(stop_search), methods=["POST"]),

@@ -97,6 +97,11 @@ class HostPlatform:
         """The critical points that were picked: `unlabelled`, `labelled` or `all`."""
         return self._send("GET", f"/v1/points/{workflow}/{service}", params={"state": state}).json()
 
+    def look_up(self, workflow: str, service: str, ids: Sequence[str], inputs: bool = False) -> dict[str, list[dict[str, Any]]]:
+        """Those of the prediction ids that the service's log has; with `inputs` each with its tensors."""
+        params = {"inputs": "true" if inputs else "false"}
+        return self._send("POST", f"/v1/predictions/{workflow}/{service}:find", json=list(ids), params=params).json()
+
     def add_labels(self, workflow: str, service: str, labels: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Joins true labels `{prediction_id, label, time}` to predictions; late and out of order is allowed."""
         return self._send("POST", f"/v1/labels/{workflow}/{service}", json=list(labels)).json()

@@ -13,7 +13,7 @@ from autonomic.workflows.platforms.base.host import BaseHost, described
 from autonomic.workflows.platforms.base.intents import Intents, Refused
 from autonomic.workflows.platforms.base.models import Models
 from autonomic.workflows.platforms.base.notices import Notices
-from autonomic.workflows.platforms.base.points import add_labels, points
+from autonomic.workflows.platforms.base.points import add_labels, look_up, points
 from autonomic.workflows.platforms.base.reconcile import Reconciler
 from autonomic.workflows.platforms.base.records import ReplicaRecord, ServiceRecord, WorkflowRecord
 from autonomic.workflows.platforms.base.services import Services
@@ -214,6 +214,12 @@ class KubernetesHost(BaseHost):
         if self.services.record(workflow, service) is None:
             return None
         return points(self.predictions(workflow, service), state) if self.settings.data_path else []
+
+    def look_up(self, workflow: str, service: str, ids: list[str], inputs: bool) -> dict[str, list[dict[str, Any]]] | None:
+        """Those of the prediction ids that are known, with their inputs if asked; None where there is no such service."""
+        if self.services.record(workflow, service) is None:
+            return None
+        return look_up(self.predictions(workflow, service), ids, inputs) if self.settings.data_path else {}
 
     def labels(self, workflow: str, service: str, labels: list[Label]) -> dict[str, Any] | None:
         """Joins labels to predictions, None where there is no such service."""

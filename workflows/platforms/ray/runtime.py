@@ -15,7 +15,7 @@ from autonomic.workflows.platforms.base.host import BaseHost, described
 from autonomic.workflows.platforms.base.intents import Intents
 from autonomic.workflows.platforms.base.models import Models
 from autonomic.workflows.platforms.base.notices import Notices
-from autonomic.workflows.platforms.base.points import add_labels, points
+from autonomic.workflows.platforms.base.points import add_labels, look_up, points
 from autonomic.workflows.platforms.base.reconcile import Reconciler
 from autonomic.workflows.platforms.base.records import ReplicaRecord, ServiceRecord, WorkflowRecord
 from autonomic.workflows.platforms.base.routes import FrontRoutes
@@ -144,6 +144,12 @@ class Host(BaseHost):
         if self.services.record(workflow, service) is None:
             return None
         return points(self.predictions(workflow, service), state)
+
+    def look_up(self, workflow: str, service: str, ids: list[str], inputs: bool) -> dict[str, list[dict[str, Any]]] | None:
+        """Those of the prediction ids that are known, with their inputs if asked; None where there is no such service."""
+        if self.services.record(workflow, service) is None:
+            return None
+        return look_up(self.predictions(workflow, service), ids, inputs)
 
     def labels(self, workflow: str, service: str, labels: list[Label]) -> dict[str, Any] | None:
         """Joins labels to predictions, None where there is no such service."""
