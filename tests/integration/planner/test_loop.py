@@ -150,7 +150,7 @@ def test_notifications_and_events_are_listed_newest_first(system: Any, online: A
 
 
 def test_the_hop_from_event_to_platform_call_is_quick(system: Any, online: Any, grow: Any) -> None:
-    count = 60
+    count = 20
     names = [f"quick-{number}" for number in range(count)]
     system.apply(online("quick", count), *[grow(name, f"quick/s{number}") for number, name in enumerate(names)])
     system.put(readings={"load": 1.0})
