@@ -2,10 +2,12 @@
 
 PLATFORM ?= ray
 SEEDS ?= 1-5
+PARTS ?=
 
 help:
-	@echo "make demo        set up, then show the whole loop on a real MNIST service (about 5 minutes after the set-up)"
-	@echo "                 PLATFORM=kubernetes shows it on a Kubernetes cluster of its own (Linux, root and Go; about 7 minutes once it is built)"
+	@echo "make demo        set up, then show the whole loop on a real MNIST service (some minutes after the set-up)"
+	@echo "                 PARTS=surge,drift shows these alone, of surge, drift, poison, death and tune"
+	@echo "                 PLATFORM=kubernetes shows it on a Kubernetes cluster of its own (Linux, root and Go)"
 	@echo "make up          set up, then run the system until Ctrl-C"
 	@echo "make cluster     set up, then run a Kubernetes cluster until Ctrl-C (Linux, root and Go; built once, about ten minutes)"
 	@echo "make test        set up, then run the tests that need no cluster, two groups at a time"
@@ -22,7 +24,7 @@ setup:
 	@scripts/setup
 
 demo: setup
-	@.venv/bin/python -m benchmarks.demo --platform $(PLATFORM)
+	@.venv/bin/python -m benchmarks.demo --platform $(PLATFORM) --parts "$(PARTS)"
 
 up: setup
 	@.venv/bin/autonomic up

@@ -2,11 +2,8 @@
 
 import time
 
-from benchmarks.demo.api import wait_for
 from benchmarks.demo.world import TARGET, World
 from benchmarks.load import Request
-
-BACK_WITHIN_SECONDS = 60.0
 
 
 def death(world: World) -> None:
@@ -15,11 +12,9 @@ def death(world: World) -> None:
     world.mark("death: every replica of the champion is killed")
     begin = time.time()
     killed = world.platform.kill_champion(world.api, TARGET)
-    backup = wait_for(lambda: _first_answer(world, begin, "backup"), "an answer of the backup", 30)
-    champion = wait_for(
-        lambda: _first_answer(world, backup.scheduled_at, "champion"), "an answer of the champion after it", BACK_WITHIN_SECONDS
-    )
-    wait_for(lambda: world.ready() > 0, "the champion's return", BACK_WITHIN_SECONDS)
+    backup = world.wait(lambda: _first_answer(world, begin, "backup"), "an answer of the backup")
+    champion = world.wait(lambda: _first_answer(world, backup.scheduled_at, "champion"), "an answer of the champion after it")
+    world.wait(lambda: world.ready() > 0, "the champion's return")
     world.load.stage = ""
     end = time.time()
     requests = world.requests_between(begin, end)

@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from benchmarks.demo.api import Api, wait_for
+from benchmarks.demo.api import Api
 from benchmarks.demo.streams import Stream
 from benchmarks.demo.world import TRAINING, Labeller, World
 from benchmarks.load import Request, accuracy
@@ -30,18 +30,18 @@ def _drift(world: World, labeller: Labeller) -> None:
     world.load.sampler = world.streams.drifted.sampler()
     world.load.stage = LABELLED
     world.load.rate = MEASURE_RATE
-    fired = wait_for(lambda: next((moment for moment in world.moments if moment.time > begin and moment.drifted), None), "drift", 60)
+    fired = world.wait(lambda: next((moment for moment in world.moments if moment.time > begin and moment.drifted), None), "drift")
     seen = len(world.requests_between(begin, fired.time))
     labels = labeller.count
     measured = f"after {seen} drifted requests, {fired.time - begin:.1f} s, {labels} labels known"
     world.claim("drift", "the detector fires without labels", measured, True)
-    plan = wait_for(lambda: world.plans_of("drift-retrain", begin), "a plan of drift-retrain", 90)[0]
+    plan = world.wait(lambda: world.plans_of("drift-retrain", begin), "a plan of drift-retrain")[0]
     world.tell(f"{labeller.count} picked points are labelled (answered from the data set's own labels); retraining")
-    run = wait_for(lambda: finished_run(world, begin), "the retraining", 120)
+    run = world.wait(lambda: finished_run(world, begin), "the retraining")
     world.claim(
         "drift", "the retraining from the production model succeeds", f"run {run['id']} {run['status']}", run["status"] == "succeeded"
     )
-    wait_for(lambda: world.champion() != old, "another champion", 60)
+    world.wait(lambda: world.champion() != old, "another champion")
     world.mark(f"version {world.champion()} is promoted")
     after = measure(world, world.streams.measured, "measured after")
     gained = accuracy(after) - accuracy(before)
@@ -56,7 +56,7 @@ def _drift(world: World, labeller: Labeller) -> None:
         judged["drifted_accuracy"] > judged["champion_drifted_accuracy"],
     )
     world.explain("Why the model was retrained", plan["plan"]["decision"])
-    promoted = wait_for(lambda: world.plans_of("promote-better", begin), "a plan of promote-better", 30)
+    promoted = world.wait(lambda: world.plans_of("promote-better", begin), "a plan of promote-better")
     world.explain("Why the new model was promoted", promoted[0]["plan"]["decision"])
 
 
@@ -66,9 +66,9 @@ def measure(world: World, stream: Stream, stage: str) -> list[Request]:
     finished: list[float] = []
     version = world.champion()
     world.load.sampler, world.load.stage, world.load.rate = stream.once(lambda: finished.append(time.time())), stage, MEASURE_RATE
-    wait_for(lambda: finished, f"the stream {stage!r}", len(stream.labels) / MEASURE_RATE * 2 + 20)
+    world.wait(lambda: finished, f"the images {stage!r}")
     world.load.sampler, world.load.stage, world.load.rate = sampler, before, rate
-    wait_for(lambda: sum(request.stage == stage for request in world.load.requests) >= len(stream.labels), "the last answers", 20)
+    world.wait(lambda: sum(request.stage == stage for request in world.load.requests) >= len(stream.labels), "the last answers")
     return [request for request in world.load.requests if request.stage == stage and request.ok and request.version == version]
 
 

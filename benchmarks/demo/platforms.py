@@ -21,10 +21,9 @@ _CPUS = 4
 
 
 class DemoPlatform(Protocol):
-    """What the demo asks of the platform that it runs on. `limit_seconds` is what the whole may take after the set-up."""
+    """What the demo asks of the platform that it runs on."""
 
     name: str
-    limit_seconds: float
 
     def prepare(self) -> None:
         """Makes once, for all demos, what takes long."""
@@ -47,7 +46,6 @@ class OnRay:
     """Ray, as `autonomic up` starts it."""
 
     name = "Ray"
-    limit_seconds = 360.0
 
     def __init__(self, home: Path, report: Report) -> None:
         self._system = System(home, cpus=_CPUS, report=report)
@@ -77,7 +75,6 @@ class OnKubernetes:
     """A local cluster of two nodes, whose pods run this machine's Python; the agents and the host run in pods of it too."""
 
     name = "Kubernetes"
-    limit_seconds = 600.0
 
     def __init__(self, home: Path, report: Report, readable: tuple[Path, ...] = ()) -> None:
         self._home = home

@@ -2,7 +2,6 @@
 
 import time
 
-from benchmarks.demo.api import wait_for
 from benchmarks.demo.drift import finished_run
 from benchmarks.demo.world import TARGET, TRAINING, World
 
@@ -24,8 +23,8 @@ def _retrain(world: World, parameters: dict[str, str], claimed: str) -> None:
     begin = time.time()
     arguments = {"from": "models:/mnist@champion", "points": TARGET, "parameters": parameters}
     world.api.post("planner", "/v1/primitives/retrain", {"target": TRAINING, "args": arguments})
-    run = wait_for(lambda: finished_run(world, begin), "the retraining", 120)
-    decision = wait_for(lambda: next(iter(world.decisions_of("promote-better", begin)), None), "a decision of promote-better", 30)
+    run = world.wait(lambda: finished_run(world, begin), "the retraining")
+    decision = world.wait(lambda: next(iter(world.decisions_of("promote-better", begin)), None), "a decision of promote-better")
     words = world.explain(claimed[0].upper() + claimed[1:], decision["id"])
     time.sleep(2)
     kept = world.champion() == champion

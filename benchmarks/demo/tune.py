@@ -1,11 +1,10 @@
 """Scene 5: the tuner searches learning rate and batch size."""
 
-from benchmarks.demo.api import wait_for
 from benchmarks.demo.world import World
 
 METRIC = "validate_accuracy"
 TUNED = "mnist-tuning"
-TRIALS = 4
+TRIALS = 2
 
 
 def tune(world: World) -> None:
@@ -24,10 +23,9 @@ def tune(world: World) -> None:
             "seed": world.seed,
         },
     )
-    done = wait_for(
+    done = world.wait(
         lambda: (found := world.api.get("tuner", f"/v1/searches/{search['id']}"))["status"] not in ("pending", "running") and found,
         "the search",
-        150,
     )
     finished = [trial for trial in done["trials"] if trial.get("value") is not None]
     default = next(trial["value"] for trial in done["trials"] if trial["default"])

@@ -3,14 +3,14 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from autonomic.agents.settings import Settings
 from autonomic.seams.errors import AutonomicError
 from benchmarks.claims import Claim
-from benchmarks.demo.api import Api
+from benchmarks.demo.api import Api, wait_for
 from benchmarks.demo.platforms import DemoPlatform
 from benchmarks.demo.streams import Streams
 from benchmarks.load import Load, Request, accuracy, quantile
@@ -22,6 +22,8 @@ TRAINING = "mnist-training"
 P99_BOUND_SECONDS = 0.25
 CALM_RATE = 6.0
 SURGE_FACTOR = 6
+HANG_SECONDS = 600.0
+"""What has not happened after so long will not; it says nothing about how quick anything is."""
 
 
 @dataclass(slots=True)
@@ -69,6 +71,15 @@ class World:
         """Notes a claim with what was measured."""
         self.claims.append(Claim(part, claimed, measured, held))
         self.tell(f"{'✔' if held else '✘'} {claimed}: {measured}")
+
+    def wait(self, condition: Callable[[], Any], what: str) -> Any:
+        """Says what is waited for, and returns what `condition` gives once that is true.
+
+        Raises:
+            TimeoutError: it hangs.
+        """
+        self.tell(f"… waiting for {what}")
+        return wait_for(condition, what, HANG_SECONDS)
 
     def ready(self) -> int:
         """Replicas of the champion that answer."""
