@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 from collections.abc import Callable
@@ -51,6 +52,17 @@ def test_a_decision_made_by_hand_is_explained(hello: str, succeeds: Succeeds) ->
     words = succeeds("explain", decisions[0]["id"])
     assert "run" in words
     assert "autonomy" in words
+
+
+def test_the_first_commands_of_the_readme_work_as_they_stand(hello: str, succeeds: Succeeds) -> None:
+    section = (ROOT / "README.md").read_text().partition("## Your own workflow and strategy")[2].partition("\n## ")[0]
+    shown = [shlex.split(line, comments=True)[1:] for line in section.splitlines() if line.startswith("    autonomic ")]
+    tried = [words for words in shown if words[0] not in ("up", "down")]
+    assert {"validate", "apply", "run", "decisions", "explain"} <= {words[0] for words in tried}
+    for words in tried:
+        newest = json.loads(succeeds("decisions", "--output", "json"))[0]["id"]
+        known = {"examples/hello": HELLO, "DECISION": newest}
+        succeeds(*(known.get(word, word) for word in words))
 
 
 def test_a_failing_run_ends_non_zero_and_says_which_step_and_why(command: Command, succeeds: Succeeds, tmp_path: Path) -> None:
