@@ -32,6 +32,9 @@ class Settings(Word):
     that others know it by (0.0.0.0 in a pod behind a Service). AUTONOMIC_JOURNAL_URL in the environment goes before `journal_url`,
     so that the password of a database stands in no file.
 
+    `use_ray`, `use_mlflow` and `use_prometheus` name what is there already, which `up` uses instead of starting its own. `up` keeps
+    what stands here, the ports too.
+
     Events, decisions, plans and runs that ended are forgotten after `keep_days`; AUTONOMIC_KEEP_DAYS goes before it.
     """
 
@@ -44,6 +47,9 @@ class Settings(Word):
     prometheus_url: str = ""
     mlflow_url: str = ""
     ray_address: str = ""
+    use_ray: str = ""
+    use_mlflow: str = ""
+    use_prometheus: str = ""
     journal_url: str = ""
     plan_runner: str = "journal"
     platform: str = "ray"

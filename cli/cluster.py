@@ -11,7 +11,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from autonomic.cli.options import Denied, HomeOption, NothingRuns, Output, OutputOption
 
@@ -83,21 +85,21 @@ def up(
 
         def report(part: str, state: str) -> None:
             if part == "building" and console.is_terminal:
-                progress.update(task, description=f"Building {state}")
+                progress.update(task, description=f"Building {escape(state)}")
                 return
-            progress.console.print(f"[green]•[/] {part:<11} {state}", soft_wrap=True)
+            progress.console.print(Text.assemble(("•", "green"), f" {part:<11} {state}"), soft_wrap=True)
             progress.update(task, description="Starting")
 
         def ready() -> None:
             progress.stop()
-            console.print(f"Running in {folder}. Ctrl-C stops everything. In another terminal:", soft_wrap=True)
-            console.print(f"  export KUBECONFIG={folder / 'kubeconfig'}", soft_wrap=True)
+            console.print(Text(f"Running in {folder}. Ctrl-C stops everything. In another terminal:"), soft_wrap=True)
+            console.print(Text(f"  export KUBECONFIG={folder / 'kubeconfig'}"), soft_wrap=True)
 
         if detach:
             cluster = LocalCluster.start(folder, options, report)
             progress.stop()
-            console.print(f"Running in {folder}. Stop it with `autonomic cluster down`.", soft_wrap=True)
-            console.print(f"  export KUBECONFIG={cluster.kubeconfig}", soft_wrap=True)
+            console.print(Text(f"Running in {folder}. Stop it with `autonomic cluster down`."), soft_wrap=True)
+            console.print(Text(f"  export KUBECONFIG={cluster.kubeconfig}"), soft_wrap=True)
         else:
             Supervisor(folder, options, report).run(ready)
 

@@ -126,10 +126,14 @@ def _cluster() -> Check:
 
 
 def _room(home: Path) -> Iterator[Check]:
-    there = next(folder for folder in (home, *home.parents) if folder.exists())
+    from autonomic.cli.home import unusable
+
+    there = next(folder for folder in (home, *home.parents) if folder.is_dir())
     free = shutil.disk_usage(there).free
     yield _check("disk", free >= _DISK_BYTES, f"{free / 2**30:.0f} GiB free at {there}", "free 5 GiB, or name another folder with --home")
-    yield _check("home", os.access(there, os.W_OK), str(home), f"make {there} writable, or name another folder with --home")
+    wrong = unusable(home)
+    found = f"{home}: {wrong}" if wrong else str(home)
+    yield _check("home", not wrong, found, "make it writable, or name another folder with --home")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     yield _check("memory", memory >= _MEMORY_BYTES, f"{memory / 2**30:.0f} GiB", "4 GiB are needed for Ray, MLflow and one service")
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

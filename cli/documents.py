@@ -1,6 +1,5 @@
 """`autonomic validate`, `schema`, `crds`, `apply` and `diff`."""
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 PathsArgument = Annotated[list[Path], typer.Argument(help="YAML files, or folders with *.yaml and *.yml files.", metavar="PATH...")]
 APPLY_SECONDS = 600.0
 UPLOAD_SECONDS = 120.0
-_OPEN_PLANS = frozenset({"waiting", "applying", "verifying", "reverting"})
 
 
 def register(app: typer.Typer) -> None:
@@ -120,12 +118,13 @@ def apply(
     """
     from autonomic.cli.client import Client
     from autonomic.cli.output import brief, show
+    from autonomic.cli.plans import ended
 
     with Client(home) as client:
         answer = _send(client, paths, prune=prune, dry_run=dry_run)
         records = answer.get("decisions", [])
         if wait:
-            answer["plans"] = [_ended(client, record["plan"]) for record in records if record["verdict"]["outcome"] == "go"]
+            answer["plans"] = [ended(client, record["plan"], "Deploying") for record in records if record["verdict"]["outcome"] == "go"]
     rows = [
         (change["kind"], change["name"], change["change"], brief(change["text"], 400) if change["change"] == "restored" else "")
         for change in answer["changes"]
@@ -142,26 +141,13 @@ def apply(
         raise typer.Exit(1)
 
 
-def _ended(client: "Client", plan: str) -> dict[str, Any]:
-    """A plan when it has ended, or as it stands after ten minutes."""
-    from autonomic.cli.output import working
-
-    deadline = time.monotonic() + APPLY_SECONDS
-    try:
-        with working("Deploying"):
-            while (status := client.get("planner", f"/v1/plans/{plan}"))["phase"] in _OPEN_PLANS and time.monotonic() < deadline:
-                time.sleep(0.2)
-    except KeyboardInterrupt:
-        typer.echo("The deployment goes on: autonomic plans", err=True)
-        raise typer.Exit(130) from None
-    return status
-
-
 def _result(record: dict[str, Any], plan: dict[str, Any] | None) -> str:
+    from autonomic.cli.plans import OPEN_PLANS
+
     if plan is None:
         return f"{record['verdict']['outcome']}: {record['verdict']['why']}"
     if plan["phase"] not in FAILED_PLANS:
-        return "goes on" if plan["phase"] in _OPEN_PLANS else "done"
+        return "goes on" if plan["phase"] in OPEN_PLANS else "done"
     why = "; ".join(outcome["detail"] for outcome in plan["outcomes"] if outcome["detail"])
     return f"{plan['phase']}: {why or plan['detail']}"
 

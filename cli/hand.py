@@ -1,4 +1,4 @@
-"""`autonomic do`, `stop` and `delete`: what a person does by hand, through the gate."""
+"""`autonomic do`, `deploy`, `stop` and `delete`: what a person does by hand, through the gate."""
 
 from typing import Annotated, Any
 
@@ -15,6 +15,7 @@ WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until i
 def register(app: typer.Typer) -> None:
     """Adds the commands to `app`."""
     app.command("do")(do)
+    app.command()(deploy)
     app.command()(stop)
     app.command()(delete)
 
@@ -49,6 +50,32 @@ def do(
     with Client(home) as client:
         told = client.post("planner", f"/v1/primitives/{primitive}", body)
         _finish(client, told, output, wait=wait and not dry_run)
+
+
+def deploy(
+    workflow: Annotated[str, typer.Argument(help="Name of an online workflow in force.", metavar="WORKFLOW")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done, and what the gate says.")] = False,
+    why: WhyOption = "",
+    wait: WaitOption = True,
+    home: HomeOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Deploy an online workflow as it is in force, such as after a deployment that failed.
+
+    What runs already keeps its replicas, its weights and the version that serves. After a restart nothing has to be deployed by
+    hand: what is in force comes back by itself. Ends with 4 where the gate refuses it and with 1 where it fails.
+
+    Examples:
+
+        autonomic deploy wine --dry-run
+
+        autonomic deploy wine --why "its model is registered now"
+    """
+    from autonomic.cli.client import Client
+
+    with Client(home) as client:
+        body = {"target": workflow, "args": {}, "dry_run": dry_run, "why": why}
+        _finish(client, client.post("planner", "/v1/primitives/deploy", body), output, wait=wait and not dry_run)
 
 
 def stop(

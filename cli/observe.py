@@ -182,7 +182,14 @@ def plans(
 
 
 def _parts(client: Any) -> dict[str, dict[str, str]]:
+    from autonomic.cli.home import is_supervised
+
     parts: dict[str, dict[str, str]] = {}
+    home = client.settings.home
+    # in a cluster nobody has to: there its controllers do
+    if (home / "up.lock").exists() and not is_supervised(home):
+        why = "nothing supervises the parts, and none is started again: `autonomic up` takes them over, `autonomic down` ends them"
+        parts["up"] = {"state": "not ready", "url": "", "detail": why}
     for name in ("monitor", "planner", "tuner", "host"):
         state, detail = client.ready(name)
         parts[name] = {"state": state, "url": client.url(name), "detail": detail}

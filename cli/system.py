@@ -1,9 +1,7 @@
 """All parts of the system on one machine: started together, watched, and stopped together."""
 
-import fcntl
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -14,14 +12,14 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
-import httpx
-
 from autonomic.agents.auth import Tokens
 from autonomic.agents.settings import Settings
+from autonomic.cli import existing, home
+from autonomic.cli.addresses import EMBEDDED, Given, addresses, ignored
 from autonomic.seams.errors import AutonomicError, Permanent
 from autonomic.workflows.embedded import leftovers
 from autonomic.workflows.embedded.mlflow_server import MlflowServer
-from autonomic.workflows.embedded.processes import answers, ended, free_port, start_process, stop_process, wait_until
+from autonomic.workflows.embedded.processes import answers, ended, start_process, stop_process, wait_until
 from autonomic.workflows.embedded.prometheus_server import PrometheusServer, find_prometheus
 from autonomic.workflows.embedded.ray_cluster import RayCluster, cluster_env
 from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
@@ -30,20 +28,17 @@ from autonomic.workflows.serving.front import Front
 AGENTS = ("monitor", "planner", "tuner")
 _RESTART_DELAY_SECONDS = 1.0
 _HOST_END_SECONDS = 10.0
+_HOST_LOOK_SECONDS = 5.0
 _READY_SECONDS = 10.0
 
 Report = Callable[[str, str], None]
 
 
-class AlreadyRunning(AutonomicError):
-    """Another `up` holds this home."""
-
-
 class System:
     """The running system of one home.
 
-    `report(part, state)` is called as the parts come up. Parts that die are started again; after the death of Ray the applied
-    online workflows are deployed again.
+    `report(part, state)` is called as the parts come up. Parts that die are started again; what ran is brought back by the host.
+    Addresses are those of the last time; `given` says what else to use.
 
     With `kubernetes` workflows run on that cluster and no Ray is started; what runs there goes on when the system is stopped,
     and is found again by the next one.
@@ -51,14 +46,16 @@ class System:
 
     def __init__(
         self,
-        home: Path,
+        folder: Path,
         *,
         cpus: int | None = None,
         metrics_interval: str = "1s",
         report: Report = lambda part, state: None,
         kubernetes: KubernetesSettings | None = None,
+        given: Given | None = None,
     ) -> None:
-        self.home = home.absolute()
+        self.home = folder.absolute()
+        self._given = given or Given()
         self._cpus = cpus
         self._metrics_interval = metrics_interval
         self._report = report
@@ -71,6 +68,7 @@ class System:
         self._kubernetes_host: Part | None = None
         self._stopping = threading.Event()
         self._watcher: threading.Thread | None = None
+        self._look_at_host = 0.0
         self.settings = Settings(home=self.home, monitor_url="", planner_url="", tuner_url="")
 
     def start(self) -> Settings:
@@ -80,13 +78,14 @@ class System:
             AlreadyRunning: this home has a running system; it is left alone.
             Permanent: a part did not come up; what was started has been stopped again.
         """
-        self.home.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(self.home)
-        if killed := leftovers.stop_leftovers(self.home):
+        home.prepare(self.home)
+        self._lock = home.lock(self.home)
+        # that of a killed one would say that all is up already
+        (self.home / "up.json").unlink(missing_ok=True)
+        if killed := home.clean(self.home):
             self._report("up", f"ended {killed} processes that an earlier one left when it was killed")
         os.environ[leftovers.MARK] = str(self.home)
         try:
-            find_prometheus()
             self._start()
         except BaseException:
             self.stop()
@@ -94,35 +93,18 @@ class System:
         return self.settings
 
     def _start(self) -> None:
-        urls = [f"http://127.0.0.1:{free_port()}" for _ in range(7)]
-        if self._kubernetes is not None:
-            urls[6] = self._prepare_kubernetes(self._kubernetes, urls[6])
-            if self._kubernetes.front_address != "0.0.0.0":
-                urls[4] = f"http://{self._kubernetes.front_address}:{_port(urls[4])}"
-        self.settings = Settings(
-            home=self.home,
-            monitor_url=urls[0],
-            planner_url=urls[1],
-            tuner_url=urls[2],
-            host_url=urls[3],
-            front_url=urls[4],
-            prometheus_url=urls[5],
-            mlflow_url=urls[6],
-            platform="ray" if self._kubernetes is None else "kubernetes",
-            custom_resources=self._kubernetes is not None and self._kubernetes.custom_resources,
-        )
+        self.settings = self._addresses()
+        for words in ignored(self._given, self.settings):
+            self._report("up", words)
+        if not self.settings.use_prometheus:
+            find_prometheus()
         Tokens.load(self.settings.tokens_path)
         self.settings.save()
         for agent in AGENTS:
             self._start_agent(agent)
         with ThreadPoolExecutor(3) as pool:
-            parts = [pool.submit(self._start_prometheus)]
-            if self._kubernetes is None:
-                parts += [pool.submit(self._start_mlflow), pool.submit(self._start_ray)]
-            else:
-                parts += [pool.submit(self._start_kubernetes_host)]
-                if not self._kubernetes.mlflow_url:
-                    parts += [pool.submit(self._start_mlflow)]
+            parts = [pool.submit(self._start_prometheus), pool.submit(self._start_mlflow)]
+            parts.append(pool.submit(self._start_ray if self._kubernetes is None else self._start_kubernetes_host))
             for part in parts:
                 part.result()
         if self._kubernetes is None:
@@ -132,6 +114,25 @@ class System:
         (self.home / "up.json").write_text(json.dumps({"pid": os.getpid(), "started_at": time.time()}))
         self._watcher = threading.Thread(target=self._watch, name="watch-agents", daemon=True)
         self._watcher.start()
+
+    def _addresses(self) -> Settings:
+        given, hosts, cluster = self._given, dict[str, str](), self._kubernetes
+        if cluster is not None:
+            if not cluster.mlflow_url and not cluster.host_address and not given.mlflow:
+                raise Permanent(
+                    "Pods have to reach MLflow: give mlflow_url, where it answers, or host_address, an address of this machine that pods "
+                    "reach"
+                )
+            if given.mlflow is None:
+                given = given.model_copy(update={"mlflow": cluster.mlflow_url or EMBEDDED})
+            hosts = {"front": cluster.front_address.replace("0.0.0.0", "127.0.0.1"), "mlflow": cluster.host_address or "127.0.0.1"}
+        platform = "ray" if cluster is None else "kubernetes"
+        custom_resources = cluster is not None and cluster.custom_resources
+        settings = addresses(self.home, given, hosts).model_copy(update={"platform": platform, "custom_resources": custom_resources})
+        if cluster is not None:
+            written = cluster.model_copy(update={"home": self.home, "mlflow_url": settings.mlflow_url})
+            (self.home / "kubernetes.json").write_text(written.model_dump_json(exclude={"home", "service_token"}) + "\n")
+        return settings
 
     def _start_agent(self, agent: str) -> None:
         self._agents[agent] = start_process(
@@ -151,6 +152,10 @@ class System:
         self._report(agent, url)
 
     def _start_mlflow(self) -> None:
+        if self.settings.use_mlflow:
+            existing.check_mlflow(self.settings.mlflow_url)
+            self._report("mlflow", f"{existing.shown(self.settings.mlflow_url)} (was there)")
+            return
         address = urlsplit(self.settings.mlflow_url).hostname or "127.0.0.1"
         self._mlflow = MlflowServer.start(self.home / "mlflow", _port(self.settings.mlflow_url), address)
         self._report("mlflow", self._mlflow.url)
@@ -162,23 +167,29 @@ class System:
         agents = [
             {"targets": [getattr(self.settings, f"{agent}_url").removeprefix("http://")], "labels": {"agent": agent}} for agent in AGENTS
         ]
-        self._prometheus = PrometheusServer.start(
-            self.home / "prometheus",
-            [
-                {"job_name": "agents", "static_configs": agents, "authorization": {"type": "Bearer", "credentials": tokens["read"]}},
-                {"job_name": "host", "static_configs": [{"targets": [host]}], "authorization": credentials},
-                {
-                    "job_name": "services",
-                    "honor_labels": True,
-                    "http_sd_configs": [{"url": f"http://{host}/v1/sd", "refresh_interval": "1s", "authorization": credentials}],
-                },
-            ],
-            _port(self.settings.prometheus_url),
-            self._metrics_interval,
-        )
+        jobs: list[dict[str, object]] = [
+            {"job_name": "agents", "static_configs": agents, "authorization": {"type": "Bearer", "credentials": tokens["read"]}},
+            {"job_name": "host", "static_configs": [{"targets": [host]}], "authorization": credentials},
+            {
+                "job_name": "services",
+                "honor_labels": True,
+                "http_sd_configs": [{"url": f"http://{host}/v1/sd", "refresh_interval": "1s", "authorization": credentials}],
+            },
+        ]
+        if self.settings.use_prometheus:
+            existing.check_prometheus(self.settings.prometheus_url)
+            wanted = existing.write_scrape_configs(self.home / "prometheus" / "scrape.yml", jobs)
+            url = existing.shown(self.settings.prometheus_url)
+            self._report("prometheus", f"{url} (was there; let its scrape_config_files name {wanted})")
+            return
+        folder, port = self.home / "prometheus", _port(self.settings.prometheus_url)
+        self._prometheus = PrometheusServer.start(folder, jobs, port, self._metrics_interval)
         self._report("prometheus", self._prometheus.url)
 
     def _start_ray(self) -> None:
+        if self.settings.use_ray:
+            self._report("ray", f"{self.settings.use_ray} (was there)")
+            return
         self._ray = RayCluster.start(self.home / "ray", self._cpus)
         self.settings = self.settings.model_copy(update={"ray_address": self._ray.address})
         self.settings.save()
@@ -189,26 +200,12 @@ class System:
         process = start_process(
             [sys.executable, "-m", "autonomic.workflows.platforms.ray.start_host", "--home", str(self.home)],
             log,
-            env=cluster_env(self.home / "ray"),
+            env={} if self.settings.use_ray else cluster_env(self.home / "ray"),
         )
         wait_until(lambda: process.poll() is not None, "The start of the Ray host", 180, log)
         if process.returncode != 0:
             raise ended("The start of the Ray host", process, log)
         self._report("host", self.settings.host_url)
-
-    def _prepare_kubernetes(self, given: KubernetesSettings, mlflow_url: str) -> str:
-        """Writes what the host of a cluster is told, and returns where MLflow answers."""
-        if given.mlflow_url:
-            mlflow_url = given.mlflow_url
-        elif given.host_address:
-            mlflow_url = f"http://{given.host_address}:{_port(mlflow_url)}"
-        else:
-            raise Permanent(
-                "Pods have to reach MLflow: give mlflow_url, where it answers, or host_address, an address of this machine that pods reach"
-            )
-        written = given.model_copy(update={"home": self.home, "mlflow_url": mlflow_url}).model_dump_json(exclude={"home", "service_token"})
-        (self.home / "kubernetes.json").write_text(written + "\n")
-        return mlflow_url
 
     def _start_kubernetes_host(self) -> None:
         log = self.settings.logs / "host.log"
@@ -235,6 +232,16 @@ class System:
                     # a worker that outlived its parent would keep the port
                     part.stop()
                     self._try(name, start)
+            self._watch_foreign_ray()
+
+    def _watch_foreign_ray(self) -> None:
+        # nobody tells us of the end of a cluster that is not ours: its host does not answer any more
+        if not self.settings.use_ray or self._stopping.is_set() or time.monotonic() < self._look_at_host:
+            return
+        self._look_at_host = time.monotonic() + _HOST_LOOK_SECONDS
+        if not answers(f"{self.settings.host_url}/healthz"):
+            self._report("host", "does not answer; starting it again")
+            self._try("host", self._start_host)
 
     def _try(self, name: str, start: Callable[[], None]) -> None:
         try:
@@ -254,20 +261,6 @@ class System:
             if self._ray is not None:
                 self._ray.stop()
             raise
-        self._deploy_again()
-
-    def _deploy_again(self) -> None:
-        # a new cluster knows no services; the planner knows what was applied
-        headers = {"Authorization": f"Bearer {Tokens.load(self.settings.tokens_path)['admin']}"}
-        with httpx.Client(base_url=self.settings.planner_url, headers=headers, timeout=60) as planner:
-            try:
-                workflows = planner.get("/v1/workflows").raise_for_status().json()["items"]
-                for workflow in workflows:
-                    if workflow["type"] == "online":
-                        body = {"target": workflow["name"], "args": {}}
-                        planner.post("/v1/primitives/deploy", json=body).raise_for_status()
-            except httpx.HTTPError as failed:
-                self._report("planner", f"could not deploy the online workflows again: {failed}; apply them by hand")
 
     def agent_pid(self, agent: str) -> int:
         """The process of an agent."""
@@ -285,6 +278,10 @@ class System:
             self._ray.stop()
             self._ray = None
             self._stop_front()
+        elif self.settings.use_ray:
+            if why := home.stop_foreign_host(self.home):
+                self._report("host", why)
+            self._stop_front()
         if self._kubernetes_host is not None:
             self._kubernetes_host.stop()
             self._kubernetes_host = None
@@ -293,8 +290,8 @@ class System:
             if part is not None:
                 part.stop()
         self._prometheus = self._mlflow = None
-        (self.home / "up.json").unlink(missing_ok=True)
         if self._lock is not None:
+            (self.home / "up.json").unlink(missing_ok=True)
             self._lock.close()
             self._lock = None
 
@@ -321,44 +318,3 @@ class Part:
 
 def _port(url: str) -> int:
     return int(url.rsplit(":", 1)[1])
-
-
-def _lock(home: Path) -> IO[str]:
-    lock = (home / "up.lock").open("a")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise AlreadyRunning(
-            f"The system of {home} is running already (process {running_pid(home) or 'unknown'}). "
-            "Look at it with `autonomic status`, stop it with `autonomic down`, or use another --home"
-        ) from None
-    return lock
-
-
-def running_pid(home: Path) -> int | None:
-    """The process of the `up` that holds `home`, None where nothing runs."""
-    try:
-        pid = int(json.loads((home / "up.json").read_text())["pid"])
-        os.kill(pid, 0)
-    except (FileNotFoundError, ProcessLookupError, ValueError, KeyError):
-        return None
-    return pid
-
-
-def stop_running(home: Path, within_seconds: float = 60.0) -> bool:
-    """Asks the `up` of `home` to stop and waits for it; False where nothing runs.
-
-    Raises:
-        Permanent: it did not stop in time.
-    """
-    pid = running_pid(home)
-    if pid is None:
-        return False
-    os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + within_seconds
-    while running_pid(home) is not None:
-        if time.monotonic() > deadline:
-            raise Permanent(f"Process {pid} did not stop within {within_seconds:g} s; look at {home / 'logs'}")
-        time.sleep(0.1)
-    return True

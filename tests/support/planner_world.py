@@ -99,7 +99,9 @@ class World:
                 )
                 target = f"{change.target}/{service['name']}"
                 self.states.setdefault(target, State(target=target, kind="online", revision=1, service=found))
-            self.states[change.target] = State(target=change.target, kind="online", revision=state.revision + 1, spec=change.to["spec"])
+            self.states[change.target] = State(
+                target=change.target, kind="online", revision=state.revision + 1, spec=change.to["spec"], package=change.to["package"]
+            )
             return {"spec": state.spec, "package": ""} if state.spec else {}
         if change.primitive == "delete":
             for target in [one for one in self.states if one.partition("/")[0] == change.target]:

@@ -23,6 +23,7 @@ COMMANDS = [
     "agent",
     "apply",
     "diff",
+    "deploy",
     "run",
     "logs",
     "status",

@@ -2,7 +2,7 @@
 
 from autonomic.seams.clock import VirtualClock
 from autonomic.workflows.platforms.base.store import MemoryStore
-from autonomic.workflows.platforms.ray.lasting import Lasting, lasting_runs, lasting_searches
+from autonomic.workflows.platforms.ray.lasting import Lasting, LastingWords, lasting_runs, lasting_searches
 
 
 def write_run(cluster: MemoryStore, run: str, status: str) -> None:
@@ -85,3 +85,16 @@ def test_a_search_is_kept_with_its_state_and_the_wish_to_stop_it() -> None:
     lasting_searches(second, durable, clock).restore()
 
     assert everything(second) == everything(first)
+
+
+def test_a_detector_of_the_next_cluster_goes_on_where_the_last_one_was() -> None:
+    first, durable, second = MemoryStore(), MemoryStore(), MemoryStore()
+    first.put("drift/shop/api", {"time": 1.0, "cursor": 700})
+    LastingWords(first, durable).keep("drift/shop/api")
+    LastingWords(first, durable).keep("drift/shop/other")
+
+    words = LastingWords(second, durable)
+    words.restore("drift/shop/api")
+    words.restore("drift/shop/other")
+
+    assert everything(second) == {"drift/shop/api": {"time": 1.0, "cursor": 700}}

@@ -8,6 +8,7 @@ from typing import Any
 from autonomic.workflows.platforms.base.drift import told
 from autonomic.workflows.platforms.base.records import ServiceRecord
 from autonomic.workflows.platforms.base.store import Store
+from autonomic.workflows.platforms.ray.lasting import LastingWords
 from autonomic.workflows.platforms.ray.replica import NAMESPACE
 
 Wanted = Mapping[tuple[str, str], tuple[dict[str, Any], Path, tuple[str, ...]]]
@@ -30,10 +31,14 @@ class DriftWatcher:
 
 
 class Detectors:
-    """The drift watchers of a cluster, and the questions that are answered from their words and the prediction logs."""
+    """The drift watchers of a cluster, and the questions that are answered from their words and the prediction logs.
 
-    def __init__(self, store: Store) -> None:
+    Their words come through the cluster's `store`, and are kept in `durable`.
+    """
+
+    def __init__(self, store: Store, durable: Store) -> None:
         self._store = store
+        self._words = LastingWords(store, durable)
         self._lock = threading.Lock()
 
     def keep(self, wanted: Wanted, log_of: Callable[[str, str], Path]) -> None:
@@ -43,12 +48,14 @@ class Detectors:
         with self._lock:
             running = {key.removeprefix("drift-watcher/"): self._store.get(key) for key in self._store.keys("drift-watcher/")}
             for (workflow, service), (description, champion, python_path) in wanted.items():
-                name = f"drift-{workflow}--{service}"
+                name, key = f"drift-{workflow}--{service}", f"drift/{workflow}/{service}"
                 if running.pop(name, None) == description:
+                    self._words.keep(key)
                     continue
                 self._stop(name)
+                self._words.restore(key)
                 arguments = (
-                    f"drift/{workflow}/{service}",
+                    key,
                     description["drift"],
                     str(champion),
                     str(log_of(workflow, service)),

@@ -39,8 +39,7 @@ class RayHost:
             store,
             ServeApps(Replica),
             Front(given.folder / "haproxy", given.front_port),
-            # their words come from the nodes where they run, and they are made anew with the cluster
-            Detectors(ClusterStore(NAMESPACE)),
+            Detectors(ClusterStore(NAMESPACE), store),
             BatchRuns(given, store, clock),
             BatchSearches(given, store, clock),
             clock,

@@ -113,6 +113,26 @@ def lasting_searches(cluster: Documents, durable: Documents, clock: Clock) -> La
     )
 
 
+class LastingWords:
+    """What drift detectors said last, kept, so that those of the next cluster go on where they were."""
+
+    def __init__(self, cluster: Documents, durable: Documents) -> None:
+        self._cluster = cluster
+        self._durable = durable
+
+    def restore(self, key: str) -> None:
+        """Gives a detector what it said last, where the cluster does not know it."""
+        words = self._durable.get(key)
+        if words is not None:
+            self._cluster.put_new(key, words)
+
+    def keep(self, key: str) -> None:
+        """Keeps what a detector said last."""
+        words = self._cluster.get(key)
+        if words is not None and words != self._durable.get(key):
+            self._durable.put(key, words)
+
+
 def restore_packages(folder: Path) -> None:
     """Puts the code that is kept in `folder` into the cluster's store, where that has it not."""
     for file in folder.glob("*.zip"):

@@ -13,6 +13,7 @@ from autonomic.seams.errors import Permanent
 from autonomic.workflows.platforms.ray.settings import HostSettings
 
 _READY_SECONDS = 90.0
+_STOP_SECONDS = 40.0
 
 
 def start_host(settings: HostSettings, address: str) -> None:
@@ -46,6 +47,24 @@ def start_host(settings: HostSettings, address: str) -> None:
         time.sleep(0.05)
 
 
+def stop_host(address: str) -> None:
+    """Ends the host of the cluster at `address` and all that it started there; passed over where there is none."""
+    import ray
+
+    from autonomic.workflows.platforms.ray.replica import HOST_ACTOR, NAMESPACE
+
+    if not ray.is_initialized():
+        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.WARNING)
+    try:
+        actor = ray.get_actor(HOST_ACTOR, NAMESPACE)
+    except ValueError:
+        return
+    try:
+        ray.get(actor.stop.remote(), timeout=_STOP_SECONDS)
+    finally:
+        ray.kill(actor)
+
+
 def _why(actor: object) -> str:
     import ray
 
@@ -64,13 +83,17 @@ def main() -> None:
     parser.add_argument("--front-url", help="where the services answer")
     parser.add_argument("--ray-address", help="the cluster")
     parser.add_argument("--mlflow-url", help="the MLflow server")
+    parser.add_argument("--stop", action="store_true", help="end the host, and what it started, instead")
     given = parser.parse_args()
     home = given.home.absolute()
     tokens = json.loads((home / "tokens.json").read_text())
     path = home / "settings.json"
     written = json.loads(path.read_text()) if path.exists() else {}
-    named = {name: value for name, value in vars(given).items() if name != "home" and value}
+    named = {name: value for name, value in vars(given).items() if name not in ("home", "stop") and value}
     urls = {"host_url": "", "front_url": "", "ray_address": "auto", "mlflow_url": "", **written, **named}
+    if given.stop:
+        stop_host(urls["ray_address"])
+        return
     host, front = urlparse(urls["host_url"]), urlparse(urls["front_url"])
     if not host.port:
         parser.error(f"{path} names no host_url with a port; give --host-url http://127.0.0.1:PORT")
