@@ -211,13 +211,16 @@ def in_force(client: "Client") -> list["Workflow"]:
 
 
 def _tell_lacks(specs: "Specs", platform: str | None) -> None:
-    """Warns of what a platform cannot do for workflows.
+    """Warns of what a platform cannot do for workflows, and of settings that do not fit together.
 
     Raises:
         SpecError: it would refuse one of them; with all that it lacks.
     """
+    from autonomic.workflows.spec.advice import advice
     from autonomic.workflows.spec.capabilities import CAPABILITIES, lacking
 
+    for text in (text for workflow in specs.workflows for text in advice(workflow)):
+        typer.secho(f"Warning: {text}", fg="yellow", err=True)
     refused: list[Problem] = []
     for workflow in specs.workflows if platform in CAPABILITIES else ():
         for lack in lacking(workflow, str(platform)):

@@ -13,6 +13,27 @@ from autonomic.workflows.serving.placement import Placement, slot_weights
 _NOWHERE = ("127.0.0.1", 1)
 _UNKNOWN = "no such service; write /WORKFLOW/SERVICE/v2/models/SERVICE/infer"
 _FULL = "too many requests wait for this service; try again later"
+# the statuses that HAProxy answers by itself, with HTML where it is not told otherwise; for what is no HTTP at all it has but its own page
+_ERRORS = {
+    400: "this is not a valid HTTP request",
+    401: "this takes credentials",
+    403: "this is not allowed",
+    404: _UNKNOWN,
+    405: "this method is not allowed here",
+    407: "this takes credentials",
+    408: "the request did not arrive in time",
+    410: "this is gone",
+    413: "the request is too large",
+    421: "this service is not found under this name",
+    422: "the request cannot be processed",
+    425: "the request came too early; send it again",
+    429: "too many requests; try again later",
+    500: "the front failed while it answered",
+    501: "this is not implemented",
+    502: "the replica failed while it answered",
+    503: "no replica could take the request in time",
+    504: "the replica did not answer in time",
+}
 # bits of srv_admin_state
 _MAINT = 0x01 | 0x02 | 0x20
 _DRAIN = 0x08 | 0x10
@@ -102,6 +123,7 @@ def parse_stats(text: str) -> dict[str, dict[str, dict[str, str]]]:
 
 def render(port: int, socket: Path, pidfile: Path, placements: Mapping[str, Placement], address: str = "127.0.0.1") -> str:
     """The configuration of one frontend and one backend a service."""
+    errors = "\n".join(_error(status, message) for status, message in _ERRORS.items())
     routes = "\n".join(_route(name, placement) for name, placement in placements.items() if not placement.service.certificate)
     alone = "".join(_own_frontend(name, placement, address) for name, placement in placements.items() if placement.port)
     backends = "\n".join(_backend(name, placement) for name, placement in placements.items())
@@ -123,6 +145,7 @@ defaults
     option http-buffer-request
     option idle-close-on-response
     option redispatch 1
+    option abortonclose
     option allbackups
     option splice-auto
     retries 20
@@ -135,11 +158,7 @@ defaults
     timeout http-request 10s
     timeout http-keep-alive 60s
     default-server inter 250ms fastinter 100ms downinter 250ms fall 2 rise 1 observe layer4 error-limit 1 on-error mark-down
-    http-error status 400 content-type application/json string '{_json("this is not a valid HTTP request")}'
-    http-error status 408 content-type application/json string '{_json("the request did not arrive in time")}'
-    http-error status 502 content-type application/json string '{_json("the replica failed while it answered")}'
-    http-error status 503 content-type application/json string '{_json("no replica could take the request in time")}'
-    http-error status 504 content-type application/json string '{_json("the replica did not answer in time")}'
+{errors}
 
 frontend front
     bind {address}:{port}
@@ -159,7 +178,11 @@ def _json(error: str) -> str:
 
 def _word(path: Path | str) -> str:
     """A path as one word of the configuration, whatever characters it has."""
-    return "".join(f"\\{letter}" if letter in " \\\"'#$" else letter for letter in str(path))
+    return "".join(f"\\{letter}" if letter in " \\\"'#" else letter for letter in str(path))
+
+
+def _error(status: int, message: str) -> str:
+    return f"    http-error status {status} content-type application/json string '{_json(message)}'"
 
 
 def _route(name: str, placement: Placement) -> str:

@@ -1,6 +1,6 @@
 """The Open Inference Protocol v2 (KServe) over HTTP: requests and responses, as JSON and with the binary tensor extension.
 
-Source: github.com/kserve/open-inference-protocol and Triton's "binary data" extension. Pure; needs only numpy.
+Source: github.com/kserve/open-inference-protocol and Triton's "binary data" extension. Pure.
 """
 
 import json
@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+
+from autonomic.seams.text import encode, well_formed
 
 DATATYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_),
@@ -32,6 +34,10 @@ MAX_DIMENSIONS = 16
 
 class BadRequest(Exception):
     """The request is not valid; the message says what was found and what is allowed."""
+
+
+class TooManyRows(BadRequest):
+    """The request has more rows than one may have."""
 
 
 class Described(Protocol):
@@ -78,7 +84,7 @@ def encode_bytes(array: np.ndarray) -> bytes:
     """An array of bytes or str objects: each element after its length, four bytes little-endian."""
     parts: list[bytes] = []
     for element in array.reshape(-1):
-        data = element.encode() if isinstance(element, str) else bytes(element)
+        data = encode(element) if isinstance(element, str) else bytes(element)
         parts += (len(data).to_bytes(4, "little"), data)
     return b"".join(parts)
 
@@ -127,23 +133,31 @@ def decode_array(data: bytes | memoryview, datatype: str, shape: Sequence[int]) 
     return np.frombuffer(data, dtype=dtype.newbyteorder("<")).astype(dtype, copy=True).reshape(tuple(shape))
 
 
-def decode_request(body: bytes, header_length: str | None, inputs: Sequence[Described], outputs: Sequence[Described]) -> InferRequest:
+def decode_request(
+    body: bytes, header_length: str | None, inputs: Sequence[Described], outputs: Sequence[Described], max_rows: int | None = None
+) -> InferRequest:
     """Reads the body of an infer request against what the model declares.
+
+    Null stands for an optional member that is absent. Numbers are finite, in JSON (which has no others) as in binary tensors: what a
+    model makes of NaN is no answer. Of an id, characters that UTF-8 cannot hold are replaced.
 
     Args:
         body: the whole body.
         header_length: value of the header `Inference-Header-Content-Length`, None where there is none (all JSON).
         inputs: the tensors that the model takes.
         outputs: the tensors that it gives.
+        max_rows: the most rows that one request may have; None: any number.
 
     Raises:
-        BadRequest: anything in it is not as the protocol or the model asks.
+        TooManyRows: it has more than `max_rows`.
+        BadRequest: anything else in it is not as the protocol or the model asks.
     """
     header, rest = _split(body, header_length)
     document = _object(header)
-    request_id = document.get("id", "")
+    request_id = _member(document, "id", "")
     if not isinstance(request_id, str):
         raise BadRequest(f"id is {_short(request_id)}; it must be a string")
+    request_id = well_formed(request_id)
     parameters = _parameters(document, "the request")
     declared = {spec.name: spec for spec in inputs}
     arrays: dict[str, np.ndarray] = {}
@@ -156,13 +170,15 @@ def decode_request(body: bytes, header_length: str | None, inputs: Sequence[Desc
         if name in arrays:
             raise BadRequest(f"input {name!r} is given twice")
         _fits(name, datatype, shape, spec)
+        if max_rows is not None and shape[0] > max_rows:
+            raise TooManyRows(f"input {name!r} has {shape[0]} rows; at most {max_rows} are taken in one request. Send them in several")
         size = tensor_parameters.get("binary_data_size")
         if size is None:
-            if "data" not in tensor:
+            if tensor.get("data") is None:
                 raise BadRequest(f"input {name!r} has neither data nor parameters.binary_data_size")
             arrays[name] = _from_json(name, tensor["data"], datatype, shape)
             continue
-        if "data" in tensor:
+        if tensor.get("data") is not None:
             raise BadRequest(f"input {name!r} has both data and parameters.binary_data_size; give one of them")
         if header_length is None:
             raise BadRequest(f"input {name!r} has a binary_data_size, but the header {HEADER_LENGTH} is missing")
@@ -174,6 +190,7 @@ def decode_request(body: bytes, header_length: str | None, inputs: Sequence[Desc
             arrays[name] = decode_array(rest[place : place + size], datatype, shape)
         except ValueError as error:
             raise BadRequest(f"input {name!r}: {error}") from error
+        _finite(name, arrays[name])
         place += size
     if place != len(rest):
         raise BadRequest(f"{len(rest) - place} binary bytes follow the tensors that were announced")
@@ -273,8 +290,13 @@ def _list(document: Mapping[str, Any], key: str) -> list[Any]:
     return value
 
 
+def _member(document: Mapping[str, Any], key: str, default: Any) -> Any:
+    value = document.get(key)
+    return default if value is None else value
+
+
 def _parameters(document: Mapping[str, Any], where: str) -> dict[str, Any]:
-    value = document.get("parameters", {})
+    value = _member(document, "parameters", {})
     if not isinstance(value, dict):
         raise BadRequest(f"parameters of {where} is {_short(value)}; it must be an object")
     return value
@@ -300,6 +322,14 @@ def _fits(name: str, datatype: str, shape: Sequence[int], spec: Described) -> No
         raise BadRequest(f"datatype of input {name!r} is {datatype}; the model takes {spec.datatype}")
     if len(shape) != len(spec.shape) or any(want not in (-1, got) for want, got in zip(spec.shape, shape, strict=True)):
         raise BadRequest(f"shape of input {name!r} is {list(shape)}; the model takes {list(spec.shape)} (-1: any size)")
+
+
+def _finite(name: str, array: np.ndarray) -> None:
+    if array.dtype.kind != "f" or np.isfinite(array).all():
+        return
+    row = int(np.argwhere(~np.isfinite(array))[0][0])
+    value = next(value for value in array[row].reshape(-1).tolist() if not math.isfinite(value))
+    raise BadRequest(f"input {name!r} holds {value} in row {row}; only finite numbers are taken")
 
 
 def _from_json(name: str, data: Any, datatype: str, shape: Sequence[int]) -> np.ndarray:
@@ -359,13 +389,13 @@ def _requested(document: Mapping[str, Any], outputs: Sequence[Described], parame
         if name in chosen:
             raise BadRequest(f"output {name!r} is asked for twice")
         own = _parameters(each, f"output {name!r}")
-        binary = _flag(own, "binary_data", f"output {name!r}") if "binary_data" in own else all_binary
+        binary = _flag(own, "binary_data", f"output {name!r}", all_binary)
         chosen[name] = RequestedOutput(name, binary, _class_count(own, names[name]))
     return tuple(chosen.values())
 
 
 def _class_count(parameters: Mapping[str, Any], spec: Described) -> int:
-    count = parameters.get("classification", 0)
+    count = _member(parameters, "classification", 0)
     if not isinstance(count, int) or isinstance(count, bool) or count < 0:
         raise BadRequest(f"classification of output {spec.name!r} is {_short(count)}; it must be a whole number >= 0")
     if count and (len(spec.shape) < 2 or spec.datatype == "BYTES"):
@@ -373,8 +403,8 @@ def _class_count(parameters: Mapping[str, Any], spec: Described) -> int:
     return count
 
 
-def _flag(parameters: Mapping[str, Any], key: str, where: str) -> bool:
-    value = parameters.get(key, False)
+def _flag(parameters: Mapping[str, Any], key: str, where: str, default: bool = False) -> bool:
+    value = _member(parameters, key, default)
     if not isinstance(value, bool):
         raise BadRequest(f"{key} of {where} is {_short(value)}; it must be true or false")
     return value

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from autonomic.seams.errors import Permanent, Retryable
+from autonomic.seams.text import well_formed
 from autonomic.workflows.serving.oip import datatype_of, decode_array, encode_array
 
 PointState = Literal["unlabelled", "labelled", "all"]
@@ -37,6 +38,8 @@ CREATE TABLE IF NOT EXISTS labels (prediction_id TEXT PRIMARY KEY, label INTEGER
 CREATE TABLE IF NOT EXISTS picks (
     prediction_id TEXT PRIMARY KEY, time REAL NOT NULL, anomaly REAL NOT NULL, uncertainty REAL NOT NULL, diversity REAL NOT NULL);
 """
+# json.dumps would make an encoder for every row
+_dumps = json.JSONEncoder(separators=(",", ":")).encode
 _ROW = """p.seq, p.id, p.time, p.request_id, p.role, p.model_version, p.input_ref, p.output, p.label, p.confidence, l.label AS truth
     FROM predictions p LEFT JOIN labels l ON l.prediction_id = p.id"""
 
@@ -181,8 +184,10 @@ class PredictionLog:
         for each in predictions:
             ref, tensors = _encode(each.inputs)
             inputs += tensors
-            output = json.dumps(each.output, separators=(",", ":"))
-            rows.append((each.id, each.time, each.request_id, each.role, each.model_version, ref, output, each.label, each.confidence))
+            output = _dumps(each.output)
+            rows.append(
+                (each.id, each.time, well_formed(each.request_id), each.role, each.model_version, ref, output, each.label, each.confidence)
+            )
         with self._writing() as db:
             db.executemany("INSERT OR IGNORE INTO inputs VALUES (?, ?, ?, ?, ?)", inputs)
             db.executemany(
@@ -375,7 +380,7 @@ class PredictionLog:
 
 
 def _encode(inputs: dict[str, np.ndarray]) -> tuple[str, list[tuple[str, str, str, str, bytes]]]:
-    encoded = [(name, datatype_of(array), json.dumps(list(array.shape)), encode_array(array)) for name, array in inputs.items()]
+    encoded = [(name, datatype_of(array), _dumps(list(array.shape)), encode_array(array)) for name, array in inputs.items()]
     digest = hashlib.sha256()
     for name, dtype, shape, data in encoded:
         digest.update(f"{name}\0{dtype}\0{shape}\0{len(data)}\0".encode())

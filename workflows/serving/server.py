@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from autonomic.seams.errors import Permanent, Retryable
 from autonomic.workflows.serving import oip
@@ -33,6 +34,7 @@ from autonomic.workflows.serving.config import ServerConfig
 from autonomic.workflows.serving.model import LoadedModel, load_model
 from autonomic.workflows.serving.predictions import PredictionLog
 from autonomic.workflows.serving.probe import check_answers
+from autonomic.workflows.serving.progress import Progress
 from autonomic.workflows.serving.server_metrics import ServerMetrics, request_start
 from autonomic.workflows.serving.worker import ModelFailed, Worker
 
@@ -42,6 +44,10 @@ _START_SECONDS = 30.0
 _BACKLOG = 512
 # longer than the front keeps an idle connection, so that it is the front that closes it
 _KEEP_ALIVE_SECONDS = 75
+_BEAT_SECONDS = 1.0
+# what is larger is decoded or encoded beside the event loop
+_LARGE_BYTES = 2**17
+_MANY_ROWS = 1000
 _EXTENSIONS = ["binary_tensor_data", "classification"]
 
 
@@ -59,6 +65,7 @@ class ModelServer:
         self._log: PredictionLog | None = None
         self._model: LoadedModel
         self._batcher: Batcher
+        self._progress: Progress | None = None
         self._admission: asyncio.Semaphore
 
     def start(self) -> int:
@@ -96,8 +103,14 @@ class ModelServer:
         return port
 
     def alive(self) -> bool:
-        """Whether it still serves."""
-        return self._thread is not None and self._thread.is_alive()
+        """Whether it still serves, or may do so again by itself."""
+        return not self.death()
+
+    def death(self) -> str:
+        """Why it does not serve and never will again; "" while it is alive."""
+        if self._thread is None or not self._thread.is_alive():
+            return "the model server has ended"
+        return self._progress.death() if self._progress is not None else ""
 
     def drain(self, timeout_seconds: float) -> bool:
         """Says "not ready", finishes the requests that it has and those that still come, and stops.
@@ -137,20 +150,25 @@ class ModelServer:
                 Route(path + "/ready", self._model_ready),
                 Route(path + "/infer", self._infer, methods=["POST"]),
             ]
-        return Starlette(routes=routes, lifespan=self._lifespan, exception_handlers={HTTPException: _http_error, Exception: _failure})
+        app = Starlette(routes=routes, lifespan=self._lifespan, exception_handlers={HTTPException: _http_error, Exception: _failure})
+        # a redirect would name this server's own path, which is another one in front of it
+        app.router.redirect_slashes = False
+        app.add_middleware(_WithoutTrailingSlash)
+        return app
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
         config = self._config
         with ThreadPoolExecutor(1, thread_name_prefix="inference") as executor:
             worker = Worker(config, self._model, self._log, self._metrics)
-            self._batcher = Batcher(worker, executor, config.max_batch_size, config.max_wait_seconds)
+            batcher = Batcher(worker, executor, config.max_batch_size, config.max_wait_seconds, config.chunk_rows)
+            self._batcher, self._progress = batcher, Progress(config.timeout_seconds, lambda: batcher.busy_seconds)
             self._admission = asyncio.Semaphore(config.max_in_flight)
-            running = asyncio.create_task(self._batcher.run())
+            tasks = [asyncio.create_task(self._batcher.run()), asyncio.create_task(_beat(self._progress))]
             yield
-            running.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await running
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _server_metadata(self, _request: Request) -> Response:
         from autonomic import __version__
@@ -158,14 +176,19 @@ class ModelServer:
         return _json({"name": "autonomic", "version": __version__, "extensions": _EXTENSIONS})
 
     async def _live(self, _request: Request) -> Response:
-        return _json({"live": True})
+        why = self.death()
+        return _json({"live": not why, **({"why": why} if why else {})}, 503 if why else 200)
 
     async def _ready(self, _request: Request) -> Response:
-        return _json({"ready": not self._draining}, 503 if self._draining else 200)
+        return self._readiness()
 
     async def _model_ready(self, request: Request) -> Response:
         self._check_model(request)
-        return _json({"name": self._config.name, "ready": not self._draining}, 503 if self._draining else 200)
+        return self._readiness(name=self._config.name)
+
+    def _readiness(self, **more: str) -> Response:
+        why = "it drains" if self._draining else self._progress.lack_of_readiness() if self._progress is not None else "it starts"
+        return _json({**more, "ready": not why, **({"why": why} if why else {})}, 503 if why else 200)
 
     async def _model_metadata(self, request: Request) -> Response:
         self._check_model(request)
@@ -196,18 +219,47 @@ class ModelServer:
         self._authorise(request)
         self._check_model(request)
         body = await self._body(request)
-        file = self._model.file
-        try:
-            asked = oip.decode_request(body, request.headers.get(oip.HEADER_LENGTH), file.inputs, file.served_outputs)
-        except oip.BadRequest as error:
-            raise HTTPException(400, str(error)) from error
-        answer = await self._admitted(asked)
+        asked = await self._decode(request, body)
+        del body
+        answer = await self._while_somebody_waits(request, self._admitted(asked))
         # the protocol's parameters hold no lists
         parameters = {"role": self._config.role, **({"prediction_ids": ",".join(answer.ids)} if answer.ids else {})}
-        data, header_length = oip.encode_response(self._config.name, self._config.model_version, asked, answer.outputs, parameters)
+        encoded = (self._config.name, self._config.model_version, asked, answer.outputs, parameters)
+        if asked.rows < _MANY_ROWS:
+            data, header_length = oip.encode_response(*encoded)
+        else:
+            data, header_length = await asyncio.to_thread(oip.encode_response, *encoded)
         if header_length is None:
             return Response(data, media_type="application/json")
         return Response(data, media_type="application/octet-stream", headers={oip.HEADER_LENGTH: str(header_length)})
+
+    async def _decode(self, request: Request, body: bytes) -> oip.InferRequest:
+        file = self._model.file
+        given = (body, request.headers.get(oip.HEADER_LENGTH), file.inputs, file.served_outputs, self._config.max_rows)
+        try:
+            # what takes long is done beside the event loop, which answers others meanwhile
+            return oip.decode_request(*given) if len(body) < _LARGE_BYTES else await asyncio.to_thread(oip.decode_request, *given)
+        except oip.TooManyRows as error:
+            raise HTTPException(413, str(error)) from error
+        except oip.BadRequest as error:
+            raise HTTPException(400, str(error)) from error
+
+    async def _while_somebody_waits(self, request: Request, work: Coroutine[Any, Any, Answer]) -> Answer:
+        """The outcome of `work`, which is dropped when the client goes away or has waited for as long as the service allows."""
+        seconds = self._config.timeout_seconds
+        working, gone = asyncio.ensure_future(work), asyncio.ensure_future(_disconnected(request))
+        try:
+            await asyncio.wait((working, gone), timeout=seconds or None, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                return working.result()
+            if gone.done():
+                raise ClientDisconnect
+            raise HTTPException(504, f"there was no answer within {seconds:g} s; what was left of the request was dropped")
+        finally:
+            working.cancel()
+            gone.cancel()
+            # what it holds is free for others before this returns
+            await asyncio.gather(working, gone, return_exceptions=True)
 
     async def _admitted(self, asked: oip.InferRequest) -> Answer:
         if self._admission.locked() and self._waiting >= self._config.max_waiting:
@@ -258,6 +310,18 @@ class ModelServer:
         return b"".join(parts)
 
 
+class _WithoutTrailingSlash:
+    """Answers `/v2/` as `/v2`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].endswith("/"):
+            scope = {**scope, "path": scope["path"].rstrip("/") or "/"}
+        await self._app(scope, receive, send)
+
+
 class _Uvicorn(uvicorn.Server):
     """Says when it listens."""
 
@@ -285,6 +349,18 @@ def _listen(address: str, port: int) -> socket.socket:
 
 def _json(document: dict[str, Any], status: int = 200, headers: Any = None) -> Response:
     return Response(json.dumps(document, separators=(",", ":")), status, headers, "application/json")
+
+
+async def _disconnected(request: Request) -> None:
+    """Returns when the client of a request whose body was read goes away."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _beat(progress: Progress) -> None:
+    while True:
+        progress.beat()
+        await asyncio.sleep(_BEAT_SECONDS)
 
 
 async def _http_error(_request: Request, error: Exception) -> Response:

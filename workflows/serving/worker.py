@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from autonomic.seams.errors import AutonomicError
+from autonomic.seams.errors import AutonomicError, Retryable
 from autonomic.seams.ids import RandomIds
 from autonomic.workflows.serving.batcher import Answer, Arrays, Item
 from autonomic.workflows.serving.config import ServerConfig
@@ -33,9 +33,19 @@ class Worker:
         if self._config.device_time_seconds:
             time.sleep(self._config.device_time_seconds)
         answers = self._compute(items)
-        if self._log is not None:
-            self._log.append([row for item, answer in zip(items, answers, strict=True) for row in self._predictions(item, answer)])
-        return answers
+        return answers if self._log is None else self._logged(items, answers, self._log)
+
+    def _logged(self, items: Sequence[Item], answers: Sequence[Answer | Exception], log: PredictionLog) -> list[Answer | Exception]:
+        """The answers, once their predictions are in the log: of all at once, and where that fails, of each request alone."""
+        try:
+            log.append([row for item, answer in zip(items, answers, strict=True) for row in self._predictions(item, answer)])
+        except Retryable:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever one request brought along is no fault of the others
+            if len(items) == 1:
+                return [ModelFailed(f"the prediction cannot be logged: {type(error).__name__}: {error}")]
+            return [each for item, answer in zip(items, answers, strict=True) for each in self._logged([item], [answer], log)]
+        return list(answers)
 
     def _compute(self, items: Sequence[Item]) -> list[Answer | Exception]:
         inputs: Arrays = items[0].inputs
@@ -56,9 +66,14 @@ class Worker:
         start = 0
         for item in items:
             part = {name: array[start : start + item.rows] for name, array in outputs.items()}
+            start += item.rows
+            if self._model.file.postprocess == "classifier" and not np.isfinite(part["probabilities"]).all():
+                # the class with the greatest of such probabilities would be the first, whatever the input was
+                row = int(np.argwhere(~np.isfinite(part["probabilities"]))[0][0])
+                answers.append(ModelFailed(f"the model has no class for row {row}: its output is not a number"))
+                continue
             ids = [self._ids.new("prediction") for _ in range(item.rows)] if self._log is not None else []
             answers.append(Answer(part, ids))
-            start += item.rows
         return answers
 
     def _predictions(self, item: Item, answer: Answer | Exception) -> list[Prediction]:
@@ -86,9 +101,7 @@ class Worker:
     def _classified(self, outputs: Mapping[str, np.ndarray], row: int) -> tuple[int | None, float | None]:
         if self._model.file.postprocess != "classifier":
             return None, None
-        confidence = float(outputs["probabilities"][row].max())
-        # not a number where the input was none; no confidence is worse than that
-        return int(outputs["label"][row]), confidence if np.isfinite(confidence) else 0.0
+        return int(outputs["label"][row]), float(outputs["probabilities"][row].max())
 
 
 def _row_json(array: np.ndarray, row: int) -> object:

@@ -94,7 +94,7 @@ def _translate(
     located = [(*_locate(detail["loc"], document.data, model, shorthands), detail) for detail in error.errors(include_url=False)]
     branches = [(path, detail) for path, _, branch, detail in located if branch]
     for path, allowed, branch, detail in located:
-        if _is_miscounted(detail) or (branch and _is_worse_branch(path, detail, branches)):
+        if _follows(detail) or (branch and _is_worse_branch(path, detail, branches)):
             continue
         at = (*path, detail.get("ctx", {})["discriminator"].strip("'")) if detail["type"] == "union_tag_invalid" else path
         message, at_key = _message(detail, at, allowed)
@@ -102,9 +102,15 @@ def _translate(
     return list(found.values())
 
 
-def _is_miscounted(detail: ErrorDetails) -> bool:
-    """pydantic counts only the entries that were right, so that a list with faulty ones is also "too short"."""
+def _follows(detail: ErrorDetails) -> bool:
+    """Whether a fault is nothing but the consequence of another.
+
+    pydantic counts only the entries that were right, so that a list with faulty ones is also "too short"; and it computes no default from
+    fields of which one is wrong.
+    """
     value = detail["input"]
+    if detail["type"] == "default_factory_not_called":
+        return True
     return detail["type"] == "too_short" and isinstance(value, list) and len(value) >= detail.get("ctx", {})["min_length"]
 
 

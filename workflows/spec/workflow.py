@@ -156,11 +156,27 @@ class Replicas(Word):
         return self
 
 
+CHUNK_ROWS = 256
+
+
+def chunk_rows(max_batch_size: int) -> int:
+    """How many rows of one request go through the model together; where requests are not put together, it is CHUNK_ROWS."""
+    return max_batch_size if max_batch_size > 1 else CHUNK_ROWS
+
+
 class Batching(Word):
-    """How requests are put together before the model sees them; a batch waits at most `max_wait`."""
+    """How requests are put together before the model sees them; a batch waits at most `max_wait`.
+
+    One request is a batch already: its rows go through the model in chunks of `max_batch_size`, and of 256 where that is 1.
+    """
 
     max_batch_size: int = Field(default=1, ge=1, le=4096)
     max_wait: Duration = 0.0
+
+    @property
+    def chunk_rows(self) -> int:
+        """How many rows of one request go through the model together."""
+        return chunk_rows(self.max_batch_size)
 
 
 class Traffic(Word):
@@ -210,14 +226,19 @@ class Route(Word):
     hostnames: tuple[HostName, ...] = ()
 
 
+def _of_batches(service: dict[str, Any]) -> int:
+    batching = service.get("batching")
+    return batching.max_batch_size if isinstance(batching, Batching) else 1
+
+
 class Service(Word):
     """One service of an online workflow.
 
-    `max_in_flight` is how many requests one replica may hold; the others wait in the front. `device_time` is spent
-    asleep per batch and stands for an accelerator where there is none (0: nothing is pretended). `token` asks callers
-    for a bearer token. `expose` gives it a Service of this type on the cluster, at whose root it answers; with `tls` it
-    answers nothing but TLS. `route` has a Gateway split its traffic as well, straight to the replicas. `log` keeps
-    predictions (with their inputs) for drift detection and labels.
+    `max_in_flight` is how many requests one replica may hold; the others wait in the front. By default it is `max_batch_size`: a batch
+    is never put together of more. A request of more than `max_rows` rows gets 413. `device_time` is spent asleep per batch and stands
+    for an accelerator where there is none (0: nothing is pretended). `token` asks callers for a bearer token. `expose` gives it a
+    Service of this type on the cluster, at whose root it answers; with `tls` it answers nothing but TLS. `route` has a Gateway split
+    its traffic as well, straight to the replicas. `log` keeps predictions (with their inputs) for drift detection and labels.
     """
 
     name: Name
@@ -227,7 +248,8 @@ class Service(Word):
     replicas: Replicas = Replicas()
     resources: Resources = Resources(cpu=0.0)
     batching: Batching = Batching()
-    max_in_flight: int = Field(default=1, ge=1, le=10_000)
+    max_in_flight: int = Field(default_factory=_of_batches, ge=1, le=10_000)
+    max_rows: int = Field(default=10_000, ge=1, le=1_000_000)
     device_time: Duration = 0.0
     traffic: Traffic = Traffic()
     timeout: Duration = 10.0

@@ -2,6 +2,7 @@ import asyncio
 import collections
 import datetime
 import ipaddress
+import json
 import os
 import signal
 import socket
@@ -391,3 +392,33 @@ def certify(path: Path) -> ssl.SSLContext:
     form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     path.write_bytes(pem + key.private_bytes(*form))
     return ssl.create_default_context(cadata=pem.decode())
+
+
+def test_a_slash_at_the_end_of_an_address_changes_nothing_through_the_front(front: Front, serve: Callable[..., int]) -> None:
+    front.set_service(service(), [replica("x", serve())])
+    base = front.url("w", "s")
+    for path in ("/v2", "/v2/", "/v2/models/s/", "/v2/health/ready/"):
+        assert httpx.get(base + path, timeout=60).status_code == 200
+    for end in ("", "/"):
+        assert httpx.post(f"{infer_url(front)}{end}", json=BODY, timeout=60).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"POST /w/s/v2 HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nshort", 408),
+        (b"GET /nothing HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 404),
+        (b"GET /w/s/v2 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 503),
+    ],
+)
+def test_the_fronts_own_answers_are_json(front: Front, sent: bytes, status: int) -> None:
+    front.set_service(service(timeout_seconds=0.2), [])
+    with socket.create_connection(("127.0.0.1", front.port), 60) as connection:
+        connection.sendall(sent)
+        received = b""
+        while part := connection.recv(65536):
+            received += part
+    head, _, content = received.partition(b"\r\n\r\n")
+    assert head.split()[1] == str(status).encode()
+    assert b"content-type: application/json" in head.lower()
+    assert json.loads(content)["error"]

@@ -10,11 +10,13 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import torch
 import tritonclient.http as triton
 from prometheus_client.parser import text_string_to_metric_families
 
 from autonomic.seams.errors import Permanent
 from autonomic.workflows.serving.config import ServerConfig
+from autonomic.workflows.serving.model import save_model
 from autonomic.workflows.serving.predictions import PredictionLog
 from autonomic.workflows.serving.server import ModelServer
 
@@ -197,8 +199,6 @@ def test_a_model_that_fails_on_one_request_serves_the_next(serve: Callable[..., 
         "inputs": [{"name": "word", "datatype": "INT64", "shape": [-1]}],
         "outputs": [{"name": "vector", "datatype": "FP32", "shape": [-1, 2]}],
     }
-    import torch
-
     (tmp_path / "model.json").write_text(json.dumps(document))
     torch.save(torch.nn.Embedding(3, 2).state_dict(), tmp_path / "weights.pt")
     port = serve(model_folder=str(tmp_path))
@@ -231,3 +231,101 @@ def test_an_exported_program_is_served_without_its_class(serve: Callable[..., in
         answer = httpx.post(url(port), json=body(rows))
         assert answer.status_code == 200, answer.text
         assert answer.json()["outputs"][0]["shape"] == [rows, 3]
+
+
+def test_more_rows_than_a_request_may_have_are_refused_with_the_bound(serve: Callable[..., int]) -> None:
+    port = serve(max_rows=300)
+    assert httpx.post(url(port), json=body(300)).json()["outputs"][1]["data"] == [0] * 300
+    refused = httpx.post(url(port), json=body(301))
+    assert refused.status_code == 413
+    assert refused.json()["error"] == "input 'x' has 301 rows; at most 300 are taken in one request. Send them in several"
+
+
+def test_a_big_request_goes_in_chunks_is_logged_whole_and_lets_others_in_between(serve: Callable[..., int], tmp_path: Path) -> None:
+    port = serve(predictions=str(tmp_path / "p.db"), max_in_flight=2, device_time_seconds=0.1)
+    done: list[str] = []
+
+    def ask(name: str, rows: int) -> None:
+        answer = httpx.post(url(port), json=body(rows), timeout=60)
+        assert answer.status_code == 200, answer.text
+        assert len(answer.json()["parameters"]["prediction_ids"].split(",")) == rows
+        done.append(name)
+
+    big = threading.Thread(target=ask, args=("big", 5000))
+    big.start()
+    while metric(port, "autonomic_batch_rows_count") < 1:
+        time.sleep(0.01)
+    ask("small", 1)
+    big.join()
+    assert done == ["small", "big"]
+    assert metric(port, "autonomic_batch_rows_count") == 21
+    log = PredictionLog(tmp_path / "p.db")
+    assert log.counts().predictions == 5001
+    log.close()
+
+
+def test_what_nobody_waits_for_any_more_is_dropped(serve: Callable[..., int]) -> None:
+    port = serve(device_time_seconds=0.1, timeout_seconds=0.5)
+    late = httpx.post(url(port), json=body(10_000), timeout=60)
+    assert late.status_code == 504
+    assert late.json()["error"] == "there was no answer within 0.5 s; what was left of the request was dropped"
+    patient = serve(device_time_seconds=0.1)
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(url(patient), json=body(10_000), timeout=httpx.Timeout(60, read=0.5))
+    for each in (port, patient):
+        while metric(each, "autonomic_server_in_flight_requests"):
+            time.sleep(0.01)
+        assert httpx.post(url(each), json=body(), timeout=60).status_code == 200
+        assert metric(each, "autonomic_batch_rows_count") < 40
+    assert metric(patient, "autonomic_requests_total", code="499") == 1
+
+
+class Hanging(torch.nn.Module):
+    """Hangs on a number above 99, until `go` is set."""
+
+    go = threading.Event()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if float(x.max()) > 99:
+            self.go.wait()
+        return x
+
+
+def test_a_replica_whose_model_hangs_is_not_ready_until_it_gets_on(serve: Callable[..., int], tmp_path: Path) -> None:
+    tensor = {"name": "x", "datatype": "FP32", "shape": [-1, 4]}
+    folder = save_model(Hanging(), tmp_path, architecture=f"{__name__}:Hanging", inputs=[tensor], outputs=[{**tensor, "name": "y"}])
+    port = serve(model_folder=str(folder), timeout_seconds=0.2)
+    ready = f"http://127.0.0.1:{port}/v2/health/ready"
+    assert httpx.get(ready).status_code == 200
+    assert httpx.post(url(port), json=body(data=[100, 0, 0, 0]), timeout=60).status_code == 504
+    answer = httpx.get(ready)
+    assert answer.status_code == 503
+    assert "one batch has been in the model for" in answer.json()["why"]
+    assert httpx.get(f"http://127.0.0.1:{port}/v2/models/s/ready").status_code == 503
+    assert httpx.get(f"http://127.0.0.1:{port}/v2/health/live").status_code == 200
+    Hanging.go.set()
+    while httpx.get(ready).status_code != 200:
+        time.sleep(0.01)
+    assert httpx.post(url(port), json=body(), timeout=60).status_code == 200
+
+
+def test_an_id_that_utf8_cannot_hold_is_answered_and_so_are_those_beside_it(serve: Callable[..., int], tmp_path: Path) -> None:
+    port = serve(predictions=str(tmp_path / "p.db"), max_in_flight=8, max_batch_size=8, max_wait_seconds=0.3)
+    good = json.dumps(body() | {"id": "fine"}).encode()
+    bodies = [good] * 4 + [good.replace(b"fine", b"\\ud83d")]
+
+    async def ask() -> list[httpx.Response]:
+        async with httpx.AsyncClient() as client:
+            return await asyncio.gather(*(client.post(url(port), content=content, timeout=60) for content in bodies))
+
+    answers = asyncio.run(ask())
+    assert [answer.status_code for answer in answers] == [200] * 5
+    assert [answer.json()["id"] for answer in answers] == ["fine"] * 4 + ["\ufffd"]
+
+
+@pytest.mark.parametrize("path", ["/v2", "/v2/health/ready", "/v2/models/s", "/v2/models/s/ready", "/v2/models/s/versions/3", "/metrics"])
+def test_a_slash_at_the_end_of_an_address_changes_nothing(serve: Callable[..., int], path: str) -> None:
+    port = serve()
+    plain, slashed = (httpx.get(f"http://127.0.0.1:{port}{path}{end}") for end in ("", "/"))
+    assert plain.status_code == slashed.status_code == 200
+    assert httpx.post(f"{url(port)}/", json=body()).status_code == 200

@@ -137,3 +137,68 @@ def test_requests_given_up_are_not_computed() -> None:
 
     run(work, 8, 0.0, test)
     assert work.batches == [[1], [3]]
+
+
+def test_a_big_request_gives_every_other_its_turn_between_its_chunks() -> None:
+    work = Recorder()
+    order: list[str] = []
+
+    async def ask(batcher: Batcher, name: str, count: int) -> None:
+        await batcher.infer(name, rows(count), count)
+        order.append(name)
+
+    async def test(batcher: Batcher) -> None:
+        work.go.clear()
+        asked = [asyncio.ensure_future(ask(batcher, "big", 40))]
+        await asyncio.sleep(0.02)
+        asked += [asyncio.ensure_future(ask(batcher, name, count)) for name, count in (("two", 8), ("one", 4), ("small", 1))]
+        await asyncio.sleep(0.02)
+        work.go.set()
+        await asyncio.gather(*asked)
+
+    run(work, 4, 0.0, test)
+    assert order == ["one", "small", "two", "big"]
+    assert work.batches.index([1]) <= 4
+    assert sum(sum(batch) for batch in work.batches) == 53
+
+
+def test_a_request_that_is_not_put_together_with_others_goes_in_chunks_all_the_same() -> None:
+    work = Recorder()
+
+    async def body() -> None:
+        with ThreadPoolExecutor(1) as executor:
+            batcher = Batcher(work, executor, 1, 0.0, chunk_rows=8)
+            task = asyncio.create_task(batcher.run())
+            await asyncio.gather(batcher.infer("big", rows(20), 20), batcher.infer("a", rows(1), 1), batcher.infer("b", rows(1), 1))
+            task.cancel()
+
+    asyncio.run(body())
+    assert work.batches == [[8], [1], [1], [8], [4]]
+
+
+def test_what_is_left_of_a_request_is_dropped_when_nobody_waits_for_it_or_one_chunk_failed() -> None:
+    batches: list[str] = []
+    go, begun = threading.Event(), threading.Event()
+
+    def work(items: Sequence[Item]) -> list[Answer | Exception]:
+        batches.append(items[0].request_id)
+        begun.set()
+        assert go.wait(30)
+        return [ValueError("odd") if item.request_id == "bad" else answer(item) for item in items]
+
+    async def test(batcher: Batcher) -> None:
+        gone = asyncio.ensure_future(batcher.infer("gone", rows(100), 100))
+        await asyncio.to_thread(begun.wait, 30)
+        assert batcher.busy_seconds > 0
+        gone.cancel()
+        bad = asyncio.ensure_future(batcher.infer("bad", rows(100), 100))
+        last = asyncio.ensure_future(batcher.infer("last", rows(1), 1))
+        await asyncio.sleep(0)
+        go.set()
+        with pytest.raises(ValueError, match="odd"):
+            await bad
+        assert (await last).ids == ["last-0"]
+        assert (await batcher.infer("next", rows(1), 1)).ids == ["next-0"]
+
+    run(work, 4, 0.0, test)
+    assert batches == ["gone", "bad", "last", "next"]

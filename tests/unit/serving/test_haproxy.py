@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 from hypothesis import given
@@ -87,3 +88,12 @@ def test_a_service_that_stands_alone_has_a_port_of_its_own_and_with_a_certificat
     assert "bind 10.0.0.1:7443 ssl crt /c.pem alpn http/1.1\n" in by_tls
     assert "path_beg /w/s/v2/ " not in by_tls
     assert "--alone" not in haproxy.render(80, Path("/s"), Path("/p"), {"w--s": place(None, SERVICE, [])})
+
+
+def test_no_status_of_haproxys_own_is_answered_in_html() -> None:
+    """The statuses of `http-error` in HAProxy's manual that are errors: for each it has a page of its own."""
+    text = haproxy.render(8000, Path("/run/s"), Path("/run/p"), {})
+    own = {400, 401, 403, 404, 405, 407, 408, 410, 413, 421, 422, 425, 429, 500, 501, 502, 503, 504}
+    lines = [line.split(maxsplit=6) for line in text.splitlines() if line.strip().startswith("http-error")]
+    assert {int(words[2]) for words in lines} == own
+    assert all(words[4] == "application/json" and json.loads(words[6].strip("'"))["error"] for words in lines)

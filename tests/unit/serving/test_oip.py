@@ -206,3 +206,45 @@ def test_the_most_probable_classes_come_in_their_order() -> None:
     output = json.loads(body)["outputs"][0]
     assert output["data"] == ["0.500000:1", "0.250000:0"]
     assert (output["datatype"], output["shape"]) == ("BYTES", [1, 2])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_binary_numbers_that_json_has_not_are_refused_with_their_row(value: float) -> None:
+    array = np.array([[1, 2], [3, value]], np.float32)
+    tensor = {"name": "images", "datatype": "FP32", "shape": [2, 2], "parameters": {"binary_data_size": 16}}
+    header = json.dumps({"inputs": [tensor]}).encode()
+    with pytest.raises(oip.BadRequest, match=rf"input 'images' holds {value} in row 1; only finite numbers are taken"):
+        oip.decode_request(header + oip.encode_array(array), str(len(header)), [IMAGES], [LABEL])
+
+
+def test_null_stands_for_an_optional_member_that_is_absent() -> None:
+    plain = request()
+    nulls = request(parameters=None) | {"id": None, "parameters": None, "outputs": None}
+    assert decode(nulls).outputs == decode(plain).outputs
+    assert decode(nulls).id == ""
+    inner = request(parameters={"binary_data_size": None}) | {
+        "parameters": {"binary_data_output": None},
+        "outputs": [
+            {"name": "label", "parameters": None},
+            {"name": "probabilities", "parameters": {"binary_data": None, "classification": None}},
+        ],
+    }
+    assert decode(inner).outputs == (oip.RequestedOutput("label"), oip.RequestedOutput("probabilities"))
+    header = json.dumps(request(data=None, parameters={"binary_data_size": 8})).encode()
+    got = oip.decode_request(header + bytes(8), str(len(header)), [IMAGES], [LABEL, PROBABILITIES])
+    assert got.inputs["images"].tolist() == [[0, 0]]
+    for missing in ({"data": None}, {"name": None}, {"shape": None}, {"datatype": None}):
+        with pytest.raises(oip.BadRequest):
+            decode(request(**missing))
+
+
+def test_an_id_that_utf8_cannot_hold_is_cleaned() -> None:
+    assert decode(request() | {"id": "a\ud83d"}).id == "a\ufffd"
+    assert decode(request() | {"id": "🙂"}).id == "🙂"
+
+
+def test_more_rows_than_one_request_may_have_are_refused_with_the_bound() -> None:
+    body = json.dumps(request(shape=[3, 2], data=[0] * 6)).encode()
+    assert oip.decode_request(body, None, [IMAGES], [LABEL], 3).rows == 3
+    with pytest.raises(oip.TooManyRows, match="3 rows; at most 2 are taken in one request"):
+        oip.decode_request(body, None, [IMAGES], [LABEL], 2)

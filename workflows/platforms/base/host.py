@@ -96,5 +96,7 @@ def described(workflow: str, record: ServiceRecord, role: str) -> dict[str, Any]
         "max_batch_size": spec.batching.max_batch_size,
         "max_wait_seconds": spec.batching.max_wait,
         "max_in_flight": spec.max_in_flight,
+        "max_rows": spec.max_rows,
+        "timeout_seconds": spec.timeout,
         "device_time_seconds": spec.device_time,
     }

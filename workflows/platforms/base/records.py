@@ -16,7 +16,7 @@ from autonomic.workflows.spec.workflow import OnlineSpec, Resources, Service, Si
 ROLES = ("champion", "canary", "backup")
 # what replicas are started with; the bounds of a resize are not
 _STARTED_WITH: dict[str, Any] = {
-    **dict.fromkeys(("batching", "max_in_flight", "device_time", "timeout", "token", "log", "placement", "volumes"), True),
+    **dict.fromkeys(("batching", "max_in_flight", "max_rows", "device_time", "timeout", "token", "log", "placement", "volumes"), True),
     "resources": {*Size.model_fields, "accelerator"},
 }
 

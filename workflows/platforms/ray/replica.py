@@ -55,7 +55,7 @@ class Replica:
     def check_health(self) -> None:
         """Serve restarts the replica when this raises."""
         if not self._server.alive():
-            raise RuntimeError("the model server has ended")
+            raise RuntimeError(f"the model server is dead: {self._server.death()}")
 
     def __del__(self) -> None:
         # Serve calls this and waits (up to the drain time) before it ends the process; Python may call it again
