@@ -13,6 +13,8 @@ class Models:
     def __init__(self, folder: Path, registry_url: str) -> None:
         self._folder = folder
         self._url = registry_url
+        # versions never change, and a watch over drift asks for them again and again
+        self._checked: set[Path] = set()
 
     def resolve(self, uri: str) -> str:
         """The version that `uri` names now: an alias becomes `models:/name/version`, anything else stays as it is.
@@ -34,8 +36,12 @@ class Models:
             Retryable: the registry cannot be asked, and the version is not on this machine.
         """
         folder = download_model(uri, self._folder, self._url)
+        if folder in self._checked:
+            return folder
         try:
             check_model_folder(folder)
         except Permanent as unfit:
             raise Permanent(f"The model {uri} cannot be served: {unfit}") from unfit
+        if parse_model_uri(uri)[0]:
+            self._checked.add(folder)
         return folder
