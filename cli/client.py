@@ -15,6 +15,7 @@ from autonomic.seams.errors import AutonomicError, Permanent, Problem, SpecError
 
 Part = Literal["monitor", "planner", "tuner", "host"]
 TIMEOUT_SECONDS = 30.0
+READY_SECONDS = 3.0
 _PATH = re.compile(r"GET /v1/([a-z]+)(?: of the [a-z]+)?")
 _COMMANDS = {
     "decisions": "decisions",
@@ -68,12 +69,13 @@ class Client:
         """The JSON that answers a POST of `body`, or of `content` as it is. Raises like `get`."""
         return self.request("POST", part, path, json=body, content=content, timeout=timeout)
 
-    def pages(self, part: Part, path: str, limit: int, **params: Any) -> list[dict[str, Any]]:
+    def pages(self, part: Part, path: str, limit: int, *, timeout: float = TIMEOUT_SECONDS, **params: Any) -> list[dict[str, Any]]:
         """The first `limit` items of a list that comes in pages."""
         items: list[dict[str, Any]] = []
         cursor: str | None = None
         while len(items) < limit:
-            page = self.get(part, path, limit=min(limit - len(items), 1000), cursor=cursor, **params)
+            asked = {"limit": min(limit - len(items), 1000), "cursor": cursor, **params}
+            page = self.request("GET", part, path, params=asked, timeout=timeout)
             items += page["items"]
             cursor = page.get("next")
             if not cursor:
@@ -105,7 +107,7 @@ class Client:
     def ready(self, part: Part) -> tuple[str, str]:
         """("ready" | "not ready" | "unreachable", why)."""
         try:
-            answer = self._http.get(f"{self.url(part)}/readyz", headers=self._headers(part), timeout=3.0)
+            answer = self._http.get(f"{self.url(part)}/readyz", headers=self._headers(part), timeout=READY_SECONDS)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             return "unreachable", f"{self.url(part) or 'no URL'}: {type(error).__name__}"
         return ("ready", "") if answer.is_success else ("not ready", _detail(answer))
@@ -113,7 +115,7 @@ class Client:
     def answers(self, url: str, *, refusing: bool = False) -> bool:
         """Whether something answers at a URL that needs no token, well or (`refusing`) at all."""
         try:
-            return self._http.get(url, timeout=3.0).is_success or refusing
+            return self._http.get(url, timeout=READY_SECONDS).is_success or refusing
         except (httpx.HTTPError, httpx.InvalidURL):
             return False
 

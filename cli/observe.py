@@ -29,36 +29,29 @@ def status(home: HomeOption = None, output: OutputOption = Output.TABLE) -> None
         autonomic status --output json
     """
     from autonomic.cli.client import Client
+    from autonomic.cli.look import look, part_rows
     from autonomic.cli.output import show, working
 
-    with Client(home) as client:
-        with working("Asking"):
-            parts = _parts(client)
-            reachable = parts["planner"]["state"] != "unreachable"
-            workflows = client.pages("planner", "/v1/workflows", 1000, observe=True) if reachable else []
-            strategies = client.pages("planner", "/v1/strategies", 1000) if reachable else []
-            freezes = client.get("planner", "/v1/freezes") if reachable else []
-        data = {
-            "home": str(client.settings.home), "parts": parts, "freezes": freezes, "workflows": workflows, "strategies": strategies
-        }  # fmt: skip
+    with Client(home) as client, working("Asking"):
+        data = look(client)
+    parts, reachable = data["parts"], data["parts"]["planner"]["state"] != "unreachable"
     if output is not Output.TABLE:
         show(data, output)
     else:
-        show(
-            data, output, ("PART", "STATE", "URL", ""), [(name, part["state"], part["url"], part["detail"]) for name, part in parts.items()]
-        )
-        if freezes:
+        show(data, output, ("PART", "STATE", "URL", ""), part_rows(data))
+        if data["freezes"]:
             typer.echo()
-            show(data, output, FREEZE_COLUMNS, map(freeze_row, freezes))
+            show(data, output, FREEZE_COLUMNS, map(freeze_row, data["freezes"]))
         if reachable:
             typer.echo()
-            rows = [row for workflow in workflows for row in _workflow_rows(workflow)]
+            rows = [row for workflow in data["workflows"] for row in _workflow_rows(workflow)]
             show(data, output, ("WORKFLOW", "TYPE", "STATE"), rows, empty="No workflows; `autonomic apply PATH` puts some in force.")
             typer.echo()
-            show(data, output, ("STRATEGY", "TARGET", "AUTONOMY"), [_strategy_row(item) for item in strategies], empty="No strategies.")
+            columns = ("STRATEGY", "TARGET", "AUTONOMY", "LAST LOOK")
+            show(data, output, columns, [_strategy_row(item) for item in data["strategies"]], empty="No strategies.")
     if not reachable:
         raise NothingRuns(f"nothing runs in {data['home']}: the planner does not answer; start everything with `autonomic up`")
-    if any(part["state"] != "ready" for part in parts.values()):
+    if data["unknown"] or any(part["state"] != "ready" for part in parts.values()):
         raise typer.Exit(1)
 
 
@@ -181,28 +174,6 @@ def plans(
     show(items, output, ("PLAN", "UPDATED", "STRATEGY", "CHANGES", "PHASE", ""), rows, empty="No plans.")
 
 
-def _parts(client: Any) -> dict[str, dict[str, str]]:
-    from autonomic.cli.home import is_supervised
-
-    parts: dict[str, dict[str, str]] = {}
-    home = client.settings.home
-    # in a cluster nobody has to: there its controllers do
-    if (home / "up.lock").exists() and not is_supervised(home):
-        why = "nothing supervises the parts, and none is started again: `autonomic up` takes them over, `autonomic down` ends them"
-        parts["up"] = {"state": "not ready", "url": "", "detail": why}
-    for name in ("monitor", "planner", "tuner", "host"):
-        state, detail = client.ready(name)
-        parts[name] = {"state": state, "url": client.url(name), "detail": detail}
-    for name, url, path in (("prometheus", client.settings.prometheus_url, "/-/ready"), ("mlflow", client.settings.mlflow_url, "/health")):
-        if url:
-            parts[name] = {"state": "ready" if client.answers(url + path) else "unreachable", "url": url, "detail": ""}
-    if front := client.settings.front_url:
-        # it knows services only, and says so of any other path
-        state = "ready" if client.answers(front, refusing=True) else "unreachable"
-        parts["front"] = {"state": state, "url": front, "detail": "services answer at /WORKFLOW/SERVICE"}
-    return parts
-
-
 def _workflow_rows(workflow: dict[str, Any]) -> list[tuple[str, str, str]]:
     """One row for the workflow, or for each of its services."""
     from autonomic.cli.output import brief
@@ -251,9 +222,11 @@ def _run_words(run: dict[str, Any]) -> str:
     return f"newest run {run['id']} {run['status']}{': ' if why else ''}{brief(why, 400)}"
 
 
-def _strategy_row(item: dict[str, Any]) -> tuple[str, str, str]:
+def _strategy_row(item: dict[str, Any]) -> tuple[str, ...]:
+    from autonomic.cli.look import last_look
+
     spec = item["spec"]["spec"]
-    return item["name"], spec["target"], spec["guard"]["autonomy"]
+    return item["name"], spec["target"], spec["guard"]["autonomy"], last_look(item)
 
 
 def _gist(data: dict[str, Any]) -> dict[str, Any]:
