@@ -272,6 +272,34 @@ def test_a_size_that_cannot_be_had_is_refused(world: World) -> None:
     assert world.apply("delete", "crunching", {}).status == "done"
 
 
+def test_a_workload_that_was_deleted_and_made_again_is_adopted_anew(world: World) -> None:
+    world.make(workload("Deployment", "anew", replicas=1))
+    assert world.adopt("renewed", deployment="anew").status == "done"
+    assert world.rescale("renewed/anew", 2).status == "done"
+    world.cluster.kubectl("delete", "deployment", "anew", "--wait=true")
+    world.make(workload("Deployment", "anew", replicas=1))
+    uid = world.get("deployment", "anew")["metadata"]["uid"]
+    # nobody changed anything after us: of this object nothing was ours
+    outcome = world.rescale("renewed/anew", 3)
+    assert (outcome.status, outcome.before["replicas"]) == ("done", 1), outcome.detail
+    assert owners(world.get("deployment", "anew"), "replicas") == ["autonomic"]
+
+    def told() -> set[str]:
+        found = json.loads(world.cluster.kubectl("get", "events", "-o", "json"))["items"]
+        return {
+            event["reason"]
+            for event in found
+            if event["involvedObject"].get("uid") == uid and event["source"].get("component") == "autonomic-host"
+        }
+
+    assert world.apply("delete", "renewed", {}).status == "done"
+    wait_until(lambda: told() == {"Rescale", "Released"})
+    # and it is given back to whoever made it, with the value that it has
+    found = world.get("deployment", "anew")
+    assert (owners(found, "replicas"), found["spec"]["replicas"]) == (["their-tool"], 3)
+    world.cluster.kubectl("delete", "deployment", "anew")
+
+
 def test_what_somebody_changes_by_hand_stays_until_it_is_adopted_again(world: World) -> None:
     assert world.adopt("hand", deployment="web").status == "done"
     first = world.get("deployment", "web")["spec"]["replicas"]

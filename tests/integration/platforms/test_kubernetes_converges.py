@@ -162,3 +162,34 @@ def test_a_service_that_somebody_spread_does_not_keep_a_node_from_being_drained(
         eventually(lambda: declared.ready() == 2, "both serve elsewhere")
     finally:
         run("uncordon", node)
+
+
+def test_a_step_waits_where_a_quota_leaves_no_room_for_its_job_and_says_why(declared: Declared) -> None:
+    cluster = declared.cluster
+    step = {"name": "work", "command": ["true"], "resources": {"cpu": 0.01}}
+    document = {
+        "apiVersion": "autonomic.dev/v1alpha1",
+        "kind": "Workflow",
+        "metadata": {"name": "waits"},
+        "spec": {"type": "batch", "steps": [step]},
+    }
+    cluster.kubectl("create", "quota", "no-jobs", "--hard=count/jobs.batch=0")
+    try:
+        for run in ("run-waits", "run-stops"):
+            to = {"run_id": run, "workflow": "waits", "spec": document, "parameters": {}, "package": "", "cause": ""}
+            assert cluster.apply("run", "waits", to).status == "done"
+
+        def detail(run: str) -> str:
+            return cluster.platform.run(run).steps["work"].detail
+
+        eventually(
+            lambda: all("exceeded quota: no-jobs" in detail(run) for run in ("run-waits", "run-stops")), "the steps say what they wait for"
+        )
+        # one that waits is stopped as any other, and does not come later
+        assert cluster.apply("stop", "waits", {"run_ids": ["run-stops"]}).status == "done"
+    finally:
+        cluster.kubectl("delete", "quota", "no-jobs")
+    eventually(lambda: cluster.platform.run("run-waits").status == "succeeded", "the step runs when there is room")
+    assert cluster.platform.run("run-waits").steps["work"].attempt == 1
+    assert cluster.platform.run("run-stops").status == "stopped"
+    assert "run-stops" not in cluster.kubectl("get", "jobs", "-o", "name")

@@ -16,6 +16,7 @@ from autonomic.workflows.platforms.base.services import Tell
 from autonomic.workflows.platforms.base.store import Store
 from autonomic.workflows.platforms.kubernetes import adopted_size, names, ownership
 from autonomic.workflows.platforms.kubernetes.api import DEPLOYMENTS, JOBS, STATEFUL_SETS, Api, Resource
+from autonomic.workflows.platforms.kubernetes.events import Events
 from autonomic.workflows.platforms.kubernetes.scalers import Scaler, Scalers
 from autonomic.workflows.platforms.kubernetes.taken import Owned, Taken, TakenFields
 from autonomic.workflows.spec.faults import listed
@@ -62,8 +63,9 @@ class AdoptedRecord(Word):
 class Adopted:
     """The adopted workloads of one installation; `perform` is called under the lock of a workflow."""
 
-    def __init__(self, api: Api, store: Store, tell: Tell) -> None:
+    def __init__(self, api: Api, store: Store, tell: Tell, events: Events) -> None:
         self._api = api
+        self._events = events
         self._store = store
         self._tell = tell
         self._scalers = Scalers(api)
@@ -218,7 +220,13 @@ class Adopted:
             perform = {"rescale": self._rescale, "resize": self._resize, "retarget": self._retarget}
             perform[change.primitive](workflow, record, change)
             self._tell(_DONE[change.primitive], change.target, change.to)
+        self._tell_event(change, record or self._records.get(workflow))
         return change.to
+
+    def _tell_event(self, change: Change, record: AdoptedRecord | None) -> None:
+        """An Event on the object says what was done with it."""
+        if record is not None:
+            self._events.tell(self._item(record.adopt), change.key, *event_words(change))
 
     def _rescale(self, workflow: str, record: AdoptedRecord, change: Change) -> None:
         if "bounds" not in change.to:
@@ -298,6 +306,17 @@ class Adopted:
 def _object(adopt: Adopt) -> Owned:
     kind = KINDS[adopt.kind]
     return Owned(resource=kind.resource, kind=kind.kind, version=kind.version, name=adopt.name)
+
+
+def event_words(change: Change) -> tuple[str, str]:
+    """Reason and message of the Event about a change of an adopted object. Pure."""
+    by = f"(change {change.key})"
+    if change.primitive == "deploy":
+        return "Adopted", f"adopted by the workflow {change.target} of autonomic, which changes nothing of it by that {by}"
+    if change.primitive == "delete":
+        return "Released", f"released by the workflow {change.target} of autonomic: its fields are its owners' again {by}"
+    told = ", ".join(f"{name} {value}" for name, value in change.to.items() if name != "role")
+    return change.primitive.capitalize(), f"{change.primitive} of {change.target}: {told} {by}"
 
 
 def _adopts(document: Any) -> bool:

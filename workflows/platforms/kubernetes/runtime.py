@@ -111,7 +111,7 @@ class KubernetesHost(BaseHost):
         self.runs = KubernetesRuns(settings, self._api, self._store, self._packages, self._pods, self._events, clock, self._run_changed)
         self.searches = KubernetesSearches(settings, self._store, self.runs, clock)
         self._detectors = KubernetesDetectors(settings, apps, self._packages, self._deployments, self.predictions, clock)
-        self.adopted = Adopted(self._api, self._store, self.notices.tell)
+        self.adopted = Adopted(self._api, self._store, self.notices.tell, self._events)
         effects = KubernetesEffects(
             self.services, self.runs, self.adopted, self._shared_predictions, settings.data_path, self._routes, self._tell_done
         )

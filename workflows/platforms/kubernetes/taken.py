@@ -1,6 +1,6 @@
 """Fields of other people's objects that became ours: written by server-side apply, and given back to whom they were taken from."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from autonomic.seams.errors import Permanent, Retryable
@@ -21,9 +21,13 @@ class Owned(Word):
 
 
 class Taken(Word):
-    """A field that became ours: its value as we wrote it last; what it was, and whose, before that."""
+    """A field that became ours: its value as we wrote it last; what it was, and whose, before that.
+
+    `uid` is that of the object: one of the same name that was made anew is another one, of which nothing is ours.
+    """
 
     of: Owned
+    uid: str
     path: ownership.Path
     value: Any
     before: Any
@@ -50,11 +54,14 @@ class TakenFields:
             there = self._api.get(of.resource, of.name)
             if there is None:
                 raise Permanent(f"The {of.kind} {of.name} is not there any more")
+            uid = there["metadata"]["uid"]
+            # of an object that was made anew nothing was taken yet
+            taken = tuple(one for one in taken if one.of != of or one.uid == uid)
             for path, value in fields.items():
                 known = next((one for one in taken if one.of == of and one.path == path), None)
                 former = {"before": ownership.value_of(there, path), "former": tuple(ownership.owners(there, path))}
                 was = {"before": known.before, "former": known.former} if known else former
-                taken = (*(one for one in taken if one != known), Taken(of=of, path=path, value=value, **was))
+                taken = (*(one for one in taken if one != known), Taken(of=of, uid=uid, path=path, value=value, **was))
             # what was whose is known before it is taken
             keep(taken)
             # what somebody else changed after us stays as it is
@@ -81,12 +88,16 @@ class TakenFields:
         for one in taken:
             by_object.setdefault((one.of.kind, one.of.name), []).append(one)
         for held in by_object.values():
-            self._give_back(held[0].of, [(one.path, one.former) for one in held])
+            self._give_back(held)
 
-    def _give_back(self, of: Owned, fields: list[tuple[ownership.Path, tuple[dict[str, Any], ...]]]) -> None:
+    def _give_back(self, held: Sequence[Taken]) -> None:
+        of = held[0].of
         for _ in range(_ATTEMPTS):
             there = self._api.get(of.resource, of.name)
-            if there is None or not any(ownership.is_ours(there, path) for path, _ in fields):
+            if there is None:
+                return
+            fields = [(one.path, one.former) for one in held if one.uid == there["metadata"]["uid"]]
+            if not any(ownership.is_ours(there, path) for path, _ in fields):
                 return
             meta = {"resourceVersion": there["metadata"]["resourceVersion"], "managedFields": ownership.given_back(there, fields)}
             try:
@@ -101,7 +112,12 @@ class TakenFields:
         found: list[Taken] = []
         for one in taken:
             there = self._api.get(one.of.resource, one.of.name)
-            if there is not None and not ownership.is_ours(there, one.path) and ownership.value_of(there, one.path) != one.value:
+            if (
+                there is not None
+                and there["metadata"]["uid"] == one.uid
+                and not ownership.is_ours(there, one.path)
+                and ownership.value_of(there, one.path) != one.value
+            ):
                 found.append(one)
         return found
 
