@@ -286,4 +286,8 @@ def _load_state(format: Format, weights: Path) -> dict[str, Any]:
 
 
 def _said(error: ValidationError) -> str:
-    return "; ".join(f"{'.'.join(str(part) for part in fault['loc']) or 'model.json'}: {fault['msg']}" for fault in error.errors())
+    # pydantic counts only the entries that were right, so that a list of nothing but faulty ones is also too short
+    faults = [fault for fault in error.errors() if not (fault["type"] == "too_short" and fault["input"])]
+    return "; ".join(
+        f"{'.'.join(str(part) for part in fault['loc']) or 'model.json'}: {fault['msg'].removeprefix('Value error, ')}" for fault in faults
+    )

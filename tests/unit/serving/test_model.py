@@ -110,7 +110,9 @@ def test_weights_are_for_whoever_may_read_the_description(tmp_path: Path) -> Non
 
 
 def test_a_model_with_texts_is_refused_when_it_is_saved(tmp_path: Path) -> None:
-    with pytest.raises(Permanent, match="BYTES, which no tensor of torch holds"):
+    with pytest.raises(
+        Permanent, match=r"saved: outputs\.0: 'y' is BYTES, which no tensor of torch holds; declare [^;]* before it is sent$"
+    ):
         save(tmp_path / "m", nn.Identity(), outputs=[{"name": "y", "datatype": "BYTES", "shape": [-1]}])
 
 
