@@ -1,6 +1,9 @@
 """What the API server's refusals become."""
 
+import socket
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -157,3 +160,19 @@ def test_a_watch_that_breaks_off_says_that_the_server_does_not_answer(api: Api, 
 def test_without_credentials_it_says_where_they_could_come_from(settings: KubernetesSettings) -> None:
     with pytest.raises(Permanent, match="KUBECONFIG"):
         Api(settings.model_copy(update={"kubeconfig": "/nowhere/at/all"}))
+
+
+def test_a_server_that_is_away_frozen_or_starting_is_named_at_once(api: Api, api_server: Any, settings: KubernetesSettings) -> None:
+    assert api.trouble(2.0) == ""
+    api_server.trouble = [(500, {}, {"message": "starting"})]
+    assert f"{api_server.url} answers 500" in api.trouble(2.0)
+    # one that is frozen takes connections and answers nothing
+    with socket.create_server(("127.0.0.1", 0)) as frozen:
+        config = Path(settings.kubeconfig)
+        config.write_text(config.read_text().replace(api_server.url, f"http://127.0.0.1:{frozen.getsockname()[1]}"))
+        silent = Api(settings)
+        started = time.monotonic()
+        assert f"127.0.0.1:{frozen.getsockname()[1]} does not answer" in silent.trouble(0.4)
+        silent.close()
+    # far less than the time of an answer that is worth waiting for
+    assert time.monotonic() - started < settings.request_seconds
