@@ -34,9 +34,12 @@ class DriftSignal:
 def _answer(query: Query, told: Mapping[str, Any] | str, now: float) -> Reading:
     if isinstance(told, str):
         return error(now, "drift", told)
+    if told.get("error"):
+        return error(now, "drift", f"the detector of {query.target} does not work: {told['error']}")
     name = query.args.get("drift", "drifted")
     values = told.get("values") or {}
     time = told.get("time")
     if name not in values or values[name] is None or not isinstance(time, int | float):
         return missing(now, "drift", f"the detector has not said {name!r}; it says {', '.join(sorted(values)) or 'nothing yet'}")
-    return number(float(values[name]), float(time), "drift")
+    found = number(values[name], float(time), "drift")
+    return found.model_copy(update={"detail": str(told["warning"])}) if found.status == "ok" and told.get("warning") else found

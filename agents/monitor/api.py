@@ -104,6 +104,7 @@ class Accepted(BaseModel):
 
     accepted: int
     duplicates: int
+    problems: list[str] = []
 
 
 def router(service: MonitorService) -> APIRouter:
@@ -155,10 +156,13 @@ def router(service: MonitorService) -> APIRouter:
 
     @api.post("/alerts", status_code=202, dependencies=[ACT], tags=["events"])
     def alert(notification: alerts.Notification) -> Accepted:
-        """Takes Alertmanager's notifications as they are."""
-        events = alerts.events_of(notification)
+        """Takes Alertmanager's notifications as they are. Alerts that cannot be read are named; the others are taken."""
+        events, problems = alerts.events_of(notification, service.turns)
+        if problems and not events:
+            raise ProblemError(422, "; ".join(problems)[:2000])
+        service.keep_turns()
         new = service.intake.accept(events)
-        return Accepted(accepted=len(events), duplicates=len(events) - new)
+        return Accepted(accepted=len(events), duplicates=len(events) - new, problems=problems)
 
     @api.post("/labels", status_code=202, dependencies=[ACT], tags=["labels"])
     def label(given: labels.Labels) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from autonomic.agents.auth import Tokens
 from autonomic.agents.bus import HttpBus
 from autonomic.agents.journal import SqlJournal
-from autonomic.agents.monitor import labels
+from autonomic.agents.monitor import alerts, labels
 from autonomic.agents.monitor.intake import Intake
 from autonomic.agents.monitor.loop import PLANNER, MonitorLoop
 from autonomic.agents.monitor.metrics import MonitorMetrics, OutboxCollector
@@ -29,6 +29,7 @@ from autonomic.signals.table import SIGNALS, Sources
 from autonomic.strategies.readings import fill, group, label_of
 
 HOST_SECONDS = 5.0
+ALERTS = "alerts"
 MLFLOW_TYPES = ("dev.autonomic.mlflow.run.finished", "dev.autonomic.model.version.created")
 FIRE_SECONDS = 30.0
 READY_SECONDS = 60.0
@@ -61,6 +62,7 @@ class MonitorService:
         self.reader = Reader({name: make(sources) for name, make in SIGNALS.items()})
         self.loop = MonitorLoop(self.clock, self.ids, self.journal, self.reader, self.metrics)
         self.intake = Intake(self.journal, self.loop, self.clock, self.metrics)
+        self.turns = alerts.StatusTurns(self.journal.state(ALERTS)[0] or {})
         self.news = [News(source, self.journal, self.loop, self.intake) for source in self._news_sources()]
         self.bus = HttpBus(
             self.journal,
@@ -142,6 +144,11 @@ class MonitorService:
         """Those of the prediction ids that a service's log has; with `inputs` each with its tensors, asked from the host."""
         workflow, service = target.split("/")
         return self._host().look_up(workflow, service, ids, inputs)
+
+    def keep_turns(self) -> None:
+        """Remembers which alerts fired and were resolved, for after a restart."""
+        with self.journal.transaction() as transaction:
+            transaction.put_state(ALERTS, self.turns.kept())
 
     def points(self, target: str, state: Literal["unlabelled", "labelled", "all"]) -> list[dict[str, Any]]:
         """The critical points of a service, asked from the host."""

@@ -188,11 +188,13 @@ class Traffic(Word):
 class Drift(Word):
     """Where drift is looked for without labels.
 
-    `detector` is a class `(champion_dir, reference_dir, **with)` with `update(rows) -> dict[str, float]`; it runs on
-    the platform over the prediction log, every `every`.
+    `detector` is a class `(champion_dir, reference_dir, **with)` with `update(rows) -> dict[str, float]`, and `pick(rows, limit)`
+    if it likes; it runs on the platform over the prediction log, every `every`. `reference` is the model whose folder is
+    compared with; without it the champion's own.
     """
 
     detector: Function
+    reference: ModelUri | None = None
     every: Duration = 1.0
     with_: dict[str, Any] = Field(default={}, alias="with")
 

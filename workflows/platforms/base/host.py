@@ -35,7 +35,7 @@ class BaseHost:
         if workflow is not None and (not step or step in workflow.services):
             service = self.services.observe(name, step) if step else None
             spec = records.seen(workflow.services[step]) if step else workflow.spec
-            revision, differs = self.intents.revision(target), self.differs(target)
+            revision, differs = self.intents.revision(target), (*self.differs(target), *self._detector_faults(name, step))
             return State(
                 target=target, kind="online", revision=revision, spec=spec, package=workflow.package, service=service, differs=differs
             )
@@ -51,6 +51,19 @@ class BaseHost:
     def differs(self, target: str) -> tuple[str, ...]:
         """How what runs of a workflow or a service differs from what is declared, and why."""
         return ()
+
+    def drift(self, workflow: str, service: str) -> dict[str, Any] | None:
+        """What a service's drift detector said last (see `drift.told`), None where there is no such service."""
+        return None
+
+    def _detector_faults(self, name: str, step: str) -> tuple[str, ...]:
+        """What is wrong with the drift detectors of a service, or of all of a workflow."""
+        found: list[str] = []
+        for service, record in self.services.workflows()[name].services.items():
+            if record.spec.drift is not None and step in ("", service):
+                said = self.drift(name, service) or {}
+                found += [f"the drift detector of {name}/{service}: {said[kind]}" for kind in ("error", "warning") if said.get(kind)]
+        return tuple(found)
 
     def cluster(self, target: str, parts: list[str]) -> dict[str, Any] | None:
         """What Kubernetes says of a target."""

@@ -13,8 +13,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from autonomic.workflows.batch.step_main import write_json
-from autonomic.workflows.platforms.base.drift import DriftLoop
+from autonomic.workflows.batch.step_main import one_line, write_json
+from autonomic.workflows.platforms.base.drift import DriftLoop, failed_words
 from autonomic.workflows.platforms.base.models import Models
 from autonomic.workflows.platforms.kubernetes.in_pod import PACKAGE, REGISTRY_URL, WORK, unpack_parts
 
@@ -40,15 +40,24 @@ def main() -> int:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     told = json.loads(os.environ["AUTONOMIC_DETECTOR"])
     work, log = Path(WORK), Path(told["predictions"])
-    if told["package"]:
-        sys.path.insert(0, str(unpack_parts(Path(PACKAGE), work / "code")))
-    champion = Models(work / "models", os.environ.get(REGISTRY_URL, "")).fetch(told["champion"])
 
     def say(words: dict[str, Any]) -> None:
         # one that was replaced and still runs on a node that nobody reaches is told from the one of now by its digest
         write_json(words_of(log), {**words, "detector": told["detector"]})
 
-    DriftLoop(told["drift"], str(champion), log, read_words(log), say).run(leave)
+    try:
+        if told["package"]:
+            sys.path.insert(0, str(unpack_parts(Path(PACKAGE), work / "code")))
+        models = Models(work / "models", os.environ.get(REGISTRY_URL, ""))
+        champion = models.fetch(told["champion"])
+        reference = models.fetch(told["drift"]["reference"]) if told["drift"].get("reference") else champion
+    except Exception as failure:
+        say(failed_words(one_line(failure)))
+        raise
+    said = read_words(log)
+    if said is not None and said.get("detector") != told["detector"]:
+        said = None
+    DriftLoop(told["drift"], str(champion), log, said, say, str(reference)).run(leave)
     return 0
 
 

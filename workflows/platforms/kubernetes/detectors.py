@@ -64,7 +64,7 @@ class KubernetesDetectors:
         said = read_words(log) if record.spec.drift and self._settings.data_path else None
         if said is not None and said["detector"] != digest_of(record, package):
             said = None
-        return told(said, log, record.since)
+        return told(said, log, record.since, record.spec.drift.every if record.spec.drift else 1.0)
 
     def _manifest(self, workflow: str, record: ServiceRecord, package: str) -> dict[str, Any]:
         request = {

@@ -1,24 +1,26 @@
 """Drift detection on Ray: one detached actor per service reads the prediction log and says what it sees."""
 
+import hashlib
+import json
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from autonomic.workflows.platforms.base.drift import told
+from autonomic.workflows.platforms.base.drift import failed_words, told
 from autonomic.workflows.platforms.base.records import ServiceRecord
 from autonomic.workflows.platforms.base.store import Store
 from autonomic.workflows.platforms.ray.lasting import LastingWords
 from autonomic.workflows.platforms.ray.replica import NAMESPACE
 
-Wanted = Mapping[tuple[str, str], tuple[dict[str, Any], Path, tuple[str, ...]]]
-"""By (workflow, service): how drift is looked for (`drift.watched`), the champion's folder, and where to import from."""
+Wanted = Mapping[tuple[str, str], tuple[dict[str, Any], tuple[Path, Path], tuple[str, ...]]]
+"""By (workflow, service): how drift is looked for (`drift.watched`), the folders of champion and reference, and where to import from."""
 
 
 class DriftWatcher:
-    """The actor of one service; `key` is where its words stand in the cluster's store."""
+    """The actor of one service; `key` is where its words stand in the cluster's store, with `digest`, which tells it from others."""
 
-    def __init__(self, key: str, drift: dict[str, Any], champion: str, log: str, python_path: list[str]) -> None:
+    def __init__(self, key: str, digest: str, drift: dict[str, Any], folders: tuple[str, str], log: str, python_path: list[str]) -> None:
         import sys
 
         from autonomic.workflows.batch.cluster_store import ClusterStore
@@ -26,7 +28,14 @@ class DriftWatcher:
 
         sys.path[:0] = [folder for folder in python_path if folder not in sys.path]
         store = ClusterStore(NAMESPACE)
-        loop = DriftLoop(drift, champion, log, store.get(key), lambda words: store.put(key, words))
+        said = store.get(key)
+        if said is not None and said.get("detector") != digest:
+            said = None
+
+        def say(words: dict[str, Any]) -> None:
+            store.put(key, {**words, "detector": digest})
+
+        loop = DriftLoop(drift, folders[0], log, said, say, folders[1])
         threading.Thread(target=loop.run, args=(threading.Event(),), daemon=True, name="drift").start()
 
 
@@ -47,17 +56,20 @@ class Detectors:
 
         with self._lock:
             running = {key.removeprefix("drift-watcher/"): self._store.get(key) for key in self._store.keys("drift-watcher/")}
-            for (workflow, service), (description, champion, python_path) in wanted.items():
+            for (workflow, service), (watched, folders, python_path) in wanted.items():
                 name, key = f"drift-{workflow}--{service}", f"drift/{workflow}/{service}"
-                if running.pop(name, None) == description:
+                # changed code is another detector, and so is another folder to compare with
+                description = {**watched, "code": list(python_path), "folders": [str(folder) for folder in folders]}
+                if running.pop(name, None) == description and _is_there(name):
                     self._words.keep(key)
                     continue
                 self._stop(name)
                 self._words.restore(key)
                 arguments = (
                     key,
-                    description["drift"],
-                    str(champion),
+                    _digest(description),
+                    watched["drift"],
+                    (str(folders[0]), str(folders[1])),
                     str(log_of(workflow, service)),
                     list(python_path),
                 )
@@ -79,5 +91,28 @@ class Detectors:
 
     def values(self, workflow: str, record: ServiceRecord, log: Path) -> dict[str, Any]:
         """What the service's detector said last; see `drift.told`."""
-        said = self._store.get(f"drift/{workflow}/{record.spec.name}") if record.spec.drift else None
-        return told(said, log, record.since)
+        if record.spec.drift is None:
+            return told(None, log, record.since)
+        said = self._store.get(f"drift/{workflow}/{record.spec.name}")
+        running = self._store.get(f"drift-watcher/drift-{workflow}--{record.spec.name}")
+        if said is not None and said.get("detector") not in ("", _digest(running)):
+            said = None
+        return told(said, log, record.since, record.spec.drift.every)
+
+    def fail(self, workflow: str, service: str, why: str) -> None:
+        """Keeps why a service's detector could not be started."""
+        self._store.put(f"drift/{workflow}/{service}", {**failed_words(why), "detector": ""})
+
+
+def _digest(description: Any) -> str:
+    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _is_there(name: str) -> bool:
+    import ray
+
+    try:
+        ray.get_actor(name, NAMESPACE)
+    except ValueError:
+        return False
+    return True

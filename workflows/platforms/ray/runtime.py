@@ -220,12 +220,19 @@ class Host(BaseHost):
                 self.services.unregister(replica.id, "Serve does not run it any more")
 
     def _watch_for_drift(self) -> None:
-        wanted = {
-            (name, service): (watched(record), self._models.fetch(record.roles["champion"].model), self._code(workflow))
-            for name, workflow in self.services.workflows().items()
-            for service, record in workflow.services.items()
-            if record.spec.drift and record.spec.log
-        }
+        wanted: dict[tuple[str, str], Any] = {}
+        for name, workflow in self.services.workflows().items():
+            for service, record in workflow.services.items():
+                if record.spec.drift is None or not record.spec.log:
+                    continue
+                try:
+                    champion = self._models.fetch(record.roles["champion"].model)
+                    reference = self._models.fetch(record.spec.drift.reference) if record.spec.drift.reference else champion
+                except (Retryable, Permanent) as error:
+                    # the detectors of other services are looked after all the same
+                    self._detectors.fail(name, service, str(error))
+                    continue
+                wanted[name, service] = (watched(record), (champion, reference), self._code(workflow))
         self._detectors.keep(wanted, self.predictions)
 
 
