@@ -2,9 +2,12 @@
 
 import itertools
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+_QUOTED = re.compile(r'\{\s*"((?:[^"\\]|\\.)*)"')
+_PLAIN = re.compile(r"([^\s{]+)")
 Labels = tuple[tuple[str, str], ...]
 
 
@@ -25,23 +28,36 @@ class Scrape(NamedTuple):
 def parse(text: str, names: frozenset[str], extra: Mapping[str, str]) -> dict[Key, float]:
     """The samples called `names` in the text exposition format; `extra` labels are added where a sample lacks them.
 
-    Lines with other names are passed over before they are parsed: a large page costs little.
+    Lines with other names are skipped before they are parsed: a large page costs little. Only a line feed ends a line, as other
+    breaks may stand in a label; a carriage return or blanks around a line, a byte order mark and quoted names are taken. A line that
+    cannot be read costs its own sample.
     """
+    lines = (line.strip(" \t\r") for line in text.removeprefix("\ufeff").split("\n"))
+    wanted = [line for line in lines if _name_of(line) in names]
+    try:
+        found = _samples(wanted)
+    except (ValueError, IndexError, KeyError):
+        found = [sample for line in wanted for sample in _of_line(line)]
+    return {Key(name, tuple(sorted({**extra, **labels}.items()))): value for name, labels, value in found}
+
+
+def _samples(lines: Sequence[str]) -> list[tuple[str, Mapping[str, str], float]]:
     from prometheus_client.parser import text_string_to_metric_families
 
-    wanted = [line for line in text.splitlines() if line[: _name_end(line)] in names]
-    samples: dict[Key, float] = {}
-    for family in text_string_to_metric_families("\n".join(wanted) + "\n"):
-        for sample in family.samples:
-            samples[Key(sample.name, tuple(sorted({**extra, **sample.labels}.items())))] = sample.value
-    return samples
+    families = text_string_to_metric_families("\n".join(lines) + "\n")
+    return [(sample.name, sample.labels, sample.value) for family in families for sample in family.samples]
 
 
-def _name_end(line: str) -> int:
-    brace, space = line.find("{"), line.find(" ")
-    if brace < 0 or 0 <= space < brace:
-        return max(space, 0)
-    return brace
+def _of_line(line: str) -> list[tuple[str, Mapping[str, str], float]]:
+    try:
+        return _samples([line])
+    except (ValueError, IndexError, KeyError):
+        return []
+
+
+def _name_of(line: str) -> str:
+    found = _QUOTED.match(line) if line.startswith("{") else _PLAIN.match(line)
+    return found[1].replace('\\"', '"').replace("\\\\", "\\") if found else ""
 
 
 def growth(history: Sequence[Scrape], key: Key) -> float | None:

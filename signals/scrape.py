@@ -161,9 +161,26 @@ class ScrapeSignal:
         if failed and (needs_all or not found):
             return error(now, "scrape", "; ".join(failed)[:1000])
         if not found:
-            why = "needs a second scrape" if seen_once else f"no sample {name} with these labels is exposed for {target}"
-            return missing(now, "scrape", why)
-        return number(_value(query, found), oldest, "scrape").model_copy(update={"detail": "; ".join(failed)[:1000]})
+            return missing(now, "scrape", "needs a second scrape" if seen_once else self._why_none(query, target, host))
+        value = _value(query, found)
+        if query.quantile is not None and math.isnan(value):
+            return missing(oldest, "scrape", _why_no_quantile(query, found))
+        reading = number(value, oldest, "scrape")
+        return reading.model_copy(update={"detail": "; ".join(filter(None, [reading.detail, *failed]))[:1000]})
+
+    def _why_none(self, query: ScrapeQuery, target: Target, host: Endpoint) -> str:
+        """Why there is no sample: none of that name, or none with these labels, and which there are."""
+        name = _sample_name(query)
+        seen: dict[str, None] = {}
+        for endpoint in (*self._of(target), host):
+            history, _ = self._page(endpoint).history()
+            for key in history[-1].samples if history else ():
+                if key.name == name and _matches(key, {}, target if not endpoint.labels else None):
+                    seen[", ".join(f"{label}={dict(key.labels).get(label, '')!r}" for label in query.labels)] = None
+        if not seen or not query.labels:
+            return f"no sample {name} with these labels is exposed for {target}"
+        asked_for = ", ".join(f"{label}={value!r}" for label, value in query.labels.items())
+        return f"no sample {name} with {asked_for} is exposed for {target}; there is {'; '.join(list(seen)[:5])}"
 
 
 class _Page:
@@ -205,7 +222,7 @@ class _Page:
         names = self._names
         try:
             samples = parse(self._fetch(self._endpoint.url), names, dict(self._endpoint.labels))
-        except (OSError, ValueError, KeyError) as failure:
+        except Exception as failure:  # noqa: BLE001 whatever one page holds, it is that page's fault
             with self._lock:
                 self._why = f"{type(failure).__name__}: {failure}"[:300]
             return
@@ -247,6 +264,15 @@ def _value(query: ScrapeQuery, found: Sequence[tuple[Key, float, float]]) -> flo
         return histogram_quantile(query.quantile, buckets.items())
     values = [value / seconds if seconds > 0 else math.nan for _, value, seconds in found]
     return aggregated(query.aggregate, values)
+
+
+def _why_no_quantile(query: ScrapeQuery, found: Sequence[tuple[Key, float, float]]) -> str:
+    bounds = {dict(key.labels).get("le") for key, _, _ in found}
+    if None in bounds or len(bounds) < 2:
+        return f"{_sample_name(query)} is no histogram: its samples need the label le, with more than one value"
+    if not any(bound is not None and float(bound) == math.inf for bound in bounds):
+        return f"{_sample_name(query)} has no bucket le='+Inf'"
+    return f"nothing was observed in the last {query.window:g} s"
 
 
 def _endpoints(text: str) -> dict[str, list[Endpoint]]:

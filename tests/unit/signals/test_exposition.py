@@ -85,3 +85,21 @@ def test_a_higher_quantile_is_never_lower_and_stays_within_the_buckets(counts: l
     values = [histogram_quantile(low, buckets), histogram_quantile(high, buckets)]
     assert 0 <= values[0] <= values[1] + 1e-12
     assert values[1] <= bounds[-2]
+
+
+@pytest.mark.parametrize(
+    ("page", "expected"),
+    [
+        ("\ufeffq 1\n", {"": 1.0}),
+        ('q 1\r\nq{a="x"} 2\r\n', {"": 1.0, "x": 2.0}),
+        ("  q\t1 \n", {"": 1.0}),
+        ('q{a="one\u2028two"} 3\n', {"one\u2028two": 3.0}),
+        ('q{a="x\x0by\x85z"} 3\n', {"x\x0by\x85z": 3.0}),
+        ('{"q",a="x"} 4\n', {"x": 4.0}),
+        ('{ "q" } 4\n', {"": 4.0}),
+        ('q{a="x" 1\nq{a="y"} none\nq{a="good"} 5\n', {"good": 5.0}),
+    ],
+)
+def test_a_page_is_read_as_its_format_allows_and_a_bad_line_costs_itself_alone(page: str, expected: dict[str, float]) -> None:
+    found = parse(page, frozenset({"q"}), {})
+    assert {dict(one.labels).get("a", ""): value for one, value in found.items()} == expected

@@ -235,3 +235,26 @@ def test_a_prometheus_that_hangs_is_asked_once_more_and_no_further(promql: Calla
     answers = promql(*[f"m_{place}" for place in range(40)], timeout_seconds=0.2)
     assert {answer.status for answer in answers} == {"error"}
     assert len(Prometheus.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("page", "args", "why"),
+    [
+        ('t_bucket{le="0.1"} 5\nt_bucket{le="+Inf"} 5\n', {"metric": "t", "quantile": 0.99}, "nothing was observed in the last 5 s"),
+        ('t_bucket{le="0.1"} 5\nt_bucket{le="1"} 5\n', {"metric": "t", "quantile": 0.99}, "has no bucket le='+Inf'"),
+        ("t_bucket 5\n", {"metric": "t", "quantile": 0.99}, "need the label le"),
+        ('g{k="1"} 2\n', {"metric": "g", "labels": {"k": "2"}}, "no sample g with k='2' is exposed for web/api; there is k='1'"),
+        ('g{k="1"} NaN\ng{k="2"} 2\n', {"metric": "g", "aggregate": "max"}, "the value is nan"),
+        ('g{k="2"} 2\ng{k="1"} NaN\n', {"metric": "g", "aggregate": "min"}, "the value is nan"),
+    ],
+)
+def test_a_scraped_value_that_is_missing_says_why(page: str, args: dict[str, Any], why: str) -> None:
+    listed = json.dumps([{"targets": ["r"], "labels": {"workflow": "web", "service": "api"}}])
+    pages = {"http://h/v1/sd": listed, "http://h/metrics": "", "http://r/metrics": page}
+    clock = VirtualClock()
+    signal = ScrapeSignal("http://h", lambda url: pages[url.partition("?")[0]], clock)
+    for _ in range(2):
+        (answer,) = read(signal, "scrape", ("web/api", args))
+        clock.advance(1)
+    signal.close()
+    assert (answer.status, why in answer.detail) == ("missing", True), answer.detail
