@@ -105,7 +105,8 @@ def test_wrong_tokens_unknown_names_and_long_bodies_are_refused_and_leave_nothin
     assert {"/v1/events", "/v1/alerts", "/v1/labels", "/v1/triggers/{strategy}/{trigger}:fire", *GETS} <= set(described)
 
 
-def test_a_label_for_a_prediction_that_nobody_made_is_refused_by_itself(monitor: Any, host: Any) -> None:
+def test_a_label_for_a_prediction_that_nobody_made_is_refused_by_itself(monitor: Any) -> None:
+    monitor.apply()
     good, bad = {**LABEL, "prediction_id": "made"}, {**LABEL, "prediction_id": "unknown"}
     both = monitor.call("POST", "/v1/labels", json={"workflow": "web", "service": "api", "labels": [good, bad]})
     assert (both.status_code, both.json()["accepted"]) == (202, 1)
