@@ -1,5 +1,6 @@
 """What can be wrong with a strategy that its form alone does not show: names, targets, conditions, queries, times."""
 
+import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -15,6 +16,7 @@ from autonomic.primitives.arguments import (
     TuneArguments,
 )
 from autonomic.seams.errors import SpecError
+from autonomic.seams.event_types import EVENT_TYPES, PREFIX
 from autonomic.seams.target import Target
 from autonomic.strategies.conditions import Condition
 from autonomic.strategies.cron import parse as parse_cron
@@ -136,7 +138,9 @@ def _check_on(on: On, at: Keys) -> Iterator[Finding]:
     if on.call is False:
         yield (*at, "call"), "call: false never fires; write call: true"
     if on.event == "":
-        yield (*at, "event"), "the type of an event is missing, such as drift.detected"
+        yield (*at, "event"), "the type of an event is missing, such as dev.autonomic.alert.firing"
+    if on.event and (fault := _event_fault(on.event)):
+        yield (*at, "event"), fault
     try:
         ZoneInfo(on.timezone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -148,6 +152,19 @@ def _check_on(on: On, at: Keys) -> Iterator[Finding]:
             yield (*at, "any"), "any: holds no trigger"
         for number, inner in enumerate(on.any):
             yield from _check_on(inner, (*at, "any", number))
+
+
+def _event_fault(name: str) -> str:
+    """Why nobody sends events of this type, "" where somebody may."""
+    if name in EVENT_TYPES:
+        return ""
+    if name.startswith(PREFIX):
+        return f"unknown event type {name!r}{nearest(name, EVENT_TYPES)} (types under {PREFIX}: {listed(EVENT_TYPES)})"
+    # a custom type that differs from one of ours by a slip only is no custom type
+    if PREFIX + name in EVENT_TYPES or difflib.get_close_matches(name, list(EVENT_TYPES), n=1, cutoff=0.9):
+        near = PREFIX + name if PREFIX + name in EVENT_TYPES else difflib.get_close_matches(name, list(EVENT_TYPES), n=1, cutoff=0.9)[0]
+        return f"unknown event type {name!r}; did you mean {near!r}? A custom type must differ more from those of autonomic"
+    return ""
 
 
 def _cron_fault(text: str) -> str:
