@@ -24,13 +24,20 @@ def look(client: "Client") -> dict[str, Any]:
             "observed": pool.submit(_list, lambda: client.pages("planner", "/v1/workflows", 1000, timeout=ASK_SECONDS, observe=True)),
             "workflows": pool.submit(_list, lambda: client.pages("planner", "/v1/workflows", 1000, timeout=ASK_SECONDS)),
             "strategies": pool.submit(_list, lambda: client.pages("planner", "/v1/strategies", 1000, timeout=ASK_SECONDS)),
+            "readings": pool.submit(_list, lambda: client.pages("monitor", "/v1/readings", 10_000, timeout=ASK_SECONDS)),
             "triggers": pool.submit(_list, lambda: client.pages("monitor", "/v1/triggers", 10_000, timeout=ASK_SECONDS)),
         }
         found = {name: future.result() for name, future in parts.items()}
         answers = {name: future.result() for name, future in lists.items()}
     # a part that is away is said once, among the parts
     answered = {name for name in ("monitor", "planner") if found[name]["state"] != "unreachable"}
-    unknown = {name: why for name, (_, why) in answers.items() if why and ("monitor" if name == "triggers" else "planner") in answered}
+    unknown = {
+        name: why
+        for name, (_, why) in answers.items()
+        if why and ("monitor" if name in ("readings", "triggers") else "planner") in answered
+    }
+    from autonomic.cli.readings import blind
+
     workflows, why = answers["observed"]
     if why:
         blank = {"state": None, "services": {}, "differs": [], "detail": f"its state is not known: {why}"}
@@ -44,6 +51,7 @@ def look(client: "Client") -> dict[str, Any]:
         "freezes": answers["freezes"][0],
         "workflows": workflows,
         "strategies": strategies,
+        "blind": blind(answers["readings"][0]),
     }
 
 

@@ -5,7 +5,24 @@ from typing import Annotated
 import typer
 
 from autonomic import __version__
-from autonomic.cli import act, adopt, agent, build, cluster, doctor, documents, freeze, hand, lists, observe, plans, runs, tune, up
+from autonomic.cli import (
+    act,
+    adopt,
+    agent,
+    build,
+    cluster,
+    doctor,
+    documents,
+    freeze,
+    hand,
+    lists,
+    observe,
+    plans,
+    readings,
+    runs,
+    tune,
+    up,
+)
 from autonomic.cli.options import EXIT_CODES, Commands
 
 app = typer.Typer(
@@ -16,7 +33,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EXIT_CODES,
 )
-for group in (up, documents, runs, lists, observe, plans, hand, adopt, freeze, act, tune, agent, doctor, cluster, build):
+for group in (up, documents, runs, lists, observe, readings, plans, hand, adopt, freeze, act, tune, agent, doctor, cluster, build):
     group.register(app)
 
 

@@ -49,6 +49,11 @@ def status(home: HomeOption = None, output: OutputOption = Output.TABLE) -> None
             typer.echo()
             columns = ("STRATEGY", "TARGET", "AUTONOMY", "LAST LOOK")
             show(data, output, columns, [_strategy_row(item) for item in data["strategies"]], empty="No strategies.")
+            if data["blind"]:
+                from autonomic.cli import readings
+
+                typer.echo()
+                show(data, output, readings.COLUMNS, [row for row in readings.rows(data["blind"]) if row[3] != "ok"])
     if not reachable:
         raise NothingRuns(f"nothing runs in {data['home']}: the planner does not answer; start everything with `autonomic up`")
     if data["unknown"] or any(part["state"] != "ready" for part in parts.values()):
