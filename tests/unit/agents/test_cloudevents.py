@@ -1,4 +1,6 @@
+import gzip
 import json
+import zlib
 from typing import Any
 
 import pytest
@@ -87,3 +89,48 @@ def test_whatever_comes_is_an_event_or_a_problem(content_type: str, body: Any, h
         events, status = [], problem.status
     assert status in (202, 400, 413, 415, 422)
     assert all(event.id and event.source and event.type for event in events)
+
+
+CE = [("ce-specversion", "1.0"), ("ce-id", "1"), ("ce-source", "/s"), ("ce-type", "t")]
+WHOLE = b'{"specversion":"1.0","id":"1","source":"/s","type":"t","data":{"value":4}}'
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "data"),
+    [
+        ([("content-type", "application/cloudevents+json"), *CE], WHOLE, {"value": 4}),
+        ([("content-type", "application/json")], WHOLE.replace(b'"data":{"value":4}', b'"data_base64":"eyJ2YWx1ZSI6IDV9"'), {"value": 5}),
+        ([("content-type", "text/json; charset=utf-8"), *CE], b'{"value": 7}', {"value": 7}),
+        ([("content-type", "application/x+json"), *CE], b'{"value": 7}', {"value": 7}),
+        ([("content-type", "text/plain"), *CE], "€".encode(), "€"),
+        ([("content-type", "application/json"), ("content-encoding", "gzip"), *CE], gzip.compress(b'{"value": 8}'), {"value": 8}),
+        ([("content-type", "application/json"), ("content-encoding", "deflate"), *CE], zlib.compress(b'{"value": 8}'), {"value": 8}),
+    ],
+)
+def test_every_mode_gives_the_data_that_was_sent(headers: list[tuple[str, str]], body: bytes, data: Any) -> None:
+    (event,) = parse(headers, body)
+    assert (event.id, event.source, event.type, event.data) == ("1", "/s", "t", data)
+
+
+def test_header_values_are_decoded_as_the_binding_encodes_them() -> None:
+    (event,) = parse([*CE, ("ce-subject", "Euro%20%E2%82%AC")], b"")
+    assert event.subject == "Euro €"
+    (quoted,) = parse([*CE, ("ce-subject", '"a \\"b\\" 100%25"')], b"")
+    assert quoted.subject == 'a "b" 100%'
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "status"),
+    [
+        ([("content-encoding", "br"), *CE], b"{}", 415),
+        ([("content-encoding", "gzip"), *CE], b"{}", 400),
+        ([("content-encoding", "gzip"), *CE], gzip.compress(b"{}")[:-4], 400),
+        ([("content-encoding", "gzip"), *CE], gzip.compress(b" " * (64 * 1024 * 1024 + 1)), 413),
+        ([("content-type", "application/json")], WHOLE.replace(b'"data"', b'"data_base64":"eA==","data"'), 422),
+        ([("content-type", "application/json")], WHOLE.replace(b'"data":{"value":4}', b'"data_base64":"?"'), 422),
+    ],
+)
+def test_an_encoding_that_is_broken_unknown_or_too_large_is_a_problem(headers: list[tuple[str, str]], body: bytes, status: int) -> None:
+    with pytest.raises(ProblemError) as refused:
+        parse(headers, body)
+    assert refused.value.status == status
