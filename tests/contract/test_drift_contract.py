@@ -30,7 +30,7 @@ def send(real: Any, deploy: Callable[..., None]) -> Send:
 
     def infer(*values: float) -> None:
         for value in values:
-            assert httpx.post(url, json={"x": [value] * 4}, trust_env=False, timeout=30).status_code == 200
+            assert httpx.post(url, json={"id": f"asked-{value:g}", "x": [value] * 4}, trust_env=False, timeout=30).status_code == 200
 
     return infer
 
@@ -55,7 +55,7 @@ def test_the_detector_sees_what_was_answered_and_picks_where_it_drifts(real: Any
     assert 0 <= time.time() - spoken < 60
     (point,) = real.platform.points(*TARGET, "unlabelled")
     # who labels sees the request and the input
-    assert point["request_id"]
+    assert point["request_id"] == "asked-9"
     found = real.platform.look_up(*TARGET, [point["prediction_id"], "nobody-made-it"], inputs=True)
     (tensor,) = found.pop(point["prediction_id"])
     assert (tensor["data"][0], found) == (9.0, {})

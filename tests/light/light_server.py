@@ -1,7 +1,7 @@
 """What replicas start in tests of the platform: the real server for a real model, and a light one for a copy of `model/`.
 
 The light one needs no torch: it starts in a blink, and answers every request with its role. Where it is to log predictions,
-the input of a request is its `x`.
+the input of a request is its `x`, and its id its `id`.
 """
 
 import json
@@ -86,8 +86,9 @@ class LightServer:
 
     def _log(self, body: bytes) -> None:
         if self._predictions is not None:
-            inputs = {"x": np.array(json.loads(body)["x"], np.float32)}
-            told = (time.time(), "", self._config.role, self._config.model_version, inputs, {}, 0, 0.5)
+            asked = json.loads(body)
+            inputs = {"x": np.array(asked["x"], np.float32)}
+            told = (time.time(), asked.get("id", ""), self._config.role, self._config.model_version, inputs, {}, 0, 0.5)
             self._predictions.append([Prediction(secrets.token_hex(8), *told)])
 
     def alive(self) -> bool:
