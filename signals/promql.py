@@ -63,7 +63,8 @@ class PromqlSignal:
         self._batch = batch
         self._workers = workers
         self._pool: ThreadPoolExecutor | None = None
-        self._client: Any = None
+        self._local = threading.local()
+        self._connections: list[Any] = []
         self._lock = threading.Lock()
         # what failed when it was asked alone is asked alone until it works
         self._failed: set[str] = set()
@@ -82,8 +83,8 @@ class PromqlSignal:
         """Closes the connections."""
         if self._pool is not None:
             self._pool.shutdown()
-        if self._client is not None:
-            self._client.close()
+        for connection in self._connections:
+            connection.close()
 
     def _answer(self, query: Query, results: dict[str, Vector | str], now: float) -> Answer:
         vector = results[_expression(query)]
@@ -186,37 +187,37 @@ class PromqlSignal:
 
     def _request(self, expression: str, seconds: float) -> Vector:
         """The instant vector of an expression, for whose evaluation Prometheus has so many seconds."""
-        import httpx
+        from requests import ReadTimeout, RequestException
 
-        form = {"query": expression, "timeout": f"{seconds:.3f}"}
+        wait: Any = seconds + self._timeout_seconds * 0.2
         try:
-            # in the body, because an address has a greatest length
-            answer = self._http().post("/api/v1/query", data=form, timeout=seconds + self._timeout_seconds * 0.2)
-        except (httpx.ReadTimeout, httpx.WriteTimeout):
+            found = self._connection().custom_query(expression, {"timeout": f"{seconds:.3f}"}, wait)
+        except ReadTimeout:
             raise _Slow(f"Prometheus at {self._url} did not answer within {seconds:g} s") from None
-        except httpx.HTTPError as failed:
+        except RequestException as failed:
             raise _Unreachable(f"Prometheus at {self._url} did not answer: {type(failed).__name__}: {str(failed)[:300]}") from None
-        try:
-            document: Any = answer.json()
-            kind, why = str(document.get("errorType", "")), str(document.get("error", ""))[:500]
-        except (ValueError, AttributeError):
-            document, kind, why = None, "", answer.text[:300]
-        if answer.status_code == 200 and document is not None:
-            return _vector(document["data"])
-        said = f"{answer.status_code} {kind} {why}".replace("  ", " ")
-        if kind in ("timeout", "canceled") or answer.status_code == 504:
-            raise _Slow(f"Prometheus gave the evaluation up after {seconds:g} s: {said}")
-        if answer.status_code in _REFUSED or kind in ("execution", "internal"):
-            raise _Refused(f"Prometheus refused the query: {said}")
-        raise _Unreachable(f"Prometheus at {self._url} failed: {said}")
+        if _is_text(expression):
+            raise _Refused("the query gives a text; it must give an instant vector of numbers")
+        return _vector(found)
 
-    def _http(self) -> Any:
-        import httpx
+    def _connection(self) -> Any:
+        # one connection a thread, because sessions of requests are not made to be shared
+        if not hasattr(self._local, "connection"):
+            from autonomic.signals.prometheus_session import connect
 
-        with self._lock:
-            if self._client is None:
-                self._client = httpx.Client(base_url=self._url.rstrip("/"), trust_env=False)
-            return self._client
+            self._local.connection = connect(self._url, self._judge)
+            with self._lock:
+                self._connections.append(self._local.connection)
+        return self._local.connection
+
+    def _judge(self, status: int, kind: str, why: str) -> None:
+        """Raises what an answer that is none means; `kind` and `why` are what Prometheus gives as errorType and error."""
+        text = f"{status} {kind} {why}".replace("  ", " ")
+        if kind in ("timeout", "canceled") or status == 504:
+            raise _Slow(f"Prometheus gave up the evaluation: {text}")
+        if status in _REFUSED or kind in ("execution", "internal"):
+            raise _Refused(f"Prometheus refused the query: {text}")
+        raise _Unreachable(f"Prometheus at {self._url} failed: {text}")
 
     def _executor(self) -> ThreadPoolExecutor:
         with self._lock:
@@ -245,13 +246,9 @@ def _batches(expressions: Sequence[str], most: int) -> list[list[str]]:
     return batches
 
 
-def _vector(data: dict[str, Any]) -> Vector:
-    kind, result = data["resultType"], data["result"]
-    if kind == "scalar":
+def _vector(result: Any) -> Vector:
+    if result and not isinstance(result[0], dict):
         return [_Sample({}, float(result[1]), float(result[0]))]
-    if kind != "vector":
-        what = {"string": "a text", "matrix": "ranges"}.get(kind, kind)
-        raise _Refused(f"the query gives {what}; it must give an instant vector of numbers")
     return [_sample(item) for item in result]
 
 
@@ -261,7 +258,7 @@ def _expression(query: Query) -> str:
 
 def _sample(item: dict[str, Any]) -> _Sample:
     if "value" not in item:
-        raise _Refused("the query gives native histograms; it must give an instant vector of numbers")
+        raise _Refused("the query gives ranges or native histograms; it must give an instant vector of numbers")
     labels = {name: value for name, value in item["metric"].items() if name != "__name__"}
     return _Sample(labels, float(item["value"][1]), float(item["value"][0]))
 
@@ -286,11 +283,27 @@ def _kind(expression: str) -> str:
         parsed = promql_parser.parse(expression)
     except ValueError:
         return ""
-    while isinstance(parsed, promql_parser.ParenExpr):
-        parsed = parsed.expr
+    parsed = _bare(parsed)
     if type(parsed).__name__ in ("StringLiteral", "MatrixSelector", "SubqueryExpr"):
         return ""
     return "scalar" if _scalar(parsed) else "vector"
+
+
+def _bare(parsed: Any) -> Any:
+    import promql_parser
+
+    while isinstance(parsed, promql_parser.ParenExpr):
+        parsed = parsed.expr
+    return parsed
+
+
+def _is_text(expression: str) -> bool:
+    import promql_parser
+
+    try:
+        return type(_bare(promql_parser.parse(expression))).__name__ == "StringLiteral"
+    except ValueError:
+        return False
 
 
 def _scalar(node: Any) -> bool:
