@@ -3,7 +3,7 @@
 import json
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -52,6 +52,7 @@ def addresses(home: Path, given: Given, hosts: Mapping[str, str] | None = None) 
         raise Permanent(f"{path} is not valid: {wrong}. Correct it, or move it away to start with new addresses") from None
     used = {name: _chosen(getattr(given, name), getattr(before, f"use_{name}")) for name in ("ray", "mlflow", "prometheus")}
     urls: dict[str, str] = {}
+    kept = {given.front_port, *(_port(getattr(before, f"{part}_url"), part, path) for part in PARTS)}
     for part in PARTS:
         url = getattr(before, f"{part}_url")
         if used.get(part):
@@ -59,7 +60,8 @@ def addresses(home: Path, given: Given, hosts: Mapping[str, str] | None = None) 
             continue
         # an address that was somebody else's is not ours to listen at
         foreign = part in used and getattr(before, f"use_{part}")
-        port = (given.front_port if part == "front" else None) or (None if foreign else _port(url, part, path)) or steady_port()
+        port = (given.front_port if part == "front" else None) or (None if foreign else _port(url, part, path)) or _new_port(kept)
+        kept.add(port)
         urls[f"{part}_url"] = f"http://{(hosts or {}).get(part, '127.0.0.1')}:{port}"
     made = before.model_copy(update={**urls, **{f"use_{name}": url for name, url in used.items()}, "ray_address": used["ray"]})
     _check_free(made, {part for part in PARTS if not used.get(part)}, path)
@@ -74,6 +76,13 @@ def ignored(given: Given, settings: Settings) -> list[str]:
         if value and not getattr(settings, f"use_{option.removeprefix('--')}"):
             words.append(f"{name} is set and ignored; give {option} {value} to use what is there")
     return words
+
+
+def _new_port(kept: Container[int | None]) -> int:
+    port = steady_port()
+    while port in kept:
+        port = steady_port()
+    return port
 
 
 def _chosen(given: str | None, before: str) -> str:

@@ -54,6 +54,15 @@ def test_every_address_stays_over_restarts_and_what_a_person_wrote_stays_too(fol
     assert (second.keep_days, second.journal_url) == (7, "postgresql://db/{agent}")
 
 
+def test_no_two_parts_are_given_the_same_port(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = iter(port for port in range(21_000, 21_020) for _ in range(3))
+    monkeypatch.setattr("autonomic.cli.addresses.steady_port", lambda: next(drawn))
+
+    settings = started(folder, Given(front_port=21_001))
+
+    assert len({getattr(settings, f"{part}_url") for part in PARTS}) == len(PARTS)
+
+
 def test_a_steady_port_is_none_that_the_system_gives_to_connections() -> None:
     first_ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
 
