@@ -185,6 +185,10 @@ class Deployed:
         resources = self.platform.observe("web/api").spec["resources"]
         return {name: resources[name] for name in ("cpu", "memory", "gpu")}
 
+    def settle(self) -> None:
+        """Waits until every replica that is wanted is ready."""
+        self.case.wait_until(lambda: all(role.ready == role.wanted for role in self.service().roles.values()))
+
     def service(self) -> ServiceState:
         service = self.platform.observe("web/api").service
         assert service is not None

@@ -87,7 +87,7 @@ def test_another_champion_has_another_detector(real: Any, send: Send) -> None:
 
 def test_nothing_is_watched_where_nothing_is_asked_for(real: Any, send: Send, deploy: Callable[..., None]) -> None:
     deploy()
-    assert real.platform.drift(*TARGET) == {"time": 0.0, "values": {}}
+    assert real.platform.drift(*TARGET) == {"time": 0.0, "values": {}, "error": "", "warning": ""}
     real.apply("delete", "watched")
     assert real.platform.drift(*TARGET) is None
 

@@ -87,6 +87,10 @@ class KubernetesPlatform:
         """The critical points that were picked: `unlabelled`, `labelled` or `all`."""
         return self.host.points(workflow, service, state) or []
 
+    def look_up(self, workflow: str, service: str, ids: Sequence[str], inputs: bool = False) -> dict[str, list[dict[str, Any]]]:
+        """Those of the prediction ids that the service's log has; with `inputs` each with its tensors."""
+        return self.host.look_up(workflow, service, list(ids), inputs) or {}
+
     def add_labels(self, workflow: str, service: str, labels: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Joins true labels `{prediction_id, label, time}` to predictions; late and out of order is allowed."""
         counts = self.host.labels(workflow, service, [Label(**label) for label in labels])
