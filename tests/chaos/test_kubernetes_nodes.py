@@ -44,7 +44,8 @@ def test_a_node_that_loses_power_costs_an_attempt_and_few_requests(kubernetes: A
     job = document("moved", {"type": "batch", "steps": [step]})
     to = {"run_id": "run-moved", "workflow": "moved", "spec": job, "parameters": {}, "package": "", "cause": ""}
     assert platform.apply(Change(key="nodes.run", primitive="run", target="moved", to=to), 1).status == "done"
-    wait_until(lambda: platform.run("run-moved").steps["work"].status == "running", 30)
+    # a step is running when its pod is; only what it has written shows that its first try has begun
+    wait_until(lambda: platform.run("run-moved").steps["work"].status == "running" and tries.exists(), 60)
     node = platform.host.runs.records.place("run-moved", "work")["node"]
 
     answers: Counter[str] = Counter()

@@ -107,7 +107,7 @@ def test_a_model_that_is_not_in_the_registry_is_named_and_nothing_is_deployed(ty
         (("approve", "plan-none"), 1, "there is no plan"),
         (("fire", "strategy-none"), 1, "knows no strategy"),
         (("label", "no/such", "p=1"), 1, "there is no service"),
-        (("plans", "--phase", "odd"), 1, "phase"),
+        (("plans", "--phase", "odd"), 2, "phase"),
     ],
 )
 def test_what_is_not_there_is_said_in_a_line(typed: Callable[..., Result], arguments: tuple[str, ...], code: int, said: str) -> None:

@@ -29,7 +29,7 @@ from autonomic.workflows.platforms.base.notices import Notices
 from autonomic.workflows.serving.predictions import Label
 
 # what a probe and a Prometheus without our tokens may ask
-_OPEN = frozenset({"/healthz", "/metrics"})
+_OPEN = frozenset({"/healthz", "/readyz", "/metrics"})
 PARTS = ("deployments", "events", "jobs", "nodes", "pods", "usage")
 """What may be asked of a target on Kubernetes."""
 NEWS = ("events", "nodes", "workloads")
@@ -107,7 +107,7 @@ async def read_body(request: Request, limit: int = _MAX_BODY) -> bytes:
 
 
 def create_app(host: Host, token: str) -> Starlette:
-    """The application of one host; every path but /healthz and /metrics asks for `token`.
+    """The application of one host; every path but /healthz, /readyz and /metrics asks for `token`.
 
     A change may take minutes, so that changes have threads of their own: whoever only looks finds one free.
     """
