@@ -1,6 +1,7 @@
 """Wrong requests get a 4xx problem+json, and nothing is half done."""
 
 import json
+import re
 from typing import Any
 
 import httpx
@@ -165,11 +166,15 @@ def test_pages_and_filters_refuse_what_they_did_not_give_out(system: Any) -> Non
 
 
 def test_planner_and_tuner_describe_their_endpoints(system: Any) -> None:
-    described = {agent: getattr(system, agent).get("/openapi.json").json()["paths"] for agent in ("planner", "tuner")}
+    described = {
+        agent: {
+            re.sub(r"{\w+}", "x", path): methods for path, methods in getattr(system, agent).get("/openapi.json").json()["paths"].items()
+        }
+        for agent in ("planner", "tuner")
+    }
     for method, path in ENDPOINTS:
-        template = path.replace("/plans/x", "/plans/{plan_id}").replace("/searches/x", "/searches/{search_id}")
         endpoints = described["tuner" if "searches" in path else "planner"]
-        assert method.lower() in endpoints[template.replace("primitives/rescale", "primitives/{name}")]
+        assert method.lower() in endpoints[path.replace("primitives/rescale", "primitives/x")]
 
 
 def test_a_body_that_is_too_long_is_413(system: Any) -> None:
