@@ -384,7 +384,7 @@ def test_a_host_that_is_killed_comes_back_and_requests_go_on(home: Path, eventua
             state = httpx.get(f"{settings.host_url}/v1/state/growing/api", headers=headers, trust_env=False).json()
         except httpx.HTTPError:
             return False
-        return state["service"]["roles"]["champion"] == {"model": state["spec"]["model"], "wanted": 2, "ready": 2}
+        return state["service"]["roles"]["champion"] == {"model": state["spec"]["model"], "wanted": 2, "ready": 2, "why": ""}
 
     eventually(back, "the host knows the service as it was")
     assert httpx.post(url, json={}, trust_env=False).status_code == 200
