@@ -31,7 +31,7 @@ def adopt(
 ) -> None:
     """Make a workload that somebody else made a target, on Kubernetes. That changes nothing of it.
 
-    Its readings are then those of WORKFLOW/NAME, and strategies may rescale, resize and retarget it. Adopting it again takes back
+    Its readings are then those of WORKFLOW/NAME, and strategies may rescale, resize and retarget it. Adopting it again reverts
     what somebody changed after us. A document with `adopt:` says more: one container, bounds of its size.
 
     Examples:
@@ -54,7 +54,7 @@ def adopt(
         plans = [record["plan"] for record in answer.get("decisions", []) if record["verdict"]["outcome"] == "go"]
         refused = [record["verdict"]["why"] for record in answer.get("decisions", []) if record["verdict"]["outcome"] == "refuse"]
         if not answer["changes"]:
-            # it is in force as it is written: what was changed by hand since is taken back
+            # it is in force as it is written: what was changed by hand since is reverted
             told = client.post(
                 "planner", "/v1/primitives/deploy", {"target": workflow, "args": {}, "why": "adopted again", "dry_run": False}
             )

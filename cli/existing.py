@@ -1,4 +1,4 @@
-"""Ray, MLflow and Prometheus that are there already: whether they can be used, and what they have to be told."""
+"""Ray, MLflow and Prometheus that are there already: whether they can be used, and what they need."""
 
 import os
 from pathlib import Path

@@ -40,7 +40,7 @@ def run(
 
     With --wait the outputs of the last steps are printed, and the command ends with 1 when the run did not succeed.
     Ctrl-C ends the waiting, not the run. A VALUE is read as what the workflow declares, or as the kind of its default: 6063e25 is a
-    text where a text is expected. Where neither tells, it is JSON or else text. A value that does not fit is refused at once.
+    text where a text is expected. Where neither declares one, it is JSON or else text. A value that does not fit is refused at once.
 
     Examples:
 

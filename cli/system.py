@@ -235,7 +235,7 @@ class System:
             self._watch_foreign_ray()
 
     def _watch_foreign_ray(self) -> None:
-        # nobody tells us of the end of a cluster that is not ours: its host does not answer any more
+        # the end of a cluster that is not ours is only seen by its host, which does not answer any more
         if not self.settings.use_ray or self._stopping.is_set() or time.monotonic() < self._look_at_host:
             return
         self._look_at_host = time.monotonic() + _HOST_LOOK_SECONDS

@@ -196,9 +196,7 @@ class PromqlSignal:
             raise _Slow(f"Prometheus at {self._url} did not answer within {seconds:g} s") from None
         except RequestException as failed:
             raise _Unreachable(f"Prometheus at {self._url} did not answer: {type(failed).__name__}: {str(failed)[:300]}") from None
-        if _is_text(expression):
-            raise _Refused("the query gives a text; it must give an instant vector of numbers")
-        return _vector(found)
+        return _vector(found, expression)
 
     def _connection(self) -> Any:
         # one connection a thread, because sessions of requests are not made to be shared
@@ -246,8 +244,10 @@ def _batches(expressions: Sequence[str], most: int) -> list[list[str]]:
     return batches
 
 
-def _vector(result: Any) -> Vector:
+def _vector(result: Any, expression: str) -> Vector:
     if result and not isinstance(result[0], dict):
+        if _is_text(expression):
+            raise _Refused("the query gives a text; it must give an instant vector of numbers")
         return [_Sample({}, float(result[1]), float(result[0]))]
     return [_sample(item) for item in result]
 

@@ -151,7 +151,7 @@ def _runs(planner: Planner) -> APIRouter:
 
     @api.get("/v1/runs")
     def runs(limit: Limit = 100, cursor: Cursor = "", workflow: str | None = None, status: RunStatus | None = None) -> Page[RunState]:
-        """Runs, the newest first, as they were heard of last: also while the platform is away."""
+        """Runs, the newest first, as they were last reported: also while the platform is away."""
 
         def wanted(run: RunState) -> bool:
             return workflow in (None, run.workflow) and status in (None, run.status)
@@ -160,7 +160,7 @@ def _runs(planner: Planner) -> APIRouter:
 
     @api.get("/v1/runs/{run_id}")
     def run(run_id: str) -> RunState:
-        """A run with its steps, as fresh as the platform can tell."""
+        """A run with its steps, as the platform reports it now, where it answers."""
         found = planner.run(run_id)
         if found is None:
             raise not_found("run", run_id, "GET /v1/runs")
