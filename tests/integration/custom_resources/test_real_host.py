@@ -54,6 +54,8 @@ def test_a_workflow_is_served_and_taken_out_of_service(light: Any, served: Any) 
     }
     served.cluster.apply(document)
     served.until(lambda: served.cluster.condition("workflow", "growing", "Ready").get("status") == "True", 90)
+    # it is ready before the plan that deployed it has been verified
+    served.until(lambda: served.cluster.get("workflow", "growing")["status"].get("lastAction") == "deploy done")
     row = served.cluster.kubectl("get", "workflows").splitlines()[1].split()
     assert row[:7] == ["growing", "online", "serving", "1/1", "growing", "deploy", "done"]
     # a replica that is lost is told without anybody acting
