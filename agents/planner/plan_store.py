@@ -43,7 +43,7 @@ class PlanStore:
         return None if value is None else Progress.model_validate(value)
 
     def save(self, progress: Progress) -> bool:
-        """Writes down how far a plan is; False where it was known to be as far already (a replay)."""
+        """Writes down how far a plan is; False where the journal knows it to be as far already."""
         status = progress.status
         with self._journal.transaction() as transaction:
             stored, _ = transaction.state(_PLAN + status.plan.id)
@@ -94,7 +94,7 @@ class PlanStore:
 def _is_further(stored: dict[str, Any], progress: Progress) -> bool:
     if stored["status"]["phase"] in ENDED:
         return True
-    # under another runner than the one that began it, a plan may come to its end with fewer results
+    # an end counts whatever its number: a planner that lost the lease may have written more results
     return stored["sequence"] >= progress.sequence and progress.status.phase not in ENDED
 
 

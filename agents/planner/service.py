@@ -33,8 +33,7 @@ from autonomic.agents.planner.plan_effects import PlanEffects
 from autonomic.agents.planner.plan_store import PlanStore
 from autonomic.agents.planner.registry import Registry
 from autonomic.agents.planner.retention import Retention
-from autonomic.agents.planner.runner_dbos import DbosRunner
-from autonomic.agents.planner.runner_journal import JournalRunner
+from autonomic.agents.planner.runner import JournalRunner
 from autonomic.agents.planner.specs import Difference, Specs
 from autonomic.agents.planner.waiting import NotYet
 from autonomic.agents.settings import Settings
@@ -42,7 +41,7 @@ from autonomic.primitives.gate import targets_of
 from autonomic.primitives.people import Freeze
 from autonomic.seams.clock import SystemClock
 from autonomic.seams.decision import Action, DecisionRecord, Verdict
-from autonomic.seams.errors import AutonomicError, Permanent, Retryable
+from autonomic.seams.errors import AutonomicError, Retryable
 from autonomic.seams.event import SPECS_APPLIED, CloudEvent, Event
 from autonomic.seams.ids import RandomIds
 from autonomic.seams.journal import Record, Transaction
@@ -58,7 +57,6 @@ if TYPE_CHECKING:
     from autonomic.agents.planner.custom_resources.controller import CustomResources
 
 APPLIED = "specs.applied"
-RUNNERS = ("dbos", "journal")
 _ATTEMPTS = 5
 _FOLLOW = "follow/"
 _log = logger(__name__)
@@ -68,8 +66,6 @@ class Planner:
     """Everything between an event and its verified effect. `start` and `stop` once each."""
 
     def __init__(self, settings: Settings, tokens: Tokens, metrics: Metrics) -> None:
-        if settings.plan_runner not in RUNNERS:
-            raise Permanent(f"plan_runner {settings.plan_runner!r} is not known; known are {', '.join(RUNNERS)}")
         self.metrics = metrics
         self.clock = SystemClock()
         self.ids = RandomIds()
@@ -88,7 +84,7 @@ class Planner:
         self._leases = SqlLeases(self.journal, process_holder())
         self._leadership = Leadership(self._leases, self._gained, self._lost)
         self._own = AgentsEffector(self.journal, frozenset({"monitor", "tuner"}))
-        self.runner = self._make_runner(settings)
+        self.runner = self._make_runner()
         self._retention = Retention(
             self.clock,
             keep_seconds,
@@ -117,7 +113,7 @@ class Planner:
         self._alias_loop = DeclaredLoop(self._aliases, self.clock, self._tell_gap, lambda: self._active, ALIAS_SECONDS)
         self._custom_resources = self._make_custom_resources(settings)
 
-    def _make_runner(self, settings: Settings) -> DbosRunner | JournalRunner:
+    def _make_runner(self) -> JournalRunner:
         effects = PlanEffects(
             effectors={
                 "platform": self.platform,
@@ -132,12 +128,7 @@ class Planner:
             check=lambda plan: self.engine.check(plan),
             progressed=self._progressed,
         )
-        if settings.plan_runner == "journal":
-            return JournalRunner(self.journal, self.clock, effects, submit=self._submit)
-        url = settings.journal("planner")
-        return DbosRunner(
-            self.journal, self.clock, effects, url if not url.startswith("sqlite") else f"sqlite:///{settings.home / 'plans.db'}"
-        )
+        return JournalRunner(self.journal, self.clock, effects, submit=self._submit)
 
     def _make_custom_resources(self, settings: Settings) -> "CustomResources | None":
         if not settings.custom_resources:
@@ -480,8 +471,6 @@ class Planner:
 
     def _gained(self) -> None:
         try:
-            if isinstance(self.runner, DbosRunner):
-                self.runner.launch()
             resumed = self.runner.resume_all()
         except Exception:  # noqa: BLE001 the boundary of this thread: a planner without a runner must not stay
             _log.exception("the plan runner does not start")

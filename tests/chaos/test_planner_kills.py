@@ -30,9 +30,9 @@ WORLD = Path(__file__).parent.parent / "support" / "planner_world.py"
 class Planner:
     """A planner process that can be killed and started again, and its world."""
 
-    def __init__(self, home: Path, runner: str) -> None:
+    def __init__(self, home: Path) -> None:
         world, planner, tuner = (f"http://127.0.0.1:{free_port()}" for _ in range(3))
-        Settings(home=home, monitor_url=world, planner_url=planner, tuner_url=tuner, host_url=world, plan_runner=runner).save()
+        Settings(home=home, monitor_url=world, planner_url=planner, tuner_url=tuner, host_url=world).save()
         self.home, self.world_url = home, world
         token = Tokens.load(home / "tokens.json")["admin"]
         self.client = httpx.Client(base_url=planner, headers={"Authorization": f"Bearer {token}"}, timeout=60, trust_env=False)
@@ -108,11 +108,10 @@ def fired(number: int) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("runner", ["dbos", "journal"])
-def test_kills_of_the_planner_lose_no_plan_and_double_no_effect(runner: str, chaos: Any, tmp_path: Path) -> None:
+def test_kills_of_the_planner_lose_no_plan_and_double_no_effect(chaos: Any, tmp_path: Path) -> None:
     started_at = time.monotonic()
     draw, kill = chaos.draws(), 0
-    planner = Planner(tmp_path, runner)
+    planner = Planner(tmp_path)
     try:
         assert planner.ask("POST", "/v1/apply", json={"documents": documents(MOST_KILLS * EVENTS_PER_KILL)}).status_code == 200
         while planner.ask("GET", "/v1/plans").json()["items"][0]["phase"] not in ENDED:
@@ -154,7 +153,7 @@ def test_kills_of_the_planner_lose_no_plan_and_double_no_effect(runner: str, cha
     messages = Counter(event["data"]["message"] for event in events if event["kind"] == "notification")
     doubled = sum(effects - 1 for effects in world["effects"].values())
     print(
-        f"\n{runner}: {kill} kills, {sum(map(bool, open_at_kill))} with work open ({sum(open_at_kill)} plans and events in all);"
+        f"\n{kill} kills, {sum(map(bool, open_at_kill))} with work open ({sum(open_at_kill)} plans and events in all);"
         f" {len(plans) - 1} plans of {count} events, {sum(plan['phase'] == 'verified' for plan in plans)} verified;"
         f" {sum(world['effects'].values()) - 1} effects, {doubled} doubled; {len(world['refused'])} refused;"
         f" kill to all plans ended: median {median(recoveries):.2f} s, max {max(recoveries):.2f} s;"

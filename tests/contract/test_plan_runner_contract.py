@@ -1,17 +1,14 @@
 """What every `PlanRunner` keeps, whatever carries the plans out."""
 
-import gc
 import threading
 import time
-import warnings
 from collections.abc import Callable, Collection, Iterator
 
 import pytest
 
 from autonomic.agents.journal import SqlJournal
 from autonomic.agents.planner.interpreter import Judged
-from autonomic.agents.planner.runner_dbos import DbosRunner
-from autonomic.agents.planner.runner_journal import JournalRunner
+from autonomic.agents.planner.runner import JournalRunner
 from autonomic.primitives.base import revert_key
 from autonomic.seams.clock import SystemClock
 from autonomic.seams.errors import Permanent, Retryable
@@ -76,30 +73,28 @@ class World:
 class Bench:
     """A runner over a world, which can be stopped and opened again on the same files."""
 
-    def __init__(self, kind: str, journal_url: str, plans_url: str) -> None:
-        self.kind, self.world = kind, World()
-        self._journal_url, self._plans_url = journal_url, plans_url
+    def __init__(self, journal_url: str) -> None:
+        self.world = World()
+        self._journal_url = journal_url
         self.open()
 
     def open(self) -> None:
         self.journal = SqlJournal(self._journal_url)
-        if self.kind == "dbos":
-            runner = DbosRunner(self.journal, SystemClock(), self.world, self._plans_url)
-            runner.launch()
-        else:
-            runner = JournalRunner(
-                self.journal, SystemClock(), self.world, submit=lambda work: threading.Thread(target=work, daemon=True).start()
-            )
+        self._threads: list[threading.Thread] = []
+        runner = JournalRunner(self.journal, SystemClock(), self.world, self._submit)
         self.close_runner = runner.stop
         self.runner: PlanRunner = runner
 
+    def _submit(self, work: Callable[[], None]) -> None:
+        thread = threading.Thread(target=work, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
     def close(self) -> None:
         self.close_runner()
+        for thread in self._threads:
+            thread.join(20)
         self.journal.close()
-        with warnings.catch_warnings():
-            # DBOS leaves its listener's connection to PostgreSQL to the garbage collector
-            warnings.simplefilter("ignore", ResourceWarning)
-            gc.collect()
 
     def ended(self, plan: Plan, within: float = 20.0) -> PlanStatus:
         return self.reached(plan, ENDED, within)
@@ -114,12 +109,9 @@ class Bench:
         raise AssertionError(f"{plan.id} was not {', '.join(phases)} within {within} s: {self.runner.status(plan.id)}")
 
 
-@pytest.fixture(params=["journal-sqlite", "dbos-sqlite", "journal-postgresql", "dbos-postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql"])
 def bench(request: pytest.FixtureRequest, new_database: Callable[[str], str]) -> Iterator[Bench]:
-    kind, _, database = request.param.partition("-")
-    journal_url = new_database(database)
-    # as the planner does: on PostgreSQL one database holds both
-    made = Bench(kind, journal_url, new_database("sqlite") if database == "sqlite" else journal_url)
+    made = Bench(new_database(request.param))
     yield made
     made.world.gate.set()
     made.close()
@@ -245,20 +237,6 @@ def test_plans_go_on_where_they_were_after_a_stop(bench: Bench) -> None:
     assert sorted(bench.runner.resume_all()) == ["p0", "p1", "p2"]
     assert {bench.ended(plan).phase for plan in plans} == {"verified"}
     assert sorted(bench.world.done) == sorted(change.key for plan in plans for change in plan.changes)
-
-
-def test_open_plans_go_on_under_the_other_runner(bench: Bench) -> None:
-    bench.world.holds = lambda: False
-    plan = plan_of("p", 2, VerifySpec(that="p99 < 1", within_seconds=60))
-    bench.runner.start(plan)
-    bench.reached(plan, ["verifying"])
-    bench.close()
-    bench.world.holds = lambda: True
-    bench.kind = "journal" if bench.kind == "dbos" else "dbos"
-    bench.open()
-    assert bench.runner.resume_all() == ["p"]
-    assert bench.ended(plan).phase == "verified"
-    assert bench.world.done == ["p-0", "p-1"]
     assert bench.runner.resume_all() == []
 
 

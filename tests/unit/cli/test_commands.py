@@ -82,7 +82,7 @@ def test_the_help_of_a_command_teaches_by_example(invoke, command: str) -> None:
 
 
 def test_help_waits_for_no_heavy_package() -> None:
-    heavy = "('torch', 'ray', 'mlflow', 'kubernetes', 'dbos', 'optuna', 'sqlalchemy', 'fastapi', 'numpy')"
+    heavy = "('torch', 'ray', 'mlflow', 'kubernetes', 'optuna', 'sqlalchemy', 'fastapi', 'numpy')"
     show = f"sys.exit([name for name in {heavy} if name in sys.modules])"
     program = f"import sys\nfrom autonomic.cli.main import app\napp(['--help'], standalone_mode=False)\n{show}"
     done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)

@@ -76,7 +76,8 @@ class JournalRunner:
     def _drive(self, plan_id: str, after_crash: bool = False) -> None:
         with self._lock:
             own = self._running.get(plan_id)
-        if own is None:
+        # an alarm may go off after the stop, when the journal may be closed
+        if own is None or self._stopped:
             return
         with own:
             progress = self._store.load(plan_id)
