@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autonomic.seams.errors import AutonomicError
+from autonomic.workflows.embedded import restarts
 
 if TYPE_CHECKING:
     from autonomic.cli.client import Client
 
 ASK_SECONDS = 5.0
+RESTARTS_SECONDS = 86_400.0
+"""A restart is shown beside its part for so long; `autonomic events` shows all."""
 _AGENTS = ("monitor", "planner", "tuner", "host")
 
 
@@ -44,6 +47,7 @@ def look(client: "Client") -> dict[str, Any]:
         workflows = [{**workflow, **blank} for workflow in answers["workflows"][0]]
     looked = {trigger["strategy"]: trigger["evaluated_at"] for trigger in answers["triggers"][0]}
     strategies = [{**item, "last_look": looked.get(item["name"])} for item in answers["strategies"][0]]
+    _add_restarts(client.settings.home, found)
     return {
         "home": str(client.settings.home),
         "parts": found,
@@ -80,6 +84,15 @@ def supervisor(home: Path) -> dict[str, str] | None:
         return {"state": "ready", "url": "", "detail": "`autonomic up` starts parts again that die"}
     why = "nothing supervises the parts, and none is started again: `autonomic up` takes them over, `autonomic down` ends them"
     return {"state": "not ready", "url": "", "detail": why}
+
+
+def _add_restarts(home: Path, parts: dict[str, dict[str, str]]) -> None:
+    from autonomic.cli.output import clock
+
+    for name, restart in restarts.newest(home).items():
+        if name in parts and time.time() - restart.time < RESTARTS_SECONDS:
+            words = f"started again at {clock(restart.time)}: {restart.why}"
+            parts[name]["detail"] = "; ".join(filter(None, [parts[name]["detail"], words]))
 
 
 def _asks(client: "Client") -> dict[str, Callable[[], dict[str, str]]]:

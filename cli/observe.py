@@ -202,7 +202,7 @@ def _workflow_rows(workflow: dict[str, Any]) -> list[tuple[str, str, str]]:
             champion = state["roles"]["champion"]
             rows.append((target, "online", f"adopted; {champion['ready']}/{champion['wanted']} replicas ready{_why_missing(state)}"))
             continue
-        roles = [f"{role} {one['ready']}/{one['wanted']} {one['model']}" for role, one in state["roles"].items()]
+        roles = [f"{role} {one['ready'] + one.get('surplus', 0)}/{one['wanted']} {one['model']}" for role, one in state["roles"].items()]
         weights = " ".join(f"{role}={share}%" for role, share in state["weights"].items() if share)
         words = f"{', '.join(roles)}; traffic {weights or 'none'}; {state['queued']} queued{_why_missing(state)}"
         rows.append((target, "online", f"{words}{'; ' if differs else ''}{differs}"))
@@ -210,7 +210,7 @@ def _workflow_rows(workflow: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def _why_missing(service: dict[str, Any]) -> str:
-    """Why fewer replicas are ready than wanted, in the platform's words."""
+    """Why fewer replicas are ready than wanted, or more, in the platform's words."""
     from autonomic.cli.output import brief
 
     found = [f"{role}: {one['why']}" for role, one in service["roles"].items() if one.get("why")]

@@ -16,6 +16,7 @@ from autonomic.agents.auth import Tokens
 from autonomic.agents.settings import Settings
 from autonomic.cli import existing, home
 from autonomic.cli.addresses import EMBEDDED, Given, addresses, ignored
+from autonomic.cli.liveness import Liveness, Looked, Published, end_group, end_process
 from autonomic.seams.errors import AutonomicError, Permanent
 from autonomic.workflows.embedded import leftovers
 from autonomic.workflows.embedded.mlflow_server import MlflowServer
@@ -68,6 +69,10 @@ class System:
         self._kubernetes_host: Part | None = None
         self._stopping = threading.Event()
         self._watcher: threading.Thread | None = None
+        self._published = Published(self.home, lambda: (self.settings.planner_url, self.settings.monitor_url), self._act_token)
+        self._liveness = Liveness(self._looked, self._silent, self._published.publish)
+        # why a part was ended that did not answer, until it is started again
+        self._why: dict[str, str] = {}
         self._look_at_host = 0.0
         self.settings = Settings(home=self.home, monitor_url="", planner_url="", tuner_url="")
 
@@ -114,6 +119,7 @@ class System:
         (self.home / "up.json").write_text(json.dumps({"pid": os.getpid(), "started_at": time.time()}))
         self._watcher = threading.Thread(target=self._watch, name="watch-agents", daemon=True)
         self._watcher.start()
+        self._liveness.start()
 
     def _addresses(self) -> Settings:
         given, hosts, cluster = self._given, dict[str, str](), self._kubernetes
@@ -219,7 +225,7 @@ class System:
         while not self._stopping.wait(0.5):
             for agent, process in list(self._agents.items()):
                 if process.poll() is not None and not self._stopping.wait(_RESTART_DELAY_SECONDS):
-                    self._report(agent, f"ended with code {process.returncode}; starting it again")
+                    self._restarting(agent, process)
                     self._start_agent(agent)
             for name, part, start in (
                 ("mlflow", self._mlflow, self._start_mlflow),
@@ -228,11 +234,38 @@ class System:
                 ("host", self._kubernetes_host, self._start_kubernetes_host),
             ):
                 if part is not None and part.process.poll() is not None and not self._stopping.is_set():
-                    self._report(name, f"ended with code {part.process.returncode}; starting it again")
+                    self._restarting(name, part.process)
                     # a worker that outlived its parent would keep the port
                     part.stop()
                     self._try(name, start)
             self._watch_foreign_ray()
+
+    def _restarting(self, part: str, process: "subprocess.Popen[bytes]") -> None:
+        self._record(part, self._why.pop(part, f"ended with code {process.returncode}"))
+
+    def _record(self, part: str, why: str) -> None:
+        self._report(part, f"{why}; starting it again")
+        self._published.record(part, why)
+
+    def _looked(self) -> list[Looked]:
+        """What is to answer, and how a process of it is ended that does not."""
+        found = [Looked(name, f"{getattr(self.settings, f'{name}_url')}/healthz", one.pid, end_group) for name, one in self._agents.items()]
+        for name, part, path in (("mlflow", self._mlflow, "health"), ("prometheus", self._prometheus, "-/healthy")):
+            if part is not None:
+                found.append(Looked(name, f"{part.url}/{path}", part.process.pid, end_group))
+        host = self._kubernetes_host
+        # Ray starts the host again, which is an actor there
+        pid, end = (0, end_process) if host is None else (host.process.pid, end_group)
+        return [*found, Looked("host", f"{self.settings.host_url}/healthz", pid, end)]
+
+    def _silent(self, part: str, why: str) -> None:
+        if part == "host" and self._kubernetes is None:
+            self._record(part, why)
+        else:
+            self._why[part] = why
+
+    def _act_token(self) -> str:
+        return Tokens.load(self.settings.tokens_path)["act"]
 
     def _watch_foreign_ray(self) -> None:
         # the end of a cluster that is not ours is only seen by its host, which does not answer any more
@@ -240,7 +273,7 @@ class System:
             return
         self._look_at_host = time.monotonic() + _HOST_LOOK_SECONDS
         if not answers(f"{self.settings.host_url}/healthz"):
-            self._report("host", "does not answer; starting it again")
+            self._record("host", "does not answer")
             self._try("host", self._start_host)
 
     def _try(self, name: str, start: Callable[[], None]) -> None:
@@ -269,6 +302,7 @@ class System:
     def stop(self) -> None:
         """Stops everything that was started; safe to call at any time."""
         self._stopping.set()
+        self._liveness.stop()
         if self._watcher is not None:
             self._watcher.join()
         with ThreadPoolExecutor(3) as pool:

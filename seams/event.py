@@ -1,7 +1,9 @@
 """Events, and the CloudEvents 1.0 envelope in which they travel."""
 
+from datetime import UTC, datetime
 from typing import Any, Literal
 
+from autonomic.seams.event_types import PART_RESTARTED
 from autonomic.seams.reading import Reading
 from autonomic.seams.word import Word
 
@@ -44,3 +46,16 @@ class CloudEvent(Word):
     time: str | None = None
     datacontenttype: str | None = None
     data: Any = None
+
+
+def part_restarted(part: str, why: str, now: float, source: str) -> CloudEvent:
+    """The event that a part of the installation was started again at the time `now` (seconds since the epoch)."""
+    return CloudEvent(
+        id=f"restart-{part}-{now:.3f}",
+        source=f"/autonomic/{source}",
+        type=PART_RESTARTED,
+        subject=part,
+        time=datetime.fromtimestamp(now, UTC).isoformat(),
+        datacontenttype="application/json",
+        data={"part": part, "why": why},
+    )

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 PREFIX = "dev.autonomic."
 """What begins so is ours; every other type is a custom one, which somebody sends to `POST /v1/events` of the monitor."""
+PART_RESTARTED = f"{PREFIX}part.restarted"
 EVENT_TYPES: Mapping[str, str] = {
     f"{PREFIX}alert.firing": "an alert of Alertmanager fires",
     f"{PREFIX}alert.resolved": "an alert of Alertmanager is resolved",
@@ -22,6 +23,7 @@ EVENT_TYPES: Mapping[str, str] = {
     f"{PREFIX}kubernetes.pod.unschedulable": "no node has room for a pod",
     f"{PREFIX}mlflow.run.finished": "a run in MLflow has ended",
     f"{PREFIX}model.version.created": "a version of a registered model was made",
+    PART_RESTARTED: "a part of the installation ended or did not answer, and was started again",
     f"{PREFIX}run.failed": "a run of a batch workflow has failed",
     f"{PREFIX}run.stopped": "a run of a batch workflow was stopped",
     f"{PREFIX}run.succeeded": "a run of a batch workflow has succeeded",

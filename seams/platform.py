@@ -7,6 +7,9 @@ from autonomic.seams.plan import Change, Outcome
 from autonomic.seams.state import RunState, State
 from autonomic.seams.word import Word
 
+PART_RESTARTED = "part_restarted"
+"""The notice that a part of the platform, its `target`, was started again; `data` has `part` and `why`."""
+
 
 class Notice(Word):
     """Something that happened on a platform, in its order."""

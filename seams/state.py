@@ -12,12 +12,14 @@ FINISHED: frozenset[str] = frozenset({"succeeded", "failed", "stopped"})
 class RoleState(Word):
     """One model of a service: its resolved version (`models:/mnist/3`), and replicas wanted and ready.
 
-    `why` are the platform's own words where fewer are ready than wanted, "" where it has none.
+    `surplus` counts those that are ready beside, which nobody declared, as after a scaling by hand. `why` are the platform's own words
+    where fewer are ready than wanted, or more; "" where it has none.
     """
 
     model: str
     wanted: int
     ready: int
+    surplus: int = 0
     why: str = ""
 
 

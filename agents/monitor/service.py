@@ -23,7 +23,7 @@ from autonomic.seams.reading import Reading, missing
 from autonomic.seams.state import State
 from autonomic.signals.kubernetes import SOURCES as KUBERNETES_SOURCES
 from autonomic.signals.kubernetes import KubernetesEvents
-from autonomic.signals.runs import RUN_TYPES, RunEvents
+from autonomic.signals.runs import HOST_TYPES, RunEvents
 from autonomic.signals.scrape import http_fetch
 from autonomic.signals.table import SIGNALS, Sources
 from autonomic.strategies.readings import fill, group, label_of
@@ -160,7 +160,7 @@ class MonitorService:
         if self.settings.mlflow_url:
             found.append(NewsSource("mlflow", MLFLOW_TYPES, self._mlflow_events))
         if self.settings.host_url:
-            found.append(NewsSource("runs", RUN_TYPES, lambda: RunEvents(lambda cursor: self._host().watch(cursor))))
+            found.append(NewsSource("runs", HOST_TYPES, lambda: RunEvents(lambda cursor: self._host().watch(cursor))))
             for name, types in KUBERNETES_SOURCES.items():
                 events = KubernetesEvents(name, lambda source: self._host().news(source))
                 found.append(NewsSource(f"kubernetes-{name}", types, lambda events=events: events))

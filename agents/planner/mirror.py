@@ -4,10 +4,12 @@ import threading
 from typing import Any, Protocol
 
 from autonomic.agents.logs import logger
+from autonomic.agents.planner.inbox import EVENT
 from autonomic.seams.clock import Clock
 from autonomic.seams.errors import AutonomicError
+from autonomic.seams.event import part_restarted
 from autonomic.seams.journal import Journal, Record
-from autonomic.seams.platform import Notice
+from autonomic.seams.platform import PART_RESTARTED, Notice
 from autonomic.seams.state import FINISHED, RunState
 
 RUN = "run"
@@ -30,7 +32,8 @@ class RunMirror:
     """Copies the platform's runs every `interval_seconds`; while the platform is away, every 2 s at last.
 
     State `run/ID` is the newest that is known of a run; records of kind "run" tell each change, those of kind
-    "notice" what the platform told. Runs that ended longer ago than `keep_seconds` are not copied.
+    "notice" what the platform told, and a part that was started again is an event as well. Runs that ended longer ago than
+    `keep_seconds` are not copied.
     """
 
     def __init__(
@@ -83,6 +86,10 @@ class RunMirror:
                 transaction.append(Record(time=self._clock.now(), kind=RUN, subject=identifier, data=run))
             for notice in notices:
                 transaction.append(Record(time=notice.time, kind=NOTICE, subject=notice.target, data=notice.model_dump(mode="json")))
+                if notice.kind == PART_RESTARTED:
+                    event = part_restarted(notice.target, notice.data.get("why", ""), notice.time, "host")
+                    told = event.model_dump(mode="json", exclude_none=True)
+                    transaction.append(Record(time=notice.time, kind=EVENT, subject=notice.target, data=told))
             if notices:
                 transaction.put_state(_CURSOR, notices[-1].cursor)
 

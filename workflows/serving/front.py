@@ -3,6 +3,7 @@
 import collections
 import socket
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,10 @@ from autonomic.seams.word import Word
 from autonomic.workflows.serving import haproxy
 from autonomic.workflows.serving.haproxy_process import HaproxyProcess, replace
 from autonomic.workflows.serving.placement import FrontReplica, FrontService, Placement, backend_name, place
+
+FROZEN_SECONDS = 15.0
+"""A HAProxy that has not answered for so long is killed and started again."""
+_FEWEST_MISSES = 3
 
 
 class ServerStats(Word):
@@ -78,6 +83,7 @@ class Front:
         self._asked: collections.deque[_Change] = collections.deque()
         # whether HAProxy may lack something of the truth, because it did not answer
         self._behind = False
+        self._heard, self._misses = time.monotonic(), 0
         self._truth = _Truth(port=port)
         if self._state.exists():
             kept = _Truth.model_validate_json(self._state.read_text())
@@ -117,16 +123,33 @@ class Front:
                 self._reload()
             return self.port
 
-    def ensure(self) -> bool:
-        """Starts HAProxy again where it has died; True where it had. Cheap, to be called every second."""
+    def ensure(self) -> str:
+        """Starts HAProxy again where it has ended, or lives and does not answer any more; why it was, "" where it was not.
+
+        Cheap, to be called every second or two.
+        """
         with self._lock:
             if not self._process.is_running():
                 self._launch()
-                return True
+                return "HAProxy had ended"
+            if silent := self._silent_seconds():
+                self._process.kill()
+                self._launch()
+                return f"HAProxy did not answer for {silent:.0f} s and was killed"
             if self._behind:
                 self._reload()
                 self._behind = False
-            return False
+            return ""
+
+    def _silent_seconds(self) -> float:
+        """How long it has not answered, where that is too long, else 0."""
+        now = time.monotonic()
+        if self._process.is_answering():
+            self._heard, self._misses = now, 0
+            return 0.0
+        self._misses += 1
+        # a few misses at least: whoever asks may have been asleep
+        return now - self._heard if self._misses >= _FEWEST_MISSES and now - self._heard >= FROZEN_SECONDS else 0.0
 
     def set_service(self, service: FrontService, replicas: Iterable[FrontReplica]) -> None:
         """Makes the front match. The set of replicas is absolute: one that is not named gets no new requests.
@@ -286,6 +309,7 @@ class Front:
         self._save()
         self._process.start(self._configuration())
         self._behind = False
+        self._heard, self._misses = time.monotonic(), 0
 
     def _reload(self) -> None:
         self._process.reload(self._configuration())

@@ -16,6 +16,7 @@ from autonomic.seams.errors import Permanent, Retryable
 
 _COMMAND_SECONDS = 5.0
 _START_SECONDS = 10.0
+_LOOK_SECONDS = 2.0
 # the longest path of a UNIX socket is 107 bytes, and HAProxy appends up to 12 while it binds one
 _LONGEST_SOCKET_FOLDER = 80
 _PLAIN = re.compile(r"[A-Za-z0-9_./-]+")
@@ -77,6 +78,23 @@ class HaproxyProcess:
         """
         return _insist(self.socket, command, _COMMAND_SECONDS)
 
+    def is_answering(self) -> bool:
+        """Whether it answers within two seconds."""
+        try:
+            return bool(_talk(self.socket, "show version", _LOOK_SECONDS))
+        except OSError:
+            return False
+
+    def kill(self) -> None:
+        """Kills the master and all of its workers, also where they are frozen."""
+        config = str(self._config).encode()
+        deadline = time.monotonic() + _START_SECONDS
+        while (pids := _processes(config)) and time.monotonic() < deadline:
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.02)
+
     def stop(self) -> None:
         """Ends it at once."""
         pid = self._pid()
@@ -89,7 +107,7 @@ class HaproxyProcess:
         while self._pid() == pid and time.monotonic() < deadline:
             time.sleep(0.01)
         if self._pid() == pid:
-            os.kill(pid, signal.SIGKILL)
+            self.kill()
         self._remove_sockets()
 
     def _remove_sockets(self) -> None:
@@ -157,9 +175,21 @@ def _insist(path: Path, command: str, within_seconds: float) -> str:
             raise Retryable(f"HAProxy does not answer on {path}: {error}") from error
 
 
-def _talk(path: Path, command: str) -> str:
+def _processes(config: bytes) -> list[int]:
+    """The processes that run with a configuration, but for those that have ended and are still listed."""
+    found: list[int] = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                arguments = (entry / "cmdline").read_bytes().split(b"\0")
+                if config in arguments and arguments[arguments.index(config) - 1] == b"-f":
+                    found.append(int(entry.name))
+    return found
+
+
+def _talk(path: Path, command: str, within_seconds: float = _COMMAND_SECONDS) -> str:
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(_COMMAND_SECONDS)
+        connection.settimeout(within_seconds)
         connection.connect(str(path))
         connection.sendall(command.encode() + b"\n")
         connection.shutdown(socket.SHUT_WR)

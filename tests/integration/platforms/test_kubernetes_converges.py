@@ -108,7 +108,15 @@ def test_what_is_deleted_by_hand_comes_back_and_says_that_it_was_gone(declared: 
 def test_what_is_changed_by_hand_is_put_right(declared: Declared) -> None:
     name = declared.deployment()["metadata"]["name"]
     image = declared.deployment()["spec"]["template"]["spec"]["containers"][0]["image"]
+    platform = declared.cluster.platform
+    cursor = platform.watch(0)[-1].cursor
     declared.cluster.kubectl("scale", "deployment", name, "--replicas=3")
+
+    def drifted() -> list[tuple[str, str]]:
+        found = [one.data for one in platform.watch(cursor) if (one.kind, one.target) == ("drifted", "declared/api")]
+        return [(one["actual"], one["why"]) for one in found]
+
+    eventually(lambda: ("3 replicas", "scaled by kubectl") in drifted(), "who scaled it is named")
     eventually(lambda: declared.deployment()["spec"]["replicas"] == 1, "the number is as declared")
     declared.cluster.kubectl("set", "image", f"deployment/{name}", "replica=not.there/at-all:9")
 

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from autonomic.seams.errors import Permanent, Retryable
+from autonomic.workflows.serving import haproxy_process
 from autonomic.workflows.serving.front import Front
 from autonomic.workflows.serving.placement import FrontReplica, FrontService
 
@@ -319,9 +320,10 @@ def test_the_front_outlives_its_starter_and_comes_back_after_a_crash(serve: Call
 
         os.kill(int((home / "haproxy.pid").read_text()), signal.SIGKILL)
         deadline = time.monotonic() + 5
-        while not second.ensure():
+        while not (why := second.ensure()):
             assert time.monotonic() < deadline
             time.sleep(0.02)
+        assert why == "HAProxy had ended"
         assert second.port == port
         assert versions(asyncio.run(ask(second, 3))) == {"3": 3}
     finally:
@@ -330,6 +332,23 @@ def test_the_front_outlives_its_starter_and_comes_back_after_a_crash(serve: Call
         httpx.get(first.url("w", "s"))
     # the folder of its sockets, where that is not the home, is gone too
     assert not second.sockets.exists() or second.sockets == home.resolve()
+
+
+def test_a_front_that_lives_and_does_not_answer_is_killed_and_started_again(
+    front: Front, serve: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front.set_service(service(), [replica("x", serve())])
+    monkeypatch.setattr("autonomic.workflows.serving.front.FROZEN_SECONDS", 0.0)
+    config = str(tmp_path / "front" / "haproxy.cfg").encode()
+    frozen = haproxy_process._processes(config)
+    assert len(frozen) >= 2, "a master and its worker"
+    for pid in frozen:
+        os.kill(pid, signal.SIGSTOP)
+    for _ in range(2):
+        assert not front.ensure(), "one that is slow once is left alone"
+    assert "HAProxy did not answer" in front.ensure()
+    assert not set(frozen) & set(haproxy_process._processes(config))
+    assert versions(asyncio.run(ask(front, 3))) == {"3": 3}
 
 
 def test_a_port_that_is_taken_is_a_clear_error(front: Front, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 from autonomic.agents.settings import Settings
 from autonomic.cli import look
 from autonomic.cli.client import Client
+from autonomic.workflows.embedded import restarts
+from autonomic.workflows.embedded.restarts import Restart
 
 WORKFLOW = {"name": "shop", "type": "online", "spec": {}, "state": {}, "services": {}, "differs": [], "detail": ""}
 STRATEGY = {"name": "keep", "target": "shop/api"}
@@ -101,6 +104,15 @@ def test_a_monitor_that_is_away_takes_nothing_but_the_looks(seen: Any) -> None:
 def test_a_front_or_a_registry_that_is_frozen_is_named_alone(seen: Any, part: Part) -> None:
     assert states(seen(front=part("/"))) == {"front": "unreachable"}
     assert states(seen(mlflow=part("/"))) == {"mlflow": "unreachable"}
+
+
+def test_a_part_that_was_started_again_says_when_and_why(seen: Any, tmp_path: Path) -> None:
+    restarts.record(tmp_path, Restart(time=time.time() - 100_000, part="planner", why="long ago"))
+    restarts.record(tmp_path, Restart(time=time.time() - 5, part="front", why="HAProxy had ended"))
+    parts = seen()["parts"]
+    assert "HAProxy had ended" in parts["front"]["detail"]
+    assert parts["front"]["state"] == "ready"
+    assert parts["planner"]["detail"] == ""
 
 
 def test_what_starts_parts_again_is_a_part(tmp_path: Path) -> None:

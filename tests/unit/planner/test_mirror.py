@@ -76,6 +76,15 @@ def test_runs_are_not_asked_for_while_nothing_moves(journal: SqlJournal, platfor
     assert len(journal.read(kinds=[mirror.NOTICE])) == 1
 
 
+def test_a_part_of_the_platform_that_was_started_again_is_an_event(journal: SqlJournal, platform: Platform) -> None:
+    data = {"part": "front", "why": "HAProxy had ended"}
+    platform.notices = [Notice(cursor=1, time=1.0, kind="part_restarted", target="front", data=data)]
+    copier(journal, platform).copy()
+    copier(journal, platform).copy()
+    (event,) = journal.read(kinds=["event"])
+    assert (event.subject, event.data["type"], event.data["data"]) == ("front", "dev.autonomic.part.restarted", data)
+
+
 def test_a_platform_that_is_away_changes_nothing(journal: SqlJournal, platform: Platform) -> None:
     platform.away = True
     with pytest.raises(Retryable):

@@ -399,3 +399,24 @@ def test_what_the_host_says_of_one_workflow_is_what_it_says_of_it_among_all() ->
     assert alone == [line for line in everything if 'workflow="other"' not in line]
     assert len(alone) < len(everything)
     assert [line for line in exposition(world.host.services, routes, "nobody").splitlines() if not line.startswith("#")] == []
+
+
+def test_replicas_that_nobody_declared_are_counted_and_say_who_asked_for_them() -> None:
+    world = deployed_world()
+    host = world.host
+    record = host.services.record("web", "api")
+    assert record is not None
+    app = record.roles["champion"].app
+    before = host.services.observe("web", "api")
+    assert before is not None
+    wanted = before.roles["champion"].wanted
+    assert (before.roles["champion"].surplus, before.roles["champion"].why) == (0, "")
+    world.apps[app] = wanted + 1
+    for number in range(wanted + 1):
+        replica = ReplicaRecord(id=f"{app}-{number}", app=app, host="h", port=1, pid=1, node="n", started_at=float(number))
+        host.services.register(replica)
+    seen = host.services.observe("web", "api")
+    assert seen is not None
+    champion = seen.roles["champion"]
+    assert (champion.ready, champion.wanted, champion.surplus) == (wanted, wanted, 1)
+    assert champion.why == f"{wanted + 1} replicas run, {wanted} declared: scaled by somebody else to {wanted + 1}"

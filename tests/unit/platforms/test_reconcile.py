@@ -61,6 +61,16 @@ def test_each_difference_has_one_way_to_close_it(found: Actual | None, close: st
     assert [gap.close for gap in gaps] == ([close] if close else [])
 
 
+def test_who_scaled_by_hand_is_named_until_it_is_put_right() -> None:
+    shelf = Shelf({"one": WANTED}, {"one": Actual(digest="a", replicas=3, scaled_by="kubectl")})
+    reconciler, _, notices = started(shelf)
+    said = "one: 2 replicas is declared, 3 replicas is there (scaled by kubectl)"
+
+    assert [str(one) for one in reconciler.turn()] == [said]
+    assert notices[0][2]["why"] == "scaled by kubectl"
+    assert [str(one) for one in reconciler.turn()] == []
+
+
 def test_what_is_ours_and_not_declared_is_deleted_and_what_is_not_ours_is_left_alone() -> None:
     gaps = compare({}, {"old": Actual(replicas=1), "foreign": Actual(replicas=1)}, {"old": "shop"})
 

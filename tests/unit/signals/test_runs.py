@@ -33,3 +33,12 @@ def test_the_end_of_a_run_is_an_event_that_comes_once() -> None:
 def test_a_run_concerns_the_strategies_of_its_workflow(type_: str) -> None:
     assert concerns(type_, "training", "training")
     assert not concerns(type_, "training", "wine/api")
+
+
+def test_a_part_that_was_started_again_is_an_event_that_concerns_every_strategy() -> None:
+    notices = Notices(MemoryStore(), VirtualClock())
+    _, cursor = RunEvents(notices.watch).watch(None)
+    notices.tell("part_restarted", "front", {"part": "front", "why": "HAProxy had ended"})
+    ((event,), _) = RunEvents(notices.watch).watch(cursor)
+    assert (event.type, event.target, event.data["why"]) == ("dev.autonomic.part.restarted", "front", "HAProxy had ended")
+    assert concerns(event.type, event.target, "wine/api")

@@ -7,14 +7,14 @@ from autonomic.agents.monitor.service import MLFLOW_TYPES
 from autonomic.agents.tuner.searches import SEARCH_FINISHED
 from autonomic.seams.event_types import EVENT_TYPES
 from autonomic.signals.kubernetes import SOURCES
-from autonomic.signals.runs import RUN_TYPES
+from autonomic.signals.runs import HOST_TYPES
 from autonomic.strategies.checks import _event_fault
 
 PAGE = Path(__file__).parents[3] / "docs" / "events.md"
 
 
 def test_the_known_event_types_are_those_that_are_sent_and_documented() -> None:
-    sent = {FIRING, RESOLVED, SEARCH_FINISHED, *MLFLOW_TYPES, *RUN_TYPES, *(name for names in SOURCES.values() for name in names)}
+    sent = {FIRING, RESOLVED, SEARCH_FINISHED, *MLFLOW_TYPES, *HOST_TYPES, *(name for names in SOURCES.values() for name in names)}
     assert set(EVENT_TYPES) == sent
     rows = [f"| `{name}` | {words} |" for name, words in EVENT_TYPES.items()]
     assert [line for line in PAGE.read_text().splitlines() if line.startswith("| `")] == rows

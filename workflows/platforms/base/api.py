@@ -2,6 +2,7 @@
 
 import contextlib
 import hmac
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -155,6 +156,10 @@ def create_app(host: Host, token: str) -> Starlette:
             raise HTTPException(404, f"There are no news of {source!r}; of {', '.join(NEWS)} there are")
         return host.news(source)
 
+    async def health(_: Request) -> Response:
+        # in no thread: where all of them are busy it lives all the same
+        return JsonAnswer({"status": "ok", "epoch": host.intents.epoch, "pid": os.getpid()})
+
     def readiness(_: Request) -> Any:
         if lacking := host.missing():
             raise HTTPException(503, "; ".join(lacking))
@@ -197,7 +202,7 @@ def create_app(host: Host, token: str) -> Starlette:
         return {"digest": host.add_package(body)}
 
     routes = [
-        Route("/healthz", get(lambda _: {"status": "ok", "epoch": host.intents.epoch})),
+        Route("/healthz", health),
         # that the process lives, and whether it can do what it is there for
         Route("/readyz", get(readiness)),
         Route("/metrics", get(exposition)),

@@ -14,12 +14,16 @@ FAILED_FOR_GOOD = frozenset({"DEPLOY_FAILED"})
 
 
 class AppState(Word):
-    """What Serve says of an application; `replicas` are the ids of those that it runs or starts."""
+    """What the platform says of an application; `replicas` are the ids of those that it runs or starts.
+
+    `scaled_by` is who else set `target`, "" where nobody did or the platform does not know.
+    """
 
     status: str
     message: str = ""
     target: int = 0
     replicas: tuple[str, ...] = ()
+    scaled_by: str = ""
 
 
 class AppSpec(Word):

@@ -57,4 +57,4 @@ def declared(workflows: Mapping[str, WorkflowRecord]) -> dict[str, Desired]:
 
 def _actual(state: AppState) -> Actual:
     failed = state.message.strip()[-_TOLD_CHARACTERS:] or state.status if state.status in FAILED_FOR_GOOD else ""
-    return Actual(replicas=state.target, failed=failed)
+    return Actual(replicas=state.target, failed=failed, scaled_by=state.scaled_by)

@@ -1,11 +1,16 @@
 """What every host tells of its workflows, whatever runs them."""
 
+import time
 from typing import Any, ClassVar
 
 from autonomic.seams.errors import Permanent
+from autonomic.seams.platform import PART_RESTARTED
 from autonomic.seams.state import State
+from autonomic.workflows.embedded import restarts
+from autonomic.workflows.embedded.restarts import Restart
 from autonomic.workflows.platforms.base import metrics, records
 from autonomic.workflows.platforms.base.intents import Intents
+from autonomic.workflows.platforms.base.notices import Notices
 from autonomic.workflows.platforms.base.planning import PRIMITIVES
 from autonomic.workflows.platforms.base.records import ServiceRecord
 from autonomic.workflows.platforms.base.routes import Routes
@@ -19,8 +24,10 @@ class BaseHost:
     """The questions that a host answers from its parts; whoever derives from it makes the parts."""
 
     platform: ClassVar[str]
+    settings: Any
     services: Services
     intents: Intents
+    notices: Notices
     runs: Any
     _routes: Routes
 
@@ -43,6 +50,13 @@ class BaseHost:
         if runs and (not step or step in runs[0].steps):
             return State(target=target, kind="batch", revision=self.intents.revision(target), runs=runs)
         return State(target=target, kind="absent", revision=self.intents.revision(target))
+
+    def report_restart(self, part: str, why: str) -> None:
+        """Records that a part was started again, and publishes the notice `part_restarted`; nothing where there is no `why`."""
+        if not why:
+            return
+        restarts.record(self.settings.home, Restart(time=time.time(), part=part, why=why))
+        self.notices.tell(PART_RESTARTED, part, {"part": part, "why": why})
 
     def missing(self) -> tuple[str, ...]:
         """What the host needs and cannot reach now, in words; empty while it lacks nothing."""

@@ -32,11 +32,15 @@ class Desired(Word):
 
 
 class Actual(Word):
-    """The same as the platform has it. `failed` are the platform's own words where it will not come up by itself."""
+    """The same as the platform has it. `failed` are the platform's own words where it will not come up by itself.
+
+    `scaled_by` is who else set the number of replicas, "" where that is not known.
+    """
 
     digest: str | None = None
     replicas: int | None = None
     failed: str = ""
+    scaled_by: str = ""
 
 
 class Gap(Word):
@@ -79,25 +83,33 @@ def compare(desired: Mapping[str, Desired], actual: Mapping[str, Actual], ours: 
             gaps.append(gap)
     for name, target in sorted((ours or {}).items()):
         if name not in desired and name in actual:
-            gaps.append(Gap(name=name, target=target, close="delete", desired="nothing", actual=_amount(actual[name].replicas)))
+            gaps.append(Gap(name=name, target=target, close="delete", desired="nothing", actual=amount(actual[name].replicas)))
     return gaps
 
 
 def _gap(name: str, wanted: Desired, found: Actual | None) -> Gap | None:
     if found is None:
-        return Gap(name=name, target=wanted.target, close="create", desired=_amount(wanted.replicas), actual="nothing")
+        return Gap(name=name, target=wanted.target, close="create", desired=amount(wanted.replicas), actual="nothing")
     if found.failed:
         return Gap(
-            name=name, target=wanted.target, close="replace", desired=_amount(wanted.replicas), actual="one that failed", why=found.failed
+            name=name, target=wanted.target, close="replace", desired=amount(wanted.replicas), actual="one that failed", why=found.failed
         )
     if wanted.digest is not None and found.digest is not None and wanted.digest != found.digest:
         return Gap(name=name, target=wanted.target, close="replace", desired=wanted.digest, actual=found.digest)
     if wanted.replicas is not None and found.replicas is not None and wanted.replicas != found.replicas:
-        return Gap(name=name, target=wanted.target, close="scale", desired=_amount(wanted.replicas), actual=_amount(found.replicas))
+        return Gap(
+            name=name,
+            target=wanted.target,
+            close="scale",
+            desired=amount(wanted.replicas),
+            actual=amount(found.replicas),
+            why=f"scaled by {found.scaled_by or 'somebody else'}",
+        )
     return None
 
 
-def _amount(replicas: int | None) -> str:
+def amount(replicas: int | None) -> str:
+    """So many replicas, in words."""
     return "one" if replicas is None else f"{replicas} replica{'' if replicas == 1 else 's'}"
 
 

@@ -11,7 +11,7 @@ from autonomic.seams.errors import Permanent
 from autonomic.seams.plan import Change
 from autonomic.seams.state import RoleState, ServiceState
 from autonomic.workflows.platforms.base import records
-from autonomic.workflows.platforms.base.apps import FAILED, FAILED_FOR_GOOD, Apps, AppSpec
+from autonomic.workflows.platforms.base.apps import FAILED, FAILED_FOR_GOOD, Apps, AppSpec, AppState
 from autonomic.workflows.platforms.base.intents import Prepared, Refused
 from autonomic.workflows.platforms.base.planning import SHAPING, prepare_online, wanted_record
 from autonomic.workflows.platforms.base.records import ReplicaRecord, RoleRecord, ServiceRecord, WorkflowRecord
@@ -393,7 +393,7 @@ class Services:
         if record is None:
             return None
         load = self._routes.load(name, service)
-        roles = {role: self._role_state(entry, self._ready(entry, load.down)) for role, entry in record.roles.items()}
+        roles = {role: self._role_state(record, role, load.down) for role in record.roles}
         return ServiceState(
             roles=roles,
             weights=record.weights,
@@ -403,15 +403,27 @@ class Services:
             in_flight=load.in_flight,
         )
 
-    def _role_state(self, entry: RoleRecord, ready: int) -> RoleState:
-        why = ""
-        if ready < entry.replicas:
+    def _role_state(self, record: ServiceRecord, role: str, down: frozenset[str]) -> RoleState:
+        entry = record.roles[role]
+        answering = sum(replica.id not in down for replica in self.registered(entry.app))
+        ready, asked = min(entry.replicas, answering), records.serve_target(record.spec, role, entry.replicas)
+        surplus, why = max(0, answering - asked), ""
+        if ready < entry.replicas or surplus:
             state = self._apps.state(entry.app)
-            why = state.message.strip()[-_LONGEST_WHY:] if state is not None else f"{entry.app} is not there"
-        return RoleState(model=entry.model, wanted=entry.replicas, ready=ready, why=why)
+            why = f"{entry.app} is not there" if state is None else state.message.strip()[-_LONGEST_WHY:]
+            if state is not None and surplus:
+                why = f"{_replicas(answering)} run, {asked} declared: {_who_asked(state, asked)}"
+        return RoleState(model=entry.model, wanted=entry.replicas, ready=ready, surplus=surplus, why=why)
 
-    def _ready(self, entry: RoleRecord, down: frozenset[str]) -> int:
-        return min(entry.replicas, sum(replica.id not in down for replica in self.registered(entry.app)))
+
+def _who_asked(state: AppState, declared: int) -> str:
+    if state.target <= declared:
+        return "the others are being stopped"
+    return f"scaled by {state.scaled_by or 'somebody else'} to {state.target}"
+
+
+def _replicas(count: int) -> str:
+    return f"{count} replica{'' if count == 1 else 's'}"
 
 
 def _in_volume(uri: str, service: Service) -> bool:

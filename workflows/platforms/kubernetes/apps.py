@@ -300,6 +300,7 @@ def state_of(deployment: dict[str, Any], of_pods: Sequence[dict[str, Any]], now:
         message=message or waiting,
         target=int(deployment["spec"].get("replicas", 0)),
         replicas=tuple(pod["metadata"]["name"] for pod in of_pods),
+        scaled_by=foreign_writer(deployment),
     )
 
 
@@ -316,7 +317,7 @@ def last_writer(deployment: dict[str, Any]) -> str:
 
 def foreign_writer(deployment: dict[str, Any]) -> str:
     """Who else set the number of replicas of a Deployment of ours, "" where nobody did. Pure."""
-    for entry in deployment["metadata"].get("managedFields", []):
+    for entry in deployment.get("metadata", {}).get("managedFields", []):
         fields = entry.get("fieldsV1", {}).get("f:spec", {})
         if "f:replicas" in fields and entry.get("manager") != FIELD_MANAGER:
             return str(entry.get("manager", "somebody"))

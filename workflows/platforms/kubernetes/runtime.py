@@ -347,7 +347,7 @@ class KubernetesHost(BaseHost):
     def _keep(self) -> None:
         while not self._stopping.wait(_LOOK_SECONDS):
             for what, look in (
-                ("the front", self._front.ensure),
+                ("the front", lambda: self.report_restart("front", self._front.ensure())),
                 ("the certificates", self._renew_certificates),
                 ("what was deleted by hand", self._heal),
                 ("the drift detectors", self._watch_for_drift),

@@ -193,7 +193,7 @@ class Host(BaseHost):
                 self._lose_dead_processes()
                 if turn % _SERVE_CHECK_EVERY == 0:
                     self._lose_stopped_replicas()
-                    self._front.ensure()
+                    self.report_restart("front", self._front.ensure())
                     self._watch_for_drift()
                     self.runs.tell_changes(self.notices.tell)
                     self.runs.keep_changes()
