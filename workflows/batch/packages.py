@@ -148,38 +148,6 @@ def check_package(package: bytes) -> None:
         raise Permanent(f"the package is not a zip file: {error}") from None
 
 
-def put_package(package: bytes) -> str:
-    """Keeps a package in the cluster, and returns its digest.
-
-    Raises:
-        Permanent: see `check_package`.
-    """
-    check_package(package)
-    digest = digest_of(package)
-    _store().put_bytes(digest, package)
-    return digest
-
-
-def has_package(digest: str) -> bool:
-    """Whether the cluster keeps a package."""
-    return bool(_store().keys(digest))
-
-
-def package_folder(digest: str, cache: Path) -> Path:
-    """The folder of a package on this node.
-
-    Raises:
-        Permanent: the cluster has no such package.
-    """
-    folder = cache / digest
-    if not folder.is_dir():
-        package = _store().get_bytes(digest)
-        if package is None:
-            raise Permanent(f"the cluster has no code package {digest}; apply the workflow again")
-        unpack(package, folder)
-    return folder
-
-
 def code_tags(package: str, folder_of: Callable[[str], Path]) -> dict[str, str]:
     """The tags that say in MLflow which code a run was of; `folder_of` brings a package's folder."""
     if not package:
@@ -194,12 +162,6 @@ def code_tags(package: str, folder_of: Callable[[str], Path]) -> dict[str, str]:
         tags["mlflow.source.git.commit"] = state["git_commit"]
         tags["autonomic.git_changed"] = str(bool(state.get("git_changed"))).lower()
     return tags
-
-
-def _store() -> Any:
-    from autonomic.workflows.batch.cluster_store import ClusterStore
-
-    return ClusterStore("autonomic-packages")
 
 
 def _add(archive: zipfile.ZipFile, name: str, data: bytes, *, executable: bool) -> None:

@@ -12,10 +12,11 @@ from autonomic.seams.clock import SystemClock
 from autonomic.seams.errors import Permanent, Retryable
 from autonomic.workflows.batch.cluster_store import ClusterStore
 from autonomic.workflows.batch.launcher import Attempt, launch
-from autonomic.workflows.batch.packages import code_tags, package_folder
+from autonomic.workflows.batch.packages import code_tags
 from autonomic.workflows.batch.run_driver import RunDriver
 from autonomic.workflows.batch.run_records import RunRecords
 from autonomic.workflows.batch.step_main import failed
+from autonomic.workflows.platforms.ray.packages import package_folder
 from autonomic.workflows.registry.artifacts import upload
 from autonomic.workflows.registry.client import Mlflow
 from autonomic.workflows.spec.workflow import Resources, Step

@@ -29,7 +29,8 @@ def connected(ray_cluster: "RayCluster") -> Iterator[None]:
 @pytest.fixture(scope="package")
 def package(connected: None) -> str:
     """The digest of the code in this folder."""
-    from autonomic.workflows.batch.packages import pack, put_package
+    from autonomic.workflows.batch.packages import pack
+    from autonomic.workflows.platforms.ray.packages import put_package
 
     return put_package(pack(Path(__file__).parent))
 

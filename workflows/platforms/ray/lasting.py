@@ -10,8 +10,9 @@ from pathlib import Path
 
 from autonomic.seams.clock import Clock
 from autonomic.seams.state import FINISHED
-from autonomic.workflows.batch.packages import digest_of, has_package, put_package
+from autonomic.workflows.batch.packages import digest_of
 from autonomic.workflows.batch.run_records import Documents
+from autonomic.workflows.platforms.ray.packages import has_package, put_package
 
 _SETTLING_SECONDS = 660.0
 """So long after its end what is kept of a run may change: its driver waits for an MLflow that is away."""

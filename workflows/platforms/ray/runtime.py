@@ -7,7 +7,6 @@ from typing import Any
 
 from autonomic.seams.clock import Clock
 from autonomic.seams.errors import Permanent, Retryable
-from autonomic.workflows.batch.packages import package_folder
 from autonomic.workflows.platforms.base.converging import ServicesWorld
 from autonomic.workflows.platforms.base.drift import watched
 from autonomic.workflows.platforms.base.effects import HostEffects
@@ -23,6 +22,7 @@ from autonomic.workflows.platforms.base.services import Services
 from autonomic.workflows.platforms.base.store import Store
 from autonomic.workflows.platforms.ray.detectors import Detectors
 from autonomic.workflows.platforms.ray.lasting import keep_package, restore_packages
+from autonomic.workflows.platforms.ray.packages import package_folder
 from autonomic.workflows.platforms.ray.runs import BatchRuns
 from autonomic.workflows.platforms.ray.serve_apps import ServeApps
 from autonomic.workflows.platforms.ray.settings import HostSettings
