@@ -23,7 +23,7 @@ from autonomic.workflows.platforms.kubernetes.platform import KubernetesPlatform
 from autonomic.workflows.platforms.kubernetes.watch import Watch
 
 
-def wait_until(condition: Callable[[], Any], within_seconds: float = 90) -> None:
+def wait_until(condition: Callable[[], Any], within_seconds: float = 120) -> None:
     deadline = time.monotonic() + within_seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {within_seconds:g} s"
@@ -66,7 +66,7 @@ class World:
                     raise AssertionError("it was not done") from away
                 time.sleep(0.2)
 
-    def ended(self, name: str, within_seconds: float = 90) -> RunState:
+    def ended(self, name: str, within_seconds: float = 120) -> RunState:
         wait_until(lambda: (run := self.platform.run(f"run-{name}")) is not None and run.status in FINISHED, within_seconds)
         run = self.platform.run(f"run-{name}")
         assert run is not None
@@ -270,7 +270,7 @@ def test_a_watch_whose_connection_is_cut_without_a_word_goes_on(kubernetes: Any,
     api = Api(world.cluster.settings)
     watch = Watch(api, PODS, "cut=yes", lambda before, now: None)
     watch.start()
-    assert watch.wait(10)
+    assert watch.wait(60)
     wait_until(lambda: not watch.missing)
     port = urlsplit(yaml.safe_load(kubernetes.kubeconfig.read_text())["clusters"][0]["cluster"]["server"]).port
     mine = [each.laddr.port for each in psutil.Process().net_connections("tcp") if each.raddr and each.raddr.port == port]

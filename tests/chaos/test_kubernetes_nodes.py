@@ -36,7 +36,7 @@ def test_a_node_that_loses_power_costs_an_attempt_and_few_requests(kubernetes: A
     def replicas() -> set[str]:
         return {replica.node for replica, name, *_ in platform.host.services.all_registered() if name == "spread"}
 
-    wait_until(lambda: len(replicas()) == 2, 30)
+    wait_until(lambda: len(replicas()) == 2, 120)
     tries = light_cluster.home / "data" / "tries"
     # the first try would take for ever
     script = f"echo x >> {tries}; test $(wc -l < {tries}) -gt 1 || sleep 600"
@@ -45,7 +45,7 @@ def test_a_node_that_loses_power_costs_an_attempt_and_few_requests(kubernetes: A
     to = {"run_id": "run-moved", "workflow": "moved", "spec": job, "parameters": {}, "package": "", "cause": ""}
     assert platform.apply(Change(key="nodes.run", primitive="run", target="moved", to=to), 1).status == "done"
     # a step is running when its pod is; only what it has written shows that its first try has begun
-    wait_until(lambda: platform.run("run-moved").steps["work"].status == "running" and tries.exists(), 60)
+    wait_until(lambda: platform.run("run-moved").steps["work"].status == "running" and tries.exists(), 120)
     node = platform.host.runs.records.place("run-moved", "work")["node"]
 
     answers: Counter[str] = Counter()
@@ -91,7 +91,7 @@ def test_a_node_that_is_cut_off_and_comes_back_costs_an_attempt_and_leaves_nothi
     job = document("cut-off", {"type": "batch", "steps": [step]})
     to = {"run_id": "run-cut-off", "workflow": "cut-off", "spec": job, "parameters": {}, "package": "", "cause": ""}
     assert platform.apply(Change(key="cut.run", primitive="run", target="cut-off", to=to), 1).status == "done"
-    wait_until(lambda: platform.run("run-cut-off").steps["work"].status == "running" and tries.exists(), 60)
+    wait_until(lambda: platform.run("run-cut-off").steps["work"].status == "running" and tries.exists(), 120)
     place = platform.host.runs.records.place("run-cut-off", "work")
     healed.append(place["node"])
     kubernetes.local.partition(place["node"])

@@ -12,9 +12,12 @@ from autonomic.seams.clock import VirtualClock
 from autonomic.seams.ids import RandomIds
 from autonomic.seams.plan import Change, Outcome
 from autonomic.seams.platform import Platform
-from autonomic.seams.state import ServiceState
+from autonomic.seams.state import ServiceState, State
 from autonomic.workflows.batch.packages import pack
 from autonomic.workflows.platforms.simulated import Batch, SimulatedPlatform
+
+PATIENCE_SECONDS = 120
+"""For what comes in seconds where nothing else runs."""
 
 
 @pytest.fixture(scope="session")
@@ -98,9 +101,9 @@ class RayCase:
         self.shared = host.settings.home
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while not condition():
-            assert time.monotonic() < deadline, "not within a minute"
+            assert time.monotonic() < deadline, f"not within {PATIENCE_SECONDS} s"
             time.sleep(0.05)
 
     def restart(self) -> None:
@@ -121,9 +124,9 @@ class KubernetesCase:
         return self.cluster.platform
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while not condition():
-            assert time.monotonic() < deadline, "not within a minute"
+            assert time.monotonic() < deadline, f"not within {PATIENCE_SECONDS} s"
             time.sleep(0.05)
 
     def restart(self) -> None:
@@ -189,6 +192,15 @@ class Deployed:
         """Waits until every replica that is wanted is ready."""
         self.case.wait_until(lambda: all(role.ready == role.wanted for role in self.service().roles.values()))
 
+    def written(self, target: str = "web/api") -> State:
+        """The target without what moves by itself: how many replicas are ready, and what differs until they are."""
+        state = self.platform.observe(target)
+        if state.service is not None:
+            roles = {role: entry.model_copy(update={"ready": 0, "why": ""}) for role, entry in state.service.roles.items()}
+            service = state.service.model_copy(update={"roles": roles, "queued": 0, "in_flight": 0})
+            state = state.model_copy(update={"service": service})
+        return state.model_copy(update={"differs": ()})
+
     def service(self) -> ServiceState:
         service = self.platform.observe("web/api").service
         assert service is not None
@@ -239,7 +251,7 @@ class Real:
         assert outcome.status == "done", outcome.detail
         return outcome
 
-    def wait(self, look: Callable[[], Any], until: Callable[[Any], bool], within_seconds: float = 90) -> Any:
+    def wait(self, look: Callable[[], Any], until: Callable[[Any], bool], within_seconds: float = PATIENCE_SECONDS) -> Any:
         """What `look` gives, once `until` holds for it."""
         deadline = time.monotonic() + within_seconds
         while not until(found := look()):

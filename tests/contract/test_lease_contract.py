@@ -52,9 +52,9 @@ def test_a_lease_that_ran_out_goes_to_the_next_and_cannot_be_renewed(journal: Sq
 
 def test_renewal_moves_the_end_and_keeps_the_token(journal: SqlJournal) -> None:
     leases = SqlLeases(journal, "a")
-    held = leases.acquire("planner", 1)
+    held = leases.acquire("planner", 60)
     assert held is not None
-    later = leases.renew(held, 100)
+    later = leases.renew(held, 200)
     assert later is not None
     assert (later.token, later.expires_at > held.expires_at + 90) == (held.token, True)
 

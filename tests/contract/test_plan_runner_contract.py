@@ -15,6 +15,8 @@ from autonomic.seams.errors import Permanent, Retryable
 from autonomic.seams.plan import Change, Outcome, Plan, VerifySpec
 from autonomic.seams.runner import ENDED, PlanRunner, PlanStatus
 
+PATIENCE_SECONDS = 90.0
+
 
 class World:
     """Effects that are remembered by key, with faults on demand."""
@@ -51,7 +53,7 @@ class World:
 
     def apply(self, plan: Plan, change: Change) -> Outcome:
         self.entered.set()
-        assert self.gate.wait(20)
+        assert self.gate.wait(PATIENCE_SECONDS)
         return self._effect(change.key, change)
 
     def revert(self, plan: Plan, outcome: Outcome) -> Outcome:
@@ -96,10 +98,10 @@ class Bench:
             thread.join(20)
         self.journal.close()
 
-    def ended(self, plan: Plan, within: float = 20.0) -> PlanStatus:
+    def ended(self, plan: Plan, within: float = PATIENCE_SECONDS) -> PlanStatus:
         return self.reached(plan, ENDED, within)
 
-    def reached(self, plan: Plan, phases: Collection[str], within: float = 20.0) -> PlanStatus:
+    def reached(self, plan: Plan, phases: Collection[str], within: float = PATIENCE_SECONDS) -> PlanStatus:
         end = time.monotonic() + within
         while time.monotonic() < end:
             status = self.runner.status(plan.id)
@@ -125,7 +127,7 @@ def plan_of(name: str, changes: int = 2, verify: VerifySpec | None = None, creat
 
 
 def test_changes_are_carried_out_in_order_and_then_verified(bench: Bench) -> None:
-    plan = plan_of("p", 3, VerifySpec(that="p99 < 1", within_seconds=5))
+    plan = plan_of("p", 3, VerifySpec(that="p99 < 1", within_seconds=600))
     bench.runner.start(plan)
     status = bench.ended(plan)
     assert status.phase == "verified"
@@ -146,7 +148,7 @@ def test_a_plan_started_twice_runs_once(bench: Bench) -> None:
 def test_the_condition_is_polled_until_it_holds(bench: Bench) -> None:
     answers = iter([False, None, True])
     bench.world.holds = lambda: next(answers)
-    plan = plan_of("p", 1, VerifySpec(that="p99 < 1", within_seconds=6))
+    plan = plan_of("p", 1, VerifySpec(that="p99 < 1", within_seconds=600))
     bench.runner.start(plan)
     assert bench.ended(plan).phase == "verified"
 
@@ -204,7 +206,7 @@ def test_a_cancelled_plan_stops_before_its_next_effect(bench: Bench) -> None:
     bench.world.gate.clear()
     plan = plan_of("p", 3)
     threading.Thread(target=bench.runner.start, args=(plan,), daemon=True).start()
-    assert bench.world.entered.wait(10)
+    assert bench.world.entered.wait(PATIENCE_SECONDS)
     canceller = threading.Thread(target=bench.runner.cancel, args=(plan.id,), daemon=True)
     canceller.start()
     canceller.join(10)
@@ -226,7 +228,7 @@ def test_a_wait_is_cut_short_by_cancel(bench: Bench) -> None:
 
 def test_plans_go_on_where_they_were_after_a_stop(bench: Bench) -> None:
     bench.world.holds = lambda: False
-    plans = [plan_of(f"p{number}", 2, VerifySpec(that="p99 < 1", within_seconds=60)) for number in range(3)]
+    plans = [plan_of(f"p{number}", 2, VerifySpec(that="p99 < 1", within_seconds=600)) for number in range(3)]
     for plan in plans:
         bench.runner.start(plan)
     for plan in plans:
@@ -255,7 +257,7 @@ def test_plans_that_ended_long_ago_are_forgotten_and_others_kept(bench: Bench) -
     old, young = plan_of("old"), plan_of("young")
     bench.runner.start(old)
     between = bench.ended(old).updated_at + 0.001
-    waiting = plan_of("waiting", 1, VerifySpec(that="p99 < 1", within_seconds=30), created_at=old.created_at)
+    waiting = plan_of("waiting", 1, VerifySpec(that="p99 < 1", within_seconds=600), created_at=old.created_at)
     bench.world.holds = lambda: False
     bench.runner.start(waiting)
     bench.reached(waiting, ["verifying"])

@@ -84,9 +84,10 @@ def test_stopping_a_search_stops_its_trials(real: Any, ask: Ask) -> None:
     assert state["best"] is None
     assert len(state["trials"]) <= 3
     assert {trial["status"] for trial in state["trials"]} == {"stopped"}
-    runs = [run for run in real.platform.runs("searched") if run.cause == "search-stopped"]
-    assert runs
-    assert {run.status for run in runs} == {"stopped"}
+    real.wait(
+        lambda: [run.status for run in real.platform.runs("searched") if run.cause == "search-stopped"],
+        lambda statuses: set(statuses) == {"stopped"},
+    )
 
 
 BAD = [
@@ -99,11 +100,11 @@ BAD = [
 
 @pytest.mark.parametrize(("fields", "why"), BAD)
 def test_what_cannot_be_searched_is_refused_and_leaves_no_trace(real: Any, ask: Ask, fields: dict[str, Any], why: str) -> None:
-    before = real.platform.runs()
+    before = {run.id for run in real.platform.runs()}
     with pytest.raises(Permanent, match=why):
         real.platform.start_search({**ask("search-bad"), **fields})
     assert real.platform.search("search-bad") is None
     assert real.platform.search("search-unknown") is None
     with pytest.raises(Permanent, match="no search search-unknown"):
         real.platform.stop_search("search-unknown")
-    assert real.platform.runs() == before
+    assert {run.id for run in real.platform.runs()} == before

@@ -71,7 +71,7 @@ def wait_for() -> Callable[..., RunState]:
     """Waits until a run has ended, or until `when` holds for it."""
     from autonomic.workflows.batch.ray_runs import get_run
 
-    def wait(run_id: str, when: Callable[[RunState], bool] = lambda run: run.status in FINISHED, within_seconds: float = 60) -> RunState:
+    def wait(run_id: str, when: Callable[[RunState], bool] = lambda run: run.status in FINISHED, within_seconds: float = 120) -> RunState:
         deadline = time.monotonic() + within_seconds
         while True:
             run = get_run(run_id)

@@ -44,7 +44,7 @@ def attempt(tmp_path: Path) -> Make:
 
 
 def is_gone(pid: int) -> bool:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
             if Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
@@ -223,7 +223,7 @@ def test_the_step_dies_with_whoever_launched_it(attempt: Make, tmp_path: Path) -
     launcher = subprocess.Popen([sys.executable, "-c", code, str(request)])
     pid_file = tmp_path / "s" / "work" / "pid"
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not (pid_file.exists() and pid_file.read_text()):
             assert time.monotonic() < deadline
             time.sleep(0.02)

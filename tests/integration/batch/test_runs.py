@@ -15,7 +15,7 @@ Start = Callable[..., str]
 Wait = Callable[..., RunState]
 
 
-def process_is_gone(pid: int, within_seconds: float = 10) -> bool:
+def process_is_gone(pid: int, within_seconds: float = 60) -> bool:
     deadline = time.monotonic() + within_seconds
     while time.monotonic() < deadline:
         try:
@@ -28,7 +28,7 @@ def process_is_gone(pid: int, within_seconds: float = 10) -> bool:
     return False
 
 
-def read_pid(path: Path, within_seconds: float = 30) -> int:
+def read_pid(path: Path, within_seconds: float = 120) -> int:
     deadline = time.monotonic() + within_seconds
     while not (path.exists() and path.read_text()):
         assert time.monotonic() < deadline, "the step did not start"
@@ -219,7 +219,7 @@ def test_an_ended_run_leaves_no_actor(workflow: Make, start: Start, wait_for: Wa
 
     run_id = start(workflow({"name": "a", "run": "double", "with": {"x": 1}}))
     wait_for(run_id)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while any(actor["name"] == f"run-{run_id}" for actor in list_named_actors(all_namespaces=True)):
         assert time.monotonic() < deadline
         time.sleep(0.1)

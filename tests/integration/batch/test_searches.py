@@ -37,7 +37,7 @@ def search(workflow: Make, package: str) -> Callable[..., dict[str, Any]]:
     return make
 
 
-def wait_for_search(search_id: str, when: Callable[[dict[str, Any]], bool], within_seconds: float = 90) -> dict[str, Any]:
+def wait_for_search(search_id: str, when: Callable[[dict[str, Any]], bool], within_seconds: float = 120) -> dict[str, Any]:
     from autonomic.workflows.batch.ray_searches import get_search
 
     deadline = time.monotonic() + within_seconds

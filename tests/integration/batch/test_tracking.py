@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Make = Callable[..., dict[str, Any]]
 Start = Callable[..., str]
 Wait = Callable[..., RunState]
+PATIENCE_SECONDS = 120
 
 
 class Road:
@@ -83,7 +84,7 @@ def mlflow(mlflow_server: "MlflowServer") -> Iterator[Mlflow]:
 
 def tracked(server: Mlflow, run_id: str, workflow: str, ended: bool = True) -> dict[str, dict[str, Any]]:
     """MLflow's runs of a run by step, the parent under ""; waits until the parent has ended there."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         experiment = server.experiment_ids([workflow])
         found = list(server.search_runs(experiment, f"tags.`autonomic.run_id` = '{run_id}'")) if experiment else []
@@ -92,6 +93,18 @@ def tracked(server: Mlflow, run_id: str, workflow: str, ended: bool = True) -> d
         if runs.get("", {}).get("info", {}).get("status", "RUNNING") != "RUNNING" or (runs and not ended):
             return runs
         assert time.monotonic() < deadline, f"{run_id} did not end in MLflow: {list(runs)}"
+        time.sleep(0.1)
+
+
+def artifacts(server: Mlflow, run: dict[str, Any], into: Path, name: str) -> Path:
+    """The artifact of a run, carried over after the run has ended there."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        listed = server.request("GET", "/api/2.0/mlflow/artifacts/list", params={"run_id": run["info"]["run_id"]}).json()
+        if name in [file["path"] for file in listed.get("files", [])]:
+            download(server, run["info"]["artifact_uri"], into)
+            return into / name
+        assert time.monotonic() < deadline, listed
         time.sleep(0.1)
 
 
@@ -124,10 +137,8 @@ def test_a_run_stands_in_mlflow_with_all_that_it_was_made_of(
     assert metrics_of(parent)["outputs.sum"] == 9
     (dataset,) = runs["sum"]["inputs"]["dataset_inputs"]
     assert (dataset["dataset"]["name"], dataset["dataset"]["digest"]) == ("numbers", ("0123456789abcdef" * 4)[:36])
-    download(mlflow, runs["sum"]["info"]["artifact_uri"], tmp_path / "artifacts")
-    assert (tmp_path / "artifacts" / "sum.txt").read_text() == "9"
-    download(mlflow, parent["info"]["artifact_uri"], tmp_path / "parent")
-    assert '"ray"' in (tmp_path / "parent" / "environment.json").read_text()
+    assert artifacts(mlflow, runs["sum"], tmp_path / "artifacts", "sum.txt").read_text() == "9"
+    assert '"ray"' in artifacts(mlflow, parent, tmp_path / "parent", "environment.json").read_text()
 
 
 def test_a_step_registers_a_model_and_finds_it_again(workflow: Make, start: Start, wait_for: Wait, mlflow: Mlflow) -> None:
@@ -168,13 +179,7 @@ def test_a_run_goes_on_while_mlflow_is_away_and_mlflow_has_all_when_it_is_back(
     runs = tracked(mlflow, run_id, "cut-off")
     assert {name: found["info"]["status"] for name, found in runs.items()} == {"": "FINISHED", "first": "FINISHED", "sum": "FINISHED"}
     assert metrics_of(runs["sum"])["partial"] == 3
-    deadline = time.monotonic() + 20
-    while True:
-        listed = mlflow.request("GET", "/api/2.0/mlflow/artifacts/list", params={"run_id": runs["sum"]["info"]["run_id"]}).json()
-        if [file["path"] for file in listed.get("files", [])] == ["sum.txt"]:
-            break
-        assert time.monotonic() < deadline, listed
-        time.sleep(0.1)
+    assert artifacts(mlflow, runs["sum"], tmp_path / "artifacts", "sum.txt").read_text() == "3"
 
 
 def test_a_run_that_starts_while_mlflow_is_away_is_tracked_when_it_is_back(

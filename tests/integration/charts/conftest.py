@@ -155,7 +155,7 @@ class Release:
         partial.write_text(json.dumps(groups))
         partial.rename(self.targets)
 
-    def until(self, true: Callable[[], Any], what: str, seconds: float = 120) -> Any:
+    def until(self, true: Callable[[], Any], what: str, seconds: float = 180) -> Any:
         deadline = time.monotonic() + seconds
         while not (found := true()):
             assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}\n{self.kubectl('get', 'all')}\n{self.logs()}"

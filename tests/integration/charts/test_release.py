@@ -49,6 +49,13 @@ def replicas(release: Any) -> str:
     return release.get("workflow", "shop").get("status", {}).get("replicas", "")
 
 
+def answers(release: Any) -> bool:
+    try:
+        return httpx.post(url(release), json=INPUT, trust_env=False, timeout=30).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
 def test_everything_is_ready_and_is_nobody(release: Any) -> None:
     for part in PARTS:
         (pod,) = release.get("pods", "-l", f"app.kubernetes.io/component={part}")["items"]
@@ -61,10 +68,18 @@ def test_everything_is_ready_and_is_nobody(release: Any) -> None:
 def test_objects_are_put_in_force_and_act(release: Any) -> None:
     release.kubectl("apply", "-f", "-", text=yaml.safe_dump_all([online(release.model()), batch(), never_alone()]))
     release.until(lambda: replicas(release) == "1/1", "one replica")
-    answer = httpx.post(url(release), json=INPUT, trust_env=False, timeout=30)
-    assert answer.status_code == 200, answer.text
+    # the pods of the front hear of the replica a moment later
+    release.until(lambda: answers(release), "an answer through the front")
     # the strategy reads what a Prometheus scraped from the pods that ask for it
     release.until(lambda: release.scrape() or replicas(release) == "2/2", "two replicas")
+
+
+def decisions(release: Any) -> list[Any]:
+    """The planner's decisions, none while it is away."""
+    try:
+        return release.ask_planner("/v1/decisions")
+    except httpx.HTTPError:
+        return []
 
 
 def test_an_operator_types_in_the_pod(release: Any) -> None:
@@ -100,8 +115,12 @@ def test_every_expression_of_the_dashboard_shows_something(release: Any) -> None
 
 
 def test_the_rules_are_loaded_and_ask_for_metrics_that_are_there(release: Any) -> None:
-    groups = httpx.get(f"{release.prometheus.url}/api/v1/rules", trust_env=False).json()["data"]["groups"]
-    rules = [rule for group in groups for rule in group["rules"]]
+    def loaded() -> list[Any]:
+        groups = httpx.get(f"{release.prometheus.url}/api/v1/rules", trust_env=False).json()["data"]["groups"]
+        return [rule for group in groups for rule in group["rules"]]
+
+    release.until(lambda: all(rule["health"] != "unknown" for rule in loaded()), "each rule was evaluated once")
+    rules = loaded()
     assert len(rules) == 12
     assert all(rule["health"] == "ok" for rule in rules), [rule for rule in rules if rule["health"] != "ok"]
     named = {name for rule in rules for name in re.findall(r"autonomic[_:][a-z_:0-9]+", rule["query"])}
@@ -116,9 +135,11 @@ def test_a_pod_that_is_lost_comes_back_with_what_it_knew(release: Any) -> None:
     release.kubectl("delete", "pods", "-l", "app.kubernetes.io/component in (planner,host)", "--grace-period=2")
     for part in ("planner", "host"):
         release.kubectl("wait", "--for=condition=Available", f"deployment/{release.full_name}-{part}", "--timeout=120s")
+    # both Deployments may count as available until somebody has seen that their pods are gone
+    release.until(lambda: decisions(release), "the planner answers again")
     after = release.ask_planner("/v1/decisions")
     assert {one["id"] for one in before} <= {one["id"] for one in after}
-    assert httpx.post(url(release), json=INPUT, trust_env=False, timeout=30).status_code == 200
+    assert answers(release)
     release.kubectl("delete", "strategy", "never-alone")
     release.kubectl("delete", "workflows", "shop", "words")
     release.until(lambda: not release.get("deployments", "-l", "autonomic.dev/workflow=shop")["items"], "the service is gone")

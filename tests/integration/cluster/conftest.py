@@ -47,7 +47,7 @@ class Namespace:
         body = {"restartPolicy": "Never", "terminationGracePeriodSeconds": 0, "containers": [container], **spec}
         self.create({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}}, "spec": body})
 
-    def message(self, name: str, within_seconds: float = 60) -> str:
+    def message(self, name: str, within_seconds: float = 120) -> str:
         """What a pod that ends well has written to its termination log: the output of one that ends at once may be missing in its logs."""
         wait_for(lambda: self.get("pod", name)["status"].get("phase") in ("Succeeded", "Failed"), f"the end of {name}", within_seconds)
         status = self.get("pod", name)["status"]
@@ -66,7 +66,7 @@ def namespace(cluster: LocalCluster, request: pytest.FixtureRequest) -> Iterator
     cluster.run_kubectl("delete", "namespace", name, "--wait=false")
 
 
-def wait_for(condition: Callable[[], Any], what: str, within_seconds: float = 30) -> Any:
+def wait_for(condition: Callable[[], Any], what: str, within_seconds: float = 120) -> Any:
     deadline = time.monotonic() + within_seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, f"{what} did not come within {within_seconds:g} s"

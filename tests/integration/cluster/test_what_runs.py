@@ -71,7 +71,7 @@ def test_a_deployment_answers_through_its_service_by_name_and_from_this_machine(
             "spec": {"selector": labels, "ports": [{"port": 80, "targetPort": 8080}]},
         },
     )
-    namespace.kubectl("rollout", "status", "deployment/web", "--timeout=60s")
+    namespace.kubectl("rollout", "status", "deployment/web", "--timeout=120s")
     pods = namespace.get("pods")["items"]
     assert {pod["spec"]["nodeName"] for pod in pods} == {"node1", "node2"}
     url = f"http://web.{namespace.name}.svc.cluster.local/"
@@ -97,7 +97,7 @@ def test_pods_reach_a_server_of_this_machine(namespace: Any, host_server: str) -
 
 def test_logs_and_exec(namespace: Any, wait: Callable[..., Any]) -> None:
     namespace.pod("talker", "sh", "-c", "echo said; sleep 300")
-    namespace.kubectl("wait", "--for=condition=Ready", "pod/talker", "--timeout=30s")
+    namespace.kubectl("wait", "--for=condition=Ready", "pod/talker", "--timeout=120s")
     assert wait(lambda: namespace.kubectl("logs", "talker"), "what it said") == "said\n"
     assert wait(lambda: namespace.kubectl("exec", "talker", "--", "sh", "-c", "echo $((6 * 7))"), "its answer") == "42\n"
 
@@ -105,7 +105,7 @@ def test_logs_and_exec(namespace: Any, wait: Callable[..., Any]) -> None:
 def test_a_pod_is_resized_in_place(namespace: Any, wait: Callable[..., Any]) -> None:
     resources = {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"cpu": "500m", "memory": "128Mi"}}
     namespace.pod("growing", "sleep", "300", container={"resources": resources})
-    namespace.kubectl("wait", "--for=condition=Ready", "pod/growing", "--timeout=30s")
+    namespace.kubectl("wait", "--for=condition=Ready", "pod/growing", "--timeout=120s")
     patch = {"spec": {"containers": [{"name": "main", "resources": {"limits": {"cpu": "700m", "memory": "192Mi"}}}]}}
     namespace.kubectl("patch", "pod", "growing", "--subresource=resize", "--patch", json.dumps(patch))
 
@@ -124,9 +124,9 @@ def test_the_metrics_api_answers_for_nodes_and_pods(cluster: LocalCluster, names
         return json.loads(done)["items"]
 
     available = "jsonpath={.status.conditions[?(@.type=='Available')].status}"
-    wait(lambda: cluster.run_kubectl("get", "apiservice", "v1beta1.metrics.k8s.io", "-o", available) == "True", "the metrics API", 60)
-    wait(lambda: {item["metadata"]["name"] for item in measured("nodes")} == {"node1", "node2"}, "metrics of the nodes", 60)
-    (pod,) = wait(lambda: measured(f"namespaces/{namespace.name}/pods"), "metrics of the pod", 60)
+    wait(lambda: cluster.run_kubectl("get", "apiservice", "v1beta1.metrics.k8s.io", "-o", available) == "True", "the metrics API")
+    wait(lambda: {item["metadata"]["name"] for item in measured("nodes")} == {"node1", "node2"}, "metrics of the nodes")
+    (pod,) = wait(lambda: measured(f"namespaces/{namespace.name}/pods"), "metrics of the pod")
     assert pod["containers"][0]["name"] == "main"
 
 

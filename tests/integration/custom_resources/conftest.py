@@ -69,7 +69,7 @@ def defined(kubernetes: "Kubernetes") -> "Kubernetes":
     cluster = Cluster(kubernetes, "default")
     cluster.kubectl("apply", "--server-side", "-f", "-", text="---\n".join(files().values()))
     names = ["crd/workflows.autonomic.dev", "crd/strategies.autonomic.dev"]
-    cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", *names)
+    cluster.kubectl("wait", "--for=condition=Established", "--timeout=120s", *names)
     return kubernetes
 
 
@@ -176,7 +176,7 @@ class Planner:
         self.process.kill()
         self.process.wait()
 
-    def until(self, true: Callable[[], Any], seconds: float = 60) -> Any:
+    def until(self, true: Callable[[], Any], seconds: float = 120) -> Any:
         end = time.monotonic() + seconds
         while True:
             try:

@@ -53,31 +53,34 @@ def test_a_workflow_is_served_and_taken_out_of_service(light: Any, served: Any) 
         "spec": {"type": "online", "services": [service]},
     }
     served.cluster.apply(document)
-    served.until(lambda: served.cluster.condition("workflow", "growing", "Ready").get("status") == "True", 90)
+    served.until(lambda: served.cluster.condition("workflow", "growing", "Ready").get("status") == "True")
     # it is ready before the plan that deployed it has been verified
     served.until(lambda: served.cluster.get("workflow", "growing")["status"].get("lastAction") == "deploy done")
     row = served.cluster.kubectl("get", "workflows").splitlines()[1].split()
     assert row[:7] == ["growing", "online", "serving", "1/1", "growing", "deploy", "done"]
-    # a replica that is lost is told without anybody acting
+    # a replica that is lost is told without anybody acting; it is not replaced before we have looked
+    served.cluster.kubectl("create", "quota", "none", "--hard=pods=0")
+    served.until(lambda: served.cluster.kubectl("get", "quota", "none", "-o", "jsonpath={.status.hard.pods}") == "0")
     served.cluster.kubectl("delete", "pods", "-l", "autonomic.dev/workflow=growing", "--wait=false")
     served.until(lambda: served.cluster.get("workflow", "growing")["status"]["replicas"] == "0/1")
+    served.cluster.kubectl("delete", "quota", "none")
     served.until(lambda: served.cluster.get("workflow", "growing")["status"]["replicas"] == "1/1")
     assert len(_deployments(light)) == 1
-    served.cluster.kubectl("delete", "workflow", "growing", "--timeout=10s")
+    served.cluster.kubectl("delete", "workflow", "growing", "--timeout=120s")
     served.until(lambda: not _deployments(light))
     served.until(lambda: not served.get("/v1/plans?phase=applying")["items"])
     assert served.get("/v1/workflows/growing") is None
 
     # nobody is there when it is deleted: Kubernetes takes it away, and the agents find nothing amiss when they are back
     served.cluster.apply(document)
-    served.until(lambda: served.cluster.condition("workflow", "growing", "Ready").get("status") == "True", 90)
+    served.until(lambda: served.cluster.condition("workflow", "growing", "Ready").get("status") == "True")
     served.kill()
     served.host.kill()
     served.host.wait()
-    served.cluster.kubectl("delete", "workflow", "growing", "--timeout=10s")
+    served.cluster.kubectl("delete", "workflow", "growing", "--timeout=120s")
     served.until(lambda: not _deployments(light))
     served.host = _start_host(served.home)
     served.start()
     served.until(lambda: served.get("/v1/workflows/growing") is None)
     served.cluster.apply(document)
-    served.until(lambda: served.cluster.condition("workflow", "growing", "Ready").get("status") == "True", 90)
+    served.until(lambda: served.cluster.condition("workflow", "growing", "Ready").get("status") == "True")

@@ -42,8 +42,10 @@ def test_what_is_applied_is_in_force_and_shown(cluster: Any, planner: Any) -> No
     planner.until(lambda: planner.get("/v1/strategies/grow"))
     assert in_force(planner, "grow")["on"]["call"] is True
     planner.until(lambda: cluster.condition("workflow", "web", "Ready").get("status") == "True")
-    planner.until(lambda: cluster.get("workflow", "web")["status"].get("lastAction"))
-    assert cluster.condition("strategy", "grow", "Accepted")["reason"] == "Valid"
+    planner.until(lambda: cluster.get("workflow", "web")["status"].get("lastAction") == "deploy done")
+    planner.until(lambda: cluster.get("workflow", "web")["status"].get("replicas") == "1/1")
+    planner.until(lambda: cluster.condition("strategy", "grow", "Accepted").get("reason") == "Valid")
+    planner.until(lambda: cluster.get("strategy", "grow")["status"].get("state") == "active")
     assert (changes(planner, "web"), changes(planner, "grow")) == (["added"], ["added"])
     table = [line.split() for line in cluster.kubectl("get", "workflows,strategies").splitlines() if line]
     assert table[0] == ["NAME", "TYPE", "STATE", "REPLICAS", "VERSION", "LAST", "ACTION", "AGE"]
@@ -51,6 +53,12 @@ def test_what_is_applied_is_in_force_and_shown(cluster: Any, planner: Any) -> No
     assert table[2] == ["NAME", "TARGET", "STATE", "AUTONOMY", "VERSION", "LAST", "ACTION", "AGE"]
     assert table[3][:5] == ["strategy.autonomic.dev/grow", "web/api", "active", "auto", "1"]
     assert cluster.kubectl("get", "autonomic", "-o", "name").split() == ["strategy.autonomic.dev/grow", "workflow.autonomic.dev/web"]
+
+
+def rescales(cluster: Any, kind: str, name: str) -> list[str]:
+    """What the planner's events on an object say of rescaling, as an operator reads them."""
+    described = cluster.kubectl("describe", kind, name)
+    return [line for line in described.splitlines() if "Rescale" in line and "autonomic-planner" in line]
 
 
 def test_each_action_is_an_event_with_its_reason(cluster: Any, planner: Any) -> None:
@@ -62,10 +70,9 @@ def test_each_action_is_an_event_with_its_reason(cluster: Any, planner: Any) -> 
     planner.until(lambda: cluster.get("strategy", "grow")["status"].get("lastAction") == "rescale done")
     planner.until(lambda: cluster.get("workflow", "web")["status"]["replicas"] == "2/2")
     for kind, name in (("workflow", "web"), ("strategy", "grow")):
-        told = cluster.kubectl("describe", kind, name)
-        assert "Accepted" in told
-        [line] = [line for line in told.splitlines() if "Rescale" in line and "autonomic-planner" in line]
+        [line] = planner.until(lambda kind=kind, name=name: rescales(cluster, kind, name))
         assert "web/api: done: load > 0.5 is true" in line
+        assert "Accepted" in cluster.kubectl("describe", kind, name)
     planner.world.post("/world", json={"readings": {"load": 0.0}})
 
 
@@ -73,7 +80,8 @@ def test_what_changes_is_changed_once(cluster: Any, planner: Any) -> None:
     cluster.apply(strategy("grow", "web/api", when="load > 0.7"))
     planner.until(lambda: cluster.condition("strategy", "grow", "Accepted").get("status") == "True")
     assert in_force(planner, "grow")["when"] == "load > 0.7"
-    assert cluster.get("strategy", "grow")["status"]["version"] == str(cluster.get("strategy", "grow")["metadata"]["generation"])
+    grow = cluster.get("strategy", "grow")
+    assert grow["status"]["version"] == str(grow["metadata"]["generation"])
     cluster.kubectl("annotate", "strategy", "grow", "seen=yes")
     cluster.apply(strategy("other", "web/api"))
     planner.until(lambda: planner.get("/v1/strategies/other"))
@@ -104,7 +112,7 @@ def test_who_applies_the_same_document_by_hand_does_not_win(cluster: Any, planne
 def test_what_is_deleted_is_gone(cluster: Any, planner: Any) -> None:
     cluster.apply(workflow("brief"), strategy("brief", "brief/api"))
     planner.until(lambda: cluster.condition("workflow", "brief", "Ready").get("status") == "True")
-    cluster.kubectl("delete", "workflow", "brief", "--timeout=10s")
+    cluster.kubectl("delete", "workflow", "brief", "--timeout=120s")
     planner.until(lambda: planner.get("/v1/workflows/brief") is None)
     planner.until(lambda: "brief" not in planner.world.get("/world").json()["states"])
     left = planner.until(
@@ -112,7 +120,7 @@ def test_what_is_deleted_is_gone(cluster: Any, planner: Any) -> None:
     )
     assert "unknown workflow 'brief'" in left["status"]["conditions"][0]["message"]
     assert planner.get("/v1/strategies/brief") is None
-    cluster.kubectl("delete", "strategy", "brief", "other", "third", "--timeout=10s")
+    cluster.kubectl("delete", "strategy", "brief", "other", "third", "--timeout=120s")
     planner.until(lambda: planner.get("/v1/strategies/other") is None)
     assert (changes(planner, "brief"), changes(planner, "other")) == (["added", "added", "removed", "removed"], ["added", "removed"])
 
@@ -122,8 +130,8 @@ def test_nothing_is_done_while_the_api_server_is_away(cluster: Any, planner: Any
     planner.until(lambda: cluster.condition("workflow", "away", "Ready").get("status") == "True")
     planner.way.close()
     cluster.apply(strategy("grow", "web/api", when="load > 0.6"))
-    cluster.kubectl("delete", "workflow", "away", "--timeout=10s")
-    cluster.kubectl("delete", "strategy", "away", "--timeout=10s")
+    cluster.kubectl("delete", "workflow", "away", "--timeout=120s")
+    cluster.kubectl("delete", "strategy", "away", "--timeout=120s")
     unready = planner.until(lambda: (answer := planner.client.get("/readyz")).status_code == 503 and answer)
     assert "does not answer" in unready.json()["missing"]["custom resources"]
     assert in_force(planner, "grow")["when"] == "load > 0.5"
@@ -131,15 +139,15 @@ def test_nothing_is_done_while_the_api_server_is_away(cluster: Any, planner: Any
     planner.way.open()
     planner.until(lambda: in_force(planner, "grow")["when"] == "load > 0.6" and planner.get("/v1/workflows/away") is None)
     planner.until(lambda: planner.client.get("/readyz").status_code == 200)
-    assert changes(planner, "away") == ["added", "added", "removed", "removed"]
+    planner.until(lambda: changes(planner, "away") == ["added", "added", "removed", "removed"])
 
 
 def test_what_follows_is_done_when_the_platform_is_back(cluster: Any, planner: Any) -> None:
     planner.world.post("/world", json={"down": True})
     cluster.apply(workflow("patient"))
     planner.until(lambda: cluster.condition("workflow", "patient", "Accepted").get("status") == "True")
-    ready = cluster.condition("workflow", "patient", "Ready")
-    assert (ready["status"], ready["reason"]) == ("Unknown", "PlatformAway")
+    planner.until(lambda: cluster.condition("workflow", "patient", "Ready").get("reason") == "PlatformAway")
+    assert cluster.condition("workflow", "patient", "Ready")["status"] == "Unknown"
     planner.kill()
     planner.world.post("/world", json={"down": False})
     planner.start()
@@ -178,8 +186,8 @@ def test_a_planner_that_is_killed_applies_each_generation_once(cluster: Any, pla
 
 def test_what_is_deleted_while_nobody_is_there_is_gone_afterwards(cluster: Any, planner: Any) -> None:
     planner.kill()
-    cluster.kubectl("delete", "workflow", "w0", "w1", "--timeout=10s")
-    cluster.kubectl("delete", "strategy", "s0", "s1", "--timeout=10s")
+    cluster.kubectl("delete", "workflow", "w0", "w1", "--timeout=120s")
+    cluster.kubectl("delete", "strategy", "s0", "s1", "--timeout=120s")
     planner.start()
     planner.until(lambda: planner.get("/v1/workflows/w1") is None and planner.get("/v1/strategies/s1") is None)
     planner.until(lambda: not {"w0", "w1"} & planner.world.get("/world").json()["states"].keys())

@@ -39,7 +39,12 @@ class Peer:
         self._server: ThreadingHTTPServer | None = None
 
     def events(self) -> list[dict[str, Any]]:
-        return [event for path, body in list(self.posts) if path == "/v1/events" for event in body]
+        """Each once: delivery is at least once, and what comes twice has the same id."""
+        posted: dict[str, dict[str, Any]] = {}
+        for path, body in list(self.posts):
+            for event in body if path == "/v1/events" else []:
+                posted.setdefault(event["id"], event)
+        return list(posted.values())
 
     def up(self) -> None:
         peer = self
@@ -117,7 +122,7 @@ class Monitor:
         began = time.monotonic()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen([sys.executable, "-m", "autonomic.agents.monitor"], env=environment, stdout=log, stderr=log)
-        wait_until(self._answers, 60, lambda: self.log.read_text())
+        wait_until(self._answers, 120, lambda: self.log.read_text())
         self.started_seconds = time.monotonic() - began
 
     def _answers(self) -> bool:
@@ -136,7 +141,7 @@ class Monitor:
         if self.process is None:
             return 0
         self.process.send_signal(number)
-        code = self.process.wait(30)
+        code = self.process.wait(60)
         self.process = None
         return code
 
@@ -168,7 +173,7 @@ class Monitor:
         return {item["name"]: item["readings"] for item in items}
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 30, say: Callable[[], str] = lambda: "") -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 120, say: Callable[[], str] = lambda: "") -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"it did not happen within {seconds} s; {say()[-2000:]}"

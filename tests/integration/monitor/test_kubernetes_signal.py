@@ -84,18 +84,18 @@ def test_steps_that_do_not_do_well_are_counted_by_reason(world: World, until: Ca
     assert world.read("seen-oom", metric="pods").status == "missing"
     stuck = world.run("seen-stuck", ["true"], resources={"cpu": 900})
     world.run("seen-oom", GREEDY, resources={"cpu": 0.1, "memory": "64Mi"})
-    until(lambda: world.value("seen-oom", metric="pods", reason="OOMKilled") == 1, 60)
-    until(lambda: world.value("seen-oom/work", metric="jobs", condition="Failed") == 1, 60)
+    until(lambda: world.value("seen-oom", metric="pods", reason="OOMKilled") == 1)
+    until(lambda: world.value("seen-oom/work", metric="jobs", condition="Failed") == 1)
     assert world.value("seen-oom", metric="pods", phase="Failed") == 1
     assert world.value("seen-oom", metric="pods", reason="Unschedulable") == 0
-    until(lambda: world.value("seen-stuck", metric="pods", reason="Unschedulable") == 1, 60)
-    until(lambda: (world.value("seen-stuck", metric="events", reason="FailedScheduling") or 0) >= 1, 60)
+    until(lambda: world.value("seen-stuck", metric="pods", reason="Unschedulable") == 1)
+    until(lambda: (world.value("seen-stuck", metric="events", reason="FailedScheduling") or 0) >= 1)
     assert world.value("seen-oom", metric="events", reason="FailedScheduling") == 0
     # a pod that waits is on no node
     assert world.read("seen-stuck", metric="pods", by="node") == []
     # the next attempt is what counts
     world.run("seen-oom", ["true"], resources={"cpu": 0.1})
-    until(lambda: world.value("seen-oom", metric="pods", phase="Succeeded") == 1, 60)
+    until(lambda: world.value("seen-oom", metric="pods", phase="Succeeded") == 1)
     assert world.value("seen-oom", metric="pods", reason="OOMKilled") == 0
     world.stop("seen-stuck", stuck)
 
@@ -111,7 +111,7 @@ def test_nodes_need_a_right_of_their_own_and_are_missing_without_it(world: World
     try:
         binding = ("create", "clusterrolebinding", name, f"--clusterrole={name}", f"--serviceaccount={name}:host")
         world.cluster._run_kubectl(*binding)
-        until(lambda: (world.value("seen-nodes", metric="nodes", condition="Ready") or 0) >= 1, 60)
+        until(lambda: (world.value("seen-nodes", metric="nodes", condition="Ready") or 0) >= 1)
         ready = world.read("seen-nodes", metric="nodes", condition="Ready", by="node")
         assert {each.value for each in ready} <= {0.0, 1.0}
         assert len(ready) == world.value("seen-nodes", metric="nodes")
@@ -127,7 +127,7 @@ def test_the_monitor_hears_of_each_thing_once_also_after_a_restart(
 ) -> None:
     monitor = monitor_of(world.url, world.token)
     world.run("heard", GREEDY, resources={"cpu": 0.1, "memory": "64Mi"})
-    until(lambda: world.value("heard", metric="pods", reason="OOMKilled") == 1, 60)
+    until(lambda: world.value("heard", metric="pods", reason="OOMKilled") == 1)
     monitor.apply(
         strategy("oom", target="heard", on={"event": OOM}),
         strategy("stuck", target="heard/work", on={"event": STUCK}),
@@ -140,23 +140,23 @@ def test_the_monitor_hears_of_each_thing_once_also_after_a_restart(
         return [event for event in events.values() if event.get("strategy") == name]
 
     # the cursor is at the present when the monitor has asked once
-    until(lambda: monitor.has_cursor("news/kubernetes-workloads"), 60)
+    until(lambda: monitor.has_cursor("news/kubernetes-workloads"))
     world.run("heard", GREEDY, resources={"cpu": 0.1, "memory": "64Mi"}, retries={"limit": 1, "backoff": "100ms"})
-    until(lambda: len(heard("oom")) == 2, 90, lambda: str(planner.events()))
+    until(lambda: len(heard("oom")) == 2, 120, lambda: str(planner.events()))
     told = heard("oom")[0]["data"]
     assert (told["reason"], told["memory_bytes"], told["attempt"]) == ("OOMKilled", 2**26, 1)
     assert told["message"] == "its memory went over its limit of 67108864"
     monitor.kill()
     stuck = world.run("heard", ["true"], resources={"cpu": 900})
-    until(lambda: world.value("heard", metric="pods", reason="Unschedulable") == 1, 60)
+    until(lambda: world.value("heard", metric="pods", reason="Unschedulable") == 1)
     monitor.start()
-    until(lambda: len(heard("stuck")) == 1, 60, lambda: str(planner.events()))
+    until(lambda: len(heard("stuck")) == 1, 120, lambda: str(planner.events()))
     message = heard("stuck")[0]["data"]["message"]
     assert "Insufficient cpu" in message
     # one thing more, and nothing of what was heard before the restart once more
     world.stop("heard", stuck)
     world.run("heard", GREEDY, resources={"cpu": 0.1, "memory": "64Mi"})
-    until(lambda: heard("oom")[-1]["data"]["run"] != told["run"], 90)
+    until(lambda: heard("oom")[-1]["data"]["run"] != told["run"])
     attempts = [(event["data"]["run"], event["data"]["attempt"], event["data"]["event"]["id"]) for event in heard("oom")]
     assert [attempt for _, attempt, _ in attempts] == [1, 2, 1], attempts
     assert len(heard("stuck")) == 1
@@ -164,11 +164,11 @@ def test_the_monitor_hears_of_each_thing_once_also_after_a_restart(
 
 
 def test_replicas_and_what_they_use_are_read(world: World, until: Callable[..., None]) -> None:
-    until(lambda: world.value("seen-web/api", metric="ready_replicas", role="champion") == 2, 60)
+    until(lambda: world.value("seen-web/api", metric="ready_replicas", role="champion") == 2)
     assert world.value("seen-web/api", metric="wanted_replicas") == 2
     assert world.value("seen-web/api", metric="restarts") == 0
     by_node = {each.labels["node"]: each.value for each in world.read("seen-web/api", metric="pods", phase="Running", by="node")}
     assert sum(by_node.values()) == 2
-    until(lambda: (world.value("seen-web/api", metric="memory") or 0) > 2**20, 90)
+    until(lambda: (world.value("seen-web/api", metric="memory") or 0) > 2**20)
     assert world.read("seen-web/api", metric="cpu").status == "ok"
     assert world.read("seen-web/api", metric="memory").time > 0

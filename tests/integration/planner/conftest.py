@@ -44,14 +44,14 @@ class System:
         self.processes[agent] = subprocess.Popen([sys.executable, "-m", f"autonomic.agents.{agent}"], env=environment, stderr=log)
         log.close()
         client = self.planner if agent == "planner" else self.tuner
-        self.until(lambda: _answers(client, probe), 60)
+        self.until(lambda: _answers(client, probe))
 
     def end(self, agent: str, *, kill: bool = False) -> int:
         process = self.processes.pop(agent)
         process.kill() if kill else process.terminate()
         return process.wait(60)
 
-    def until(self, true: Callable[[], Any], seconds: float = 60) -> Any:
+    def until(self, true: Callable[[], Any], seconds: float = 120) -> Any:
         end = time.monotonic() + seconds
         while not (value := true()):
             assert time.monotonic() < end, f"not true within {seconds} s"
@@ -87,7 +87,7 @@ class System:
         now = time.time()
         data = {"id": identifier, "source": "monitor", "strategy": strategy, "trigger": "when", "target": target}
         event = {"specversion": "1.0", "id": identifier, "source": "monitor", "type": "dev.autonomic.trigger.fired"}
-        return self.planner.post("/v1/events", json={**event, "data": {**data, "observed_at": now, "expires_at": now + 30, **more}})
+        return self.planner.post("/v1/events", json={**event, "data": {**data, "observed_at": now, "expires_at": now + 300, **more}})
 
     def decided(self, identifier: str) -> dict[str, Any]:
         """The decision on an event."""
@@ -109,7 +109,7 @@ def _answers(client: httpx.Client, probe: str) -> bool:
 @pytest.fixture(scope="package")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     made = System(tmp_path_factory.mktemp("home"))
-    made.until(lambda: _world_answers(made), 60)
+    made.until(lambda: _world_answers(made))
     made.start("planner")
     made.start("tuner")
     yield made

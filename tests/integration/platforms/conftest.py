@@ -28,7 +28,7 @@ class Load:
         for thread in self._threads:
             thread.join()
 
-    def wait(self, more: int, within_seconds: float = 30) -> None:
+    def wait(self, more: int, within_seconds: float = 120) -> None:
         """Returns when so many more were answered."""
         wanted = self.answers.total() + more
         deadline = time.monotonic() + within_seconds

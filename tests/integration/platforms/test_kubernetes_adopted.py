@@ -142,7 +142,7 @@ def everything_else(item: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in item["spec"].items() if key not in ("replicas", "parallelism")}
 
 
-def wait_until(condition: Callable[[], bool], within_seconds: float = 90) -> None:
+def wait_until(condition: Callable[[], bool], within_seconds: float = 120) -> None:
     deadline = time.monotonic() + within_seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {within_seconds} s"

@@ -59,7 +59,7 @@ def declared(light_cluster: Any) -> Iterator[Declared]:
     eventually(lambda: made.objects("deployments,services,poddisruptionbudgets") == [], "nothing is left")
 
 
-def eventually(condition: Callable[[], bool], what: str, within_seconds: float = 90) -> None:
+def eventually(condition: Callable[[], bool], what: str, within_seconds: float = 120) -> None:
     deadline = time.monotonic() + within_seconds
     while True:
         try:
@@ -87,7 +87,7 @@ def test_a_service_lives_on_while_all_config_maps_and_secrets_are_deleted(declar
     revision = declared.cluster.platform.observe("declared/api").revision
     declared.cluster.restart()
     assert declared.cluster.platform.observe("declared/api").revision == revision
-    assert declared.ready() == 1
+    eventually(lambda: declared.ready() == 1, "the new writer sees that it runs")
     assert declared.deploy().status == "unchanged"
 
 
@@ -99,8 +99,12 @@ def test_what_is_deleted_by_hand_comes_back_and_says_that_it_was_gone(declared: 
     eventually(lambda: declared.ready() == 1 and len(declared.objects("deployments")) == 1, "it serves again")
     eventually(lambda: len(declared.objects("services,poddisruptionbudgets")) == 2, "what goes with it is there again")
     eventually(lambda: not platform.observe("declared/api").differs, "nothing differs any more")
-    kinds = [notice.kind for notice in platform.watch(cursor) if notice.target == "declared/api"]
-    assert kinds.index("drifted") < kinds.index("converged")
+
+    def kinds() -> list[str]:
+        return [notice.kind for notice in platform.watch(cursor) if notice.target == "declared/api"]
+
+    eventually(lambda: "converged" in kinds(), "it is reported that it converged")
+    assert kinds().index("drifted") < kinds().index("converged")
     events = ("get", "events", "--field-selector", "reason=Drifted", "-o", "jsonpath={..message}")
     eventually(lambda: "1 replica declared, found nothing" in declared.cluster.kubectl(*events), "an Event says so")
 

@@ -126,7 +126,7 @@ def test_a_new_version_is_routed_to_when_it_is_there_and_the_route_goes_with_its
     (new,) = (backend["name"] for backend in web.route()["spec"]["rules"][0]["backendRefs"])  # type: ignore[index]
     assert new not in old
     assert web.deploy(canary=None, traffic={}).status == "done"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while web.route() is not None:
         assert time.monotonic() < deadline
         time.sleep(0.1)

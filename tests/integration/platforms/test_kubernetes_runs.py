@@ -35,7 +35,7 @@ class Runs:
         return run_id
 
     def wait(
-        self, run_id: str, when: Callable[[RunState], bool] = lambda run: run.status in FINISHED, within_seconds: float = 60
+        self, run_id: str, when: Callable[[RunState], bool] = lambda run: run.status in FINISHED, within_seconds: float = 120
     ) -> RunState:
         deadline = time.monotonic() + within_seconds
         while True:
@@ -49,6 +49,13 @@ class Runs:
     def jobs(self, run_id: str) -> list[str]:
         found = self.cluster.kubectl("get", "jobs", "-l", f"autonomic.dev/run={run_id}", "-o", "jsonpath={.items[*].metadata.name}")
         return sorted(found.split())
+
+
+def wait_until(condition: Callable[[], Any], within_seconds: float = 120) -> None:
+    deadline = time.monotonic() + within_seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {within_seconds:g} s"
+        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +81,12 @@ def test_steps_pass_outputs_on_and_logs_are_kept(runs: Runs) -> None:
     assert state.started_at is not None
     assert state.finished_at is not None
     assert run.steps["left"].finished_at <= state.started_at  # type: ignore[operator]
-    kinds = [notice.kind for notice in runs.cluster.platform.watch(0) if notice.data.get("run_id") == run_id]
-    assert kinds == ["run_running", "run_succeeded"]
+
+    def kinds() -> list[str]:
+        return [notice.kind for notice in runs.cluster.platform.watch(0) if notice.data.get("run_id") == run_id]
+
+    wait_until(lambda: "run_succeeded" in kinds())
+    assert kinds() == ["run_running", "run_succeeded"]
 
 
 def test_a_failed_attempt_is_made_again_and_finds_its_folder(runs: Runs) -> None:
@@ -119,10 +130,7 @@ def test_a_step_that_no_node_can_take_says_so_and_can_be_stopped(runs: Runs) -> 
     stop = Change(key=f"stop.{run_id}", primitive="stop", target="small", to={"run_ids": [run_id]})
     assert runs.cluster.platform.apply(stop, 1).status == "done"
     assert runs.wait(run_id).status == "stopped"
-    deadline = time.monotonic() + 20
-    while runs.jobs(run_id):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: not runs.jobs(run_id))
 
 
 def test_a_missing_image_says_so(runs: Runs, light_cluster: Any) -> None:
@@ -189,6 +197,16 @@ def test_metrics_and_artifacts_of_a_step_come_to_mlflow(
         assert run.status == "succeeded", run.model_dump_json(indent=1)
         assert run.tracking_run
         experiment = client.experiment("small")
+
+        def ended() -> bool:
+            found = list(client.search_runs([experiment], "tags.`autonomic.step` = 'sum' and attributes.status = 'FINISHED'"))
+            listed = [
+                client.request("GET", "/api/2.0/mlflow/artifacts/list", params={"run_id": each["info"]["run_id"]}).json() for each in found
+            ]
+            return any(file["path"] == "sum.txt" for page in listed for file in page.get("files", []))
+
+        # MLflow hears of it after the run has ended
+        wait_until(ended)
         (child,) = client.search_runs([experiment], "tags.`autonomic.step` = 'sum'")
         metrics = {each["key"]: each["value"] for each in child["data"]["metrics"]}
         assert metrics["partial"] == 3

@@ -87,6 +87,7 @@ def test_replicas_are_resized_where_they_are_and_back(world: World) -> None:
         assert world.apply("rescale", {"role": "champion", "replicas": 3}).status == "done"
         assert {requests(pod)["cpu"] for pod in world.pods().values()} == {"100m"}
         assert world.apply("rescale", {"role": "champion", "replicas": 2}).status == "done"
+        wait_until(lambda: len(world.pods()) == 2)
         assert world.platform.observe("shaped/api").spec["resources"]["cpu"] == 0.1
         assert world.apply("resize", outcome.before).status == "done"
     assert {requests(pod)["cpu"] for pod in world.pods().values()} == {"50m"}
@@ -191,7 +192,7 @@ def test_the_next_attempt_of_a_step_is_of_another_size_and_elsewhere(world: Worl
     assert world.platform.observe("shaped-job/work").spec["resources"]["memory"] == 128 * MIB
 
 
-def wait_until(condition: Callable[[], bool], within_seconds: float = 90) -> None:
+def wait_until(condition: Callable[[], bool], within_seconds: float = 120) -> None:
     deadline = time.monotonic() + within_seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {within_seconds} s"

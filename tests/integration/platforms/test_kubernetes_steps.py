@@ -11,7 +11,7 @@ import pytest
 from autonomic.seams.plan import Change
 from autonomic.seams.state import FINISHED, RunState
 
-WITHIN_SECONDS = 100
+WITHIN_SECONDS = 150
 RETRIED = {"limit": 1, "backoff": "100ms"}
 FAKE = {"key": "kwok.x-k8s.io/node", "value": "fake", "effect": "NoSchedule"}
 
@@ -176,7 +176,7 @@ def test_a_step_whose_queue_takes_it_back_is_tried_again_and_not_begun_a_second_
     assert run.steps["work"].attempt == 2
     (failure,) = run.steps["work"].failures
     assert "Preempted: it was ended because its Job was suspended (waits in the queue team-b)" in failure
-    assert [job["metadata"]["name"] for job in steps.objects("jobs", run_id)] == [f"{run_id}-work-2"]
+    wait_until(lambda: [job["metadata"]["name"] for job in steps.objects("jobs", run_id)] == [f"{run_id}-work-2"])
 
 
 @pytest.fixture
@@ -207,8 +207,8 @@ def test_accelerators_are_scheduled_where_they_are_and_cpu_is_used_where_it_is_e
     state = steps.wait(enough)
     assert state.status == "succeeded"
     assert (state.steps["work"].attempt, state.steps["work"].failures) == (1, ())
-    (job,) = steps.objects("jobs", enough)
-    assert job["metadata"]["name"] == f"{enough}-work-1-cpu"
+    wait_until(lambda: [job["metadata"]["name"] for job in steps.objects("jobs", enough)] == [f"{enough}-work-1-cpu"])
+    wait_until(lambda: len(steps.objects("pods", enough)) == 1)
     (pod,) = steps.objects("pods", enough)
     assert pod["spec"]["nodeName"] != "fake-0"
     assert "limits" not in pod["spec"]["containers"][0]["resources"]
@@ -230,7 +230,7 @@ def test_a_run_that_waits_for_a_gpu_can_be_stopped_and_outlives_its_writer(steps
     steps.wait(run_id, lambda run: run.steps["work"].status == "running")
     steps.cluster.restart()
     assert steps.wait(run_id).status == "succeeded"
-    assert [job["metadata"]["name"] for job in steps.objects("jobs", run_id)] == [f"{run_id}-work-1-cpu"]
+    wait_until(lambda: [job["metadata"]["name"] for job in steps.objects("jobs", run_id)] == [f"{run_id}-work-1-cpu"])
 
 
 def test_a_step_that_runs_out_of_memory_is_tried_again_and_says_at_which_limit(steps: Steps) -> None:

@@ -44,7 +44,7 @@ def infer_url(front: Front) -> str:
 
 async def ask(front: Front, count: int, at_a_time: int = 8) -> list[httpx.Response]:
     places = asyncio.Semaphore(at_a_time)
-    async with httpx.AsyncClient(timeout=30) as client:
+    async with httpx.AsyncClient(timeout=120) as client:
 
         async def one() -> httpx.Response:
             async with places:
@@ -61,7 +61,7 @@ def versions(answers: list[httpx.Response]) -> collections.Counter[str]:
     return collections.Counter(map(outcome, answers))
 
 
-def wait_for(condition: Callable[[], bool], within_seconds: float = 30.0) -> None:
+def wait_for(condition: Callable[[], bool], within_seconds: float = 120.0) -> None:
     deadline = time.monotonic() + within_seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -319,7 +319,7 @@ def test_the_front_outlives_its_starter_and_comes_back_after_a_crash(serve: Call
         assert not second.ensure()
 
         os.kill(int((home / "haproxy.pid").read_text()), signal.SIGKILL)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while not (why := second.ensure()):
             assert time.monotonic() < deadline
             time.sleep(0.02)

@@ -140,12 +140,17 @@ def test_requests_that_come_together_share_the_device_time(serve: Callable[..., 
     assert metric(port, "autonomic_batch_rows_sum") == 8
 
 
-def test_who_finds_no_place_to_wait_is_told_at_once(serve: Callable[..., int]) -> None:
-    port = serve(max_in_flight=1, max_waiting=1, device_time_seconds=0.5)
+def test_who_finds_no_place_to_wait_is_told_at_once(serve: Callable[..., int], tmp_path: Path) -> None:
+    port = serve(max_in_flight=1, max_waiting=1, model_folder=save_hanging(tmp_path))
+    held = body(data=[100, 0, 0, 0])
 
     async def all_at_once() -> list[httpx.Response]:
-        async with httpx.AsyncClient() as client:
-            return await asyncio.gather(*(client.post(url(port), json=body()) for _ in range(5)))
+        async with httpx.AsyncClient(timeout=120) as client:
+            asked = [asyncio.ensure_future(client.post(url(port), json=held)) for _ in range(5)]
+            while sum(each.done() for each in asked) < 3:
+                await asyncio.sleep(0.01)
+            Hanging.go.set()
+            return await asyncio.gather(*asked)
 
     answers = asyncio.run(all_at_once())
     assert sorted(answer.status_code for answer in answers) == [200, 200, 503, 503, 503]
@@ -265,10 +270,10 @@ def test_a_big_request_goes_in_chunks_is_logged_whole_and_lets_others_in_between
 
 
 def test_what_nobody_waits_for_any_more_is_dropped(serve: Callable[..., int]) -> None:
-    port = serve(device_time_seconds=0.1, timeout_seconds=0.5)
+    port = serve(device_time_seconds=0.1, timeout_seconds=1.5)
     late = httpx.post(url(port), json=body(10_000), timeout=60)
     assert late.status_code == 504
-    assert late.json()["error"] == "there was no answer within 0.5 s; what was left of the request was dropped"
+    assert late.json()["error"] == "there was no answer within 1.5 s; what was left of the request was dropped"
     patient = serve(device_time_seconds=0.1)
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(url(patient), json=body(10_000), timeout=httpx.Timeout(60, read=0.5))
@@ -291,10 +296,15 @@ class Hanging(torch.nn.Module):
         return x
 
 
-def test_a_replica_whose_model_hangs_is_not_ready_until_it_gets_on(serve: Callable[..., int], tmp_path: Path) -> None:
+def save_hanging(folder: Path) -> str:
+    """The folder of the model that hangs."""
+    Hanging.go.clear()
     tensor = {"name": "x", "datatype": "FP32", "shape": [-1, 4]}
-    folder = save_model(Hanging(), tmp_path, architecture=f"{__name__}:Hanging", inputs=[tensor], outputs=[{**tensor, "name": "y"}])
-    port = serve(model_folder=str(folder), timeout_seconds=0.2)
+    return str(save_model(Hanging(), folder, architecture=f"{__name__}:Hanging", inputs=[tensor], outputs=[{**tensor, "name": "y"}]))
+
+
+def test_a_replica_whose_model_hangs_is_not_ready_until_it_gets_on(serve: Callable[..., int], tmp_path: Path) -> None:
+    port = serve(model_folder=save_hanging(tmp_path), timeout_seconds=0.2)
     ready = f"http://127.0.0.1:{port}/v2/health/ready"
     assert httpx.get(ready).status_code == 200
     assert httpx.post(url(port), json=body(data=[100, 0, 0, 0]), timeout=60).status_code == 504
@@ -306,7 +316,9 @@ def test_a_replica_whose_model_hangs_is_not_ready_until_it_gets_on(serve: Callab
     Hanging.go.set()
     while httpx.get(ready).status_code != 200:
         time.sleep(0.01)
-    assert httpx.post(url(port), json=body(), timeout=60).status_code == 200
+    # a busy machine may need longer than its short time limit
+    while httpx.post(url(port), json=body(), timeout=60).status_code != 200:
+        time.sleep(0.01)
 
 
 def test_an_id_that_utf8_cannot_hold_is_answered_and_so_are_those_beside_it(serve: Callable[..., int], tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         down = run(folder, "down")
     assert down.returncode == 0, f"{down.stdout}\n{down.stderr}"
     # the process that supervised the others ends last, a moment after it has said that all is down
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while processes_that_name(folder) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not processes_that_name(folder)
@@ -118,7 +118,7 @@ def succeeds(command: Callable[..., Done]) -> Callable[..., str]:
 def eventually() -> Callable[..., Any]:
     """Waits until a condition gives something true, and gives it."""
 
-    def wait(condition: Callable[[], Any], what: str, within_seconds: float = 60.0) -> Any:
+    def wait(condition: Callable[[], Any], what: str, within_seconds: float = 180.0) -> Any:
         deadline = time.monotonic() + within_seconds
         while time.monotonic() < deadline:
             found = condition()

@@ -84,7 +84,7 @@ def test_after_a_reboot_all_that_was_declared_runs_again_at_the_same_address_and
     rescale = {"target": "shop/api", "args": {"to": 2}}
     told = httpx.post(f"{before.planner_url}/v1/primitives/rescale", json=rescale, headers=admin, timeout=60).json()
     assert told["verdict"] == "go", told
-    eventually(lambda: service_of(home, run_in)["roles"]["champion"]["ready"] == 2, "two replicas are ready", 120)
+    eventually(lambda: service_of(home, run_in)["roles"]["champion"]["ready"] == 2, "two replicas are ready")
     ran = run_in(home, "run", "job", "--wait")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     url = f"{before.front_url}/shop/api/v2/models/api/infer"
@@ -108,12 +108,12 @@ def test_after_a_reboot_all_that_was_declared_runs_again_at_the_same_address_and
     after = Settings.load(home)
     assert [getattr(after, f"{part}_url") for part in PARTS] == [getattr(before, f"{part}_url") for part in PARTS]
     # a planner that was killed holds its lease for a while
-    eventually(lambda: run_in(home, "apply", str(documents)).returncode == 0, "the documents are applied again", 120)
+    eventually(lambda: run_in(home, "apply", str(documents)).returncode == 0, "the documents are applied again")
     # whatever it says, it says so only when the service answers
     assert httpx.post(url, json=body, timeout=30).status_code == 200
-    eventually(lambda: service_of(home, run_in)["roles"]["champion"]["ready"] == 2, "two replicas are ready again", 120)
+    eventually(lambda: service_of(home, run_in)["roles"]["champion"]["ready"] == 2, "two replicas are ready again")
     assert service_of(home, run_in)["roles"]["champion"]["model"] == version
-    assert "Nothing changes." in run_in(home, "apply", str(documents)).stdout
+    eventually(lambda: "Nothing changes." in run_in(home, "apply", str(documents)).stdout, "all that is declared runs")
     logs = run_in(home, "logs", "job", "work")
     assert "this was printed" in logs.stdout, logs.stdout + logs.stderr
     status = json.loads(run_in(home, "status", "--output", "json").stdout)

@@ -69,7 +69,7 @@ def test_the_service_answers_a_stock_client_through_the_front(succeeds: Succeeds
         except httpx.HTTPError:
             return False
 
-    eventually(answers, "the service is ready", 120)
+    eventually(answers, "the service is ready")
     images, labels = mnist.read_built_in()
     picked = np.linspace(0, len(labels) - 1, 40).astype(int)
     client = triton.InferenceServerClient(address)
@@ -117,7 +117,8 @@ def test_every_strategy_of_the_library_gets_its_readings(succeeds: Succeeds, eve
         return {f"{item['strategy']}/{item['name']}": item["readings"][0]["status"] for item in items if item["readings"]}
 
     for name in ("keep-latency/replicas", "save-replicas/queued", "fail-over/champion", "drift-retrain/drifted"):
-        eventually(lambda name=name: statuses().get(name) == "ok", f"a reading {name}", 60)
+        eventually(lambda name=name: statuses().get(name) == "ok", f"a reading {name}")
+    eventually(lambda: "promote-better/judged" in statuses(), "the candidate was looked at")
     # there is no candidate, so its accuracy is not zero but missing, and nothing is promoted
     assert statuses()["promote-better/judged"] != "ok"
     decisions = json.loads(succeeds("decisions", "--output", "json"))

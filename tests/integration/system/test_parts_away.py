@@ -73,16 +73,16 @@ def test_without_prometheus_a_reading_is_an_error_and_nothing_is_done(
         page = agents.get(f"{settings.monitor_url}/v1/readings", params={"strategy": "run-when-down"}).raise_for_status().json()
         return page["items"][0]["readings"][0] if page["items"] and page["items"][0]["readings"] else {"status": "none"}
 
-    eventually(lambda: reading()["status"] == "ok", "a good reading", 60)
+    eventually(lambda: reading()["status"] == "ok", "a good reading")
     hanging = pids_of(home, "--storage.tsdb.path")
     for pid in hanging:
         os.kill(pid, signal.SIGSTOP)
-    seen = eventually(lambda: (found := reading())["status"] != "ok" and found, "a reading that is not good", 60)
+    seen = eventually(lambda: (found := reading())["status"] != "ok" and found, "a reading that is not good")
     assert seen["value"] is None
     assert seen["detail"]
     for pid in hanging:
         os.kill(pid, signal.SIGKILL)
-    eventually(lambda: reading()["status"] == "ok", "Prometheus is back", 60)
+    eventually(lambda: reading()["status"] == "ok", "Prometheus is back")
     decisions = agents.get(f"{settings.planner_url}/v1/decisions", params={"limit": 100}).raise_for_status().json()["items"]
     assert not [item for item in decisions if item["decision"]["strategy"] == "run-when-down"]
 
@@ -99,7 +99,7 @@ def test_a_run_succeeds_while_mlflow_is_away(home: Path, succeeds: Succeeds, set
     for pid in pids_of(home, "mlflow", "server"):
         os.kill(pid, signal.SIGKILL)
     assert "most_common" in succeeds("run", "hello", "--wait")
-    eventually(lambda: answers(f"{settings.mlflow_url}/health"), "MLflow is back", 120)
+    eventually(lambda: answers(f"{settings.mlflow_url}/health"), "MLflow is back")
 
 
 def test_a_worker_of_mlflow_that_outlived_its_parent_does_not_keep_the_port(home: Path, settings: Settings, eventually: Eventually) -> None:
@@ -107,8 +107,8 @@ def test_a_worker_of_mlflow_that_outlived_its_parent_does_not_keep_the_port(home
     assert orphans
     for pid in pids_of(home, "-m mlflow server"):
         os.kill(pid, signal.SIGKILL)
-    eventually(lambda: not orphans & set(pids_of(home, "uvicorn", "mlflow")), "the old worker has ended", 60)
-    eventually(lambda: answers(f"{settings.mlflow_url}/health"), "MLflow is back", 120)
+    eventually(lambda: not orphans & set(pids_of(home, "uvicorn", "mlflow")), "the old worker has ended")
+    eventually(lambda: answers(f"{settings.mlflow_url}/health"), "MLflow is back")
 
 
 def test_ray_comes_back_and_runs_again(home: Path, settings: Settings, command: Callable[..., Any], eventually: Eventually) -> None:
@@ -116,7 +116,7 @@ def test_ray_comes_back_and_runs_again(home: Path, settings: Settings, command: 
     assert before
     for pid in before:
         os.kill(pid, signal.SIGKILL)
-    eventually(lambda: command("status").returncode != 0, "the status says that a part is missing", 60)
-    eventually(lambda: command("status").returncode == 0, "every part is ready again", 180)
+    eventually(lambda: command("status").returncode != 0, "the status says that a part is missing")
+    eventually(lambda: command("status").returncode == 0, "every part is ready again")
     done = command("run", "hello", "--wait")
     assert done.returncode == 0, done.stdout + done.stderr
