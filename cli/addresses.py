@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from autonomic.agents.settings import Settings
 from autonomic.seams.errors import Permanent
 from autonomic.seams.word import Word
-from autonomic.workflows.embedded.processes import steady_port
+from autonomic.workflows.embedded.processes import free_port
 
 EMBEDDED = "embedded"
 """Said instead of an address: the part is started here again."""
@@ -79,9 +79,9 @@ def ignored(given: Given, settings: Settings) -> list[str]:
 
 
 def _new_port(kept: Container[int | None]) -> int:
-    port = steady_port()
+    port = free_port()
     while port in kept:
-        port = steady_port()
+        port = free_port()
     return port
 
 

@@ -95,7 +95,7 @@ class Bench:
     def close(self) -> None:
         self.close_runner()
         for thread in self._threads:
-            thread.join(20)
+            thread.join(PATIENCE_SECONDS)
         self.journal.close()
 
     def ended(self, plan: Plan, within: float = PATIENCE_SECONDS) -> PlanStatus:

@@ -16,14 +16,10 @@ _FIRST_STEADY_PORT = 20_000
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of the loopback interface that nobody listens on now.
 
-
-def steady_port() -> int:
-    """A TCP port that nobody listens on now, and that the system gives to no connection: it will be free the next time too."""
+    Where there are enough others it is none that the system gives to connections: it is still free when it is used, and the next time.
+    """
     try:
         ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     except (OSError, ValueError):
@@ -35,7 +31,9 @@ def steady_port() -> int:
             with socket.socket() as probe, contextlib.suppress(OSError):
                 probe.bind(("127.0.0.1", port))
                 return port
-    return free_port()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def start_process(

@@ -13,6 +13,8 @@ from autonomic.workflows.embedded.processes import free_port, start_process, sto
 
 _PREFIX = "autonomic-ray-"
 _TEMP_DIRS = "temp-dirs"
+_TRIES = 3
+_RAY_GAVE_UP = "The current node timed out during startup"
 _MAX_TEMP_DIR = 40  # Ray puts unix sockets below it, and their paths may not pass 107 characters
 
 
@@ -34,6 +36,17 @@ class RayCluster:
         Raises:
             Permanent: it did not come up; the message quotes its log.
         """
+        for _ in range(_TRIES - 1):
+            try:
+                return cls._start(home, cpus)
+            except Permanent as failed:
+                # Ray gives its own processes 30 s, which a busy machine may need longer for
+                if _RAY_GAVE_UP not in str(failed):
+                    raise
+        return cls._start(home, cpus)
+
+    @classmethod
+    def _start(cls, home: Path, cpus: int | None) -> "RayCluster":
         home.mkdir(parents=True, exist_ok=True)
         port = free_port()
         temp_dir = Path(tempfile.mkdtemp(prefix=_PREFIX))

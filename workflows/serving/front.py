@@ -1,7 +1,6 @@
 """The front: one HAProxy before all replicas of all services. It holds the queue and splits the traffic."""
 
 import collections
-import socket
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -10,6 +9,7 @@ from typing import Literal
 
 from autonomic.seams.errors import Permanent
 from autonomic.seams.word import Word
+from autonomic.workflows.embedded.processes import free_port
 from autonomic.workflows.serving import haproxy
 from autonomic.workflows.serving.haproxy_process import HaproxyProcess, replace
 from autonomic.workflows.serving.placement import FrontReplica, FrontService, Placement, backend_name, place
@@ -253,7 +253,7 @@ class Front:
         if change.service is not None:
             placement = place(change.before, change.service, change.replicas)
             alone = change.service.alone and not placement.port
-            change.after = placement.model_copy(update={"port": _free_port()}) if alone else placement
+            change.after = placement.model_copy(update={"port": free_port()}) if alone else placement
         if change.after == change.before:
             return False
         self._hold(change.name, change.after)
@@ -305,7 +305,7 @@ class Front:
 
     def _launch(self) -> None:
         if self.port == 0:
-            self._truth = self._truth.model_copy(update={"port": _free_port()})
+            self._truth = self._truth.model_copy(update={"port": free_port()})
         self._save()
         self._process.start(self._configuration())
         self._behind = False
@@ -321,12 +321,6 @@ class Front:
 def _frame(service: FrontService) -> tuple[int, float, int, str]:
     """What of a service stands in the configuration and cannot be changed without a reload."""
     return service.max_in_flight, service.timeout_seconds, service.max_queue, service.certificate
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _service_stats(placement: Placement, rows: dict[str, dict[str, str]]) -> ServiceStats:

@@ -18,7 +18,7 @@ from autonomic.cli.addresses import PARTS, Given, addresses, ignored
 from autonomic.cli.main import app
 from autonomic.seams.errors import Permanent
 from autonomic.workflows.embedded import leftovers
-from autonomic.workflows.embedded.processes import steady_port
+from autonomic.workflows.embedded.processes import free_port
 
 
 @pytest.fixture
@@ -56,21 +56,21 @@ def test_every_address_stays_over_restarts_and_what_a_person_wrote_stays_too(fol
 
 def test_no_two_parts_are_given_the_same_port(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = iter(port for port in range(21_000, 21_020) for _ in range(3))
-    monkeypatch.setattr("autonomic.cli.addresses.steady_port", lambda: next(drawn))
+    monkeypatch.setattr("autonomic.cli.addresses.free_port", lambda: next(drawn))
 
     settings = started(folder, Given(front_port=21_001))
 
     assert len({getattr(settings, f"{part}_url") for part in PARTS}) == len(PARTS)
 
 
-def test_a_steady_port_is_none_that_the_system_gives_to_connections() -> None:
+def test_a_free_port_is_none_that_the_system_gives_to_connections() -> None:
     first_ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
 
-    assert all(port < first_ephemeral for port in (steady_port() for _ in range(20))) or first_ephemeral <= 20_000
+    assert all(port < first_ephemeral for port in (free_port() for _ in range(20))) or first_ephemeral <= 20_000
 
 
 def test_a_port_can_be_chosen_and_is_kept(folder: Path) -> None:
-    port = steady_port()
+    port = free_port()
 
     assert started(folder, Given(front_port=port)).front_url == f"http://127.0.0.1:{port}"
     assert started(folder).front_url == f"http://127.0.0.1:{port}"
