@@ -10,7 +10,7 @@ help:
 	@echo "                 PLATFORM=kubernetes shows it on a Kubernetes cluster of its own (Linux, root and Go)"
 	@echo "make up          set up, then run the system until Ctrl-C"
 	@echo "make cluster     set up, then run a Kubernetes cluster until Ctrl-C (Linux, root and Go; built once, about ten minutes)"
-	@echo "make test        set up, then run the tests that need no cluster, two groups at a time"
+	@echo "make test        set up, then run the tests that need no cluster, three groups at a time"
 	@echo "make test-kubernetes"
 	@echo "                 set up, build the cluster where it is not built yet, then run the tests that need one (Linux, root and Go)"
 	@echo "make chaos       kill things at random moments, with many seeds; goes on where it was interrupted (SEEDS=1-5)"

@@ -1,4 +1,4 @@
-"""Runs the tests that need no cluster, two groups at a time: most tests wait for something most of the time.
+"""Runs the tests that need no cluster, some groups at a time: most tests wait for something most of the time.
 
 `side_by_side.py units` runs the groups alone whose name has this word.
 
@@ -17,18 +17,18 @@ from pathlib import Path
 from typing import IO, Any
 
 ROOT = Path(__file__).parent.parent
-WORKERS = 2
+WORKERS = 3
 TOLD_EVERY_SECONDS = 60
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # the longest first; a folder or file that is named nowhere belongs to the last
 GROUPS: dict[str, list[str]] = {
     "a whole system": ["integration/system"],
-    "Ray and MLflow": [
-        *("contract", "chaos/test_host_kills.py", "integration/batch", "integration/platforms"),
-        *("integration/mnist", "integration/monitor", "integration/registry"),
-    ],
+    "services on Ray": ["contract", "chaos/test_host_kills.py", "integration/platforms"],
+    "steps on Ray and MLflow": ["integration/batch", "integration/mnist", "integration/monitor", "integration/registry"],
     "units that simulate": ["unit/simulation", "unit/planner", "unit/platforms", "unit/apps"],
     "other units": ["unit"],
+    "journals and plans": [f"contract/test_{name}_contract.py" for name in ("journal", "lease", "plan_runner")],
     "agents and servers": [],
 }
 
@@ -51,7 +51,7 @@ class Group:
         self.began = time.monotonic()
         self.output: IO[Any] = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - it is open as long as the group runs
         command = [sys.executable, "-m", "pytest", "-q", "-m", "not kubernetes", "--durations=5", *arguments]
-        # Ctrl-C reaches it through us, once
+        # Ctrl-C reaches it through us, and none of the processes that it starts
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=self.output, stderr=subprocess.STDOUT, start_new_session=True)
 
     @property
@@ -65,10 +65,9 @@ class Group:
         sys.stdout.buffer.flush()
 
     def interrupt(self) -> None:
+        """Tells it to end what it has started, and then itself."""
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGINT)
-        self.process.wait()
-        self.show()
+            os.kill(self.process.pid, signal.SIGINT)
 
 
 def main() -> int:
@@ -77,7 +76,8 @@ def main() -> int:
     waiting = [(name, arguments) for name, arguments in selected().items() if word in name]
     running: list[Group] = []
     failed: list[str] = []
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in INTERRUPTS:
+        signal.signal(number, signal.default_int_handler)
     told = time.monotonic()
     try:
         while waiting or running:
@@ -94,8 +94,15 @@ def main() -> int:
                 print(f"test: {', '.join(f'{group.name} since {group.seconds:.0f} s' for group in running)} …", flush=True)
             time.sleep(0.2)
     except KeyboardInterrupt:
+        # whoever is impatient may not leave half of it running
+        for number in INTERRUPTS:
+            signal.signal(number, signal.SIG_IGN)
+        print("\ntest: interrupted; what was started is ended, which takes up to a minute …", flush=True)
         for group in running:
             group.interrupt()
+        for group in running:
+            group.process.wait()
+            group.show()
         return 130
     print(f"\ntest: failed: {', '.join(failed)}" if failed else "\ntest: everything passed", flush=True)
     return 1 if failed else 0

@@ -4,9 +4,10 @@ import os
 import random
 import secrets
 import shutil
+import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -127,8 +128,6 @@ class LightHost:
 
     def kill_process(self, pid: int) -> None:
         """Ends the host's process, of which `pid` was asked before."""
-        import signal
-
         os.kill(pid, signal.SIGKILL)
 
     def wait(self, within_seconds: float = 60) -> None:
@@ -346,6 +345,37 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("kubernetes")
         if (unbuilt and item.get_closest_marker("kubernetes")) or (no_helm and "helm" in fixtures):
             item.add_marker(pytest.mark.timeout(_BUILD_SECONDS))
+
+
+class Interrupts:
+    """Whoever interrupts the tests, also twice, leaves nothing running: what fixtures have started is ended first."""
+
+    def __init__(self) -> None:
+        self._ending: pytest.Session | None = None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._interrupt)
+
+    def _interrupt(self, *_: object) -> None:
+        if self._ending is None:
+            raise KeyboardInterrupt
+        self._ending.shouldstop = "interrupted"
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
+        self._ending = item.session
+        try:
+            return (yield)
+        finally:
+            self._ending = None
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
+        self._ending = session
+        return (yield)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Interrupts())
 
 
 @pytest.fixture(scope="session")
