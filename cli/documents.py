@@ -125,6 +125,7 @@ def apply(
         records = answer.get("decisions", [])
         if wait:
             answer["plans"] = [ended(client, record["plan"], "Deploying") for record in records if record["verdict"]["outcome"] == "go"]
+    _warn_of(answer["faults"])
     rows = [
         (change["kind"], change["name"], change["change"], brief(change["text"], 400) if change["change"] == "restored" else "")
         for change in answer["changes"]
@@ -139,6 +140,12 @@ def apply(
         raise typer.Exit(4)
     if any(plan["phase"] in FAILED_PLANS for plan in plans.values()):
         raise typer.Exit(1)
+
+
+def _warn_of(faults: list[str]) -> None:
+    """Names what fails by itself, which applying does not mend."""
+    for fault in faults:
+        typer.secho(f"Warning: {fault}", fg="yellow", err=True)
 
 
 def _result(record: dict[str, Any], plan: dict[str, Any] | None) -> str:
@@ -169,6 +176,7 @@ def diff(
 
     with Client(home) as client:
         answer = _send(client, paths, prune=prune, dry_run=True)
+    _warn_of(answer["faults"])
     if output is not Output.TABLE:
         show(answer["changes"], output)
         return

@@ -43,7 +43,7 @@ def look(client: "Client") -> dict[str, Any]:
 
     workflows, why = answers["observed"]
     if why:
-        blank = {"state": None, "services": {}, "differs": [], "detail": f"its state is not known: {why}"}
+        blank = {"state": None, "services": {}, "differs": [], "faults": [], "detail": f"its state is not known: {why}"}
         workflows = [{**workflow, **blank} for workflow in answers["workflows"][0]]
     looked = {trigger["strategy"]: trigger["evaluated_at"] for trigger in answers["triggers"][0]}
     strategies = [{**item, "last_look": looked.get(item["name"])} for item in answers["strategies"][0]]

@@ -188,7 +188,7 @@ def _workflow_rows(workflow: dict[str, Any]) -> list[tuple[str, str, str]]:
         newest = _run_words(runs[0]) if runs else workflow["detail"] or "never run"
         return [(workflow["name"], "batch", newest)]
     rows: list[tuple[str, str, str]] = []
-    differs = brief("; ".join(workflow.get("differs", ())), 400)
+    differs = brief("; ".join([*workflow.get("differs", ()), *workflow.get("faults", ())]), 400)
     spec = workflow["spec"]["spec"]
     adopt = spec.get("adopt") or {}
     adopted = [adopt[kind] for kind in ("deployment", "statefulset", "job") if adopt.get(kind)]

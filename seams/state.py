@@ -89,5 +89,7 @@ class State(Word):
     runs: tuple[RunState, ...] = ()
     # how what runs differs from what is declared, and why
     differs: tuple[str, ...] = ()
+    # what of it fails by itself though it runs as declared, such as a drift detector that raises: no deploy would mend it
+    faults: tuple[str, ...] = ()
     # of the registered model named in the spec: alias -> version
     aliases: dict[str, ModelVersion] = {}

@@ -47,11 +47,15 @@ class DeleteRequest(Word):
 
 
 class ApplyAnswer(Word):
-    """What changed (with `dry_run`: what would), and the decisions on what follows from it."""
+    """What changed (with `dry_run`: what would), and the decisions on what follows from it.
+
+    `faults` say what fails by itself in workflows that run as their documents say, such as a drift detector; applying mends none of it.
+    """
 
     dry_run: bool
     changes: list[documents.Difference]
     decisions: list[DecisionRecord] = []
+    faults: list[str] = []
 
 
 def router(planner: Planner) -> APIRouter:
@@ -106,16 +110,18 @@ def _documents(planner: Planner) -> APIRouter:
     @api.post("/v1/diff", dependencies=[READ])
     def diff(request: ApplyRequest) -> ApplyAnswer:
         """What applying would change; nothing is changed."""
-        return ApplyAnswer(dry_run=True, changes=compare(request)[1])
+        models, changes = compare(request)
+        return ApplyAnswer(dry_run=True, changes=changes, faults=planner.faults(models))
 
     @api.post("/v1/apply", dependencies=[ADMIN])
     def apply(request: ApplyRequest, http: Request) -> ApplyAnswer:
         """Validates every document, then puts all in force at once and deploys the online workflows that changed."""
         models, changes = compare(request)
+        faults = planner.faults(models)
         if request.dry_run:
-            return ApplyAnswer(dry_run=True, changes=changes)
+            return ApplyAnswer(dry_run=True, changes=changes, faults=faults)
         changed, decisions = planner.apply(models, request.packages, prune=request.prune, actor=holder_of(http).name)
-        return ApplyAnswer(dry_run=False, changes=changed, decisions=decisions)
+        return ApplyAnswer(dry_run=False, changes=changed, decisions=decisions, faults=faults)
 
     @api.post("/v1/workflows/{name}:delete", dependencies=[ADMIN])
     def delete(name: str, request: DeleteRequest, http: Request) -> ApplyAnswer:

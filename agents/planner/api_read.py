@@ -117,12 +117,14 @@ def _workflows(planner: Planner) -> APIRouter:
             "services": {},
             "detail": "",
             "differs": [],
+            "faults": [],
         }
         if observe:
             answer["differs"] = planner.differs(name)
             try:
                 answer["state"] = planner.platform.observe(name).model_dump(mode="json")
                 answer["differs"] += answer["state"]["differs"]
+                answer["faults"] = answer["state"]["faults"]
                 for part in getattr(workflow.spec, "parts", ()):
                     target = f"{name}/{part}"
                     answer["services"][target] = planner.platform.observe(target).model_dump(mode="json")

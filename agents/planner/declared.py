@@ -78,6 +78,14 @@ class DeclaredWorld:
         parts = [self._observe(f"{name}/{part}") for part in getattr(workflow.spec, "parts", ())]
         return "; ".join([*state.differs, *(words for part in parts for words in _missing_replicas(part))])
 
+    def faults(self, name: str) -> tuple[str, ...]:
+        """What fails by itself in a workflow in force, though it runs as its document says.
+
+        Raises:
+            Retryable: the platform cannot be asked now.
+        """
+        return self._observe(name).faults if is_deployed(self._specs().workflows[name]) else ()
+
     def close(self, gap: Gap) -> None:
         record = self._deploy(gap.name)
         if record.verdict is None or record.verdict.outcome != "go":

@@ -347,6 +347,15 @@ class Planner:
                     found.append(Difference(kind=model.kind, name=model.name, change="restored", text=f"{words}\n"))
         return found
 
+    def faults(self, models: Sequence[Workflow | Strategy]) -> list[str]:
+        """What fails by itself in those of the workflows that are in force as they are given.
+
+        Raises:
+            Retryable: the platform cannot be asked now.
+        """
+        same = [model.name for model in models if self.specs.workflows.get(model.name) == model]
+        return [words for name in same for words in self._declared.faults(name)]
+
     def differs(self, name: str) -> list[str]:
         """How what the platform has of a workflow differs from its document, and what came of closing it."""
         return [str(standing) for loop in (self._declared_loop, self._alias_loop) for standing in loop.standing(name)]

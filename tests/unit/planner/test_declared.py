@@ -93,6 +93,16 @@ def test_a_gate_that_refuses_is_the_reason_that_stands() -> None:
         world(DEPLOYED, verdict="refuse").close(gap)
 
 
+def test_what_fails_by_itself_is_a_fault_and_nothing_that_is_lacking() -> None:
+    fault = "the drift detector of shop/api: KeyError: 'pick'"
+    failing = DEPLOYED.model_copy(update={"faults": (fault,)})
+    ready = ServiceState(roles={}, weights={}, min_replicas=1, max_replicas=1)
+    seen = world(failing, service=State(target="shop/api", kind="online", service=ready, faults=(fault,)))
+
+    assert seen.lacking("shop") == ""
+    assert seen.faults("shop") == (fault,)
+
+
 def test_apply_is_told_of_replicas_that_are_missing_and_of_what_the_platform_says_of_them() -> None:
     role = RoleState(model="models:/m/1", wanted=2, ready=1, why="CrashLoopBackOff: MLflow refused")
     service = ServiceState(roles={"champion": role}, weights={"champion": 100}, min_replicas=1, max_replicas=2)

@@ -42,9 +42,15 @@ class BaseHost:
         if workflow is not None and (not step or step in workflow.services):
             service = self.services.observe(name, step) if step else None
             spec = records.seen(workflow.services[step]) if step else workflow.spec
-            revision, differs = self.intents.revision(target), (*self.differs(target), *self._detector_faults(name, step))
             return State(
-                target=target, kind="online", revision=revision, spec=spec, package=workflow.package, service=service, differs=differs
+                target=target,
+                kind="online",
+                revision=self.intents.revision(target),
+                spec=spec,
+                package=workflow.package,
+                service=service,
+                differs=self.differs(target),
+                faults=self._detector_faults(name, step),
             )
         runs = tuple(self.runs.list(name))
         if runs and (not step or step in runs[0].steps):
