@@ -1,6 +1,6 @@
 """What the planner shows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
@@ -19,10 +19,13 @@ from autonomic.seams.decision import DecisionRecord
 from autonomic.seams.errors import AutonomicError
 from autonomic.seams.journal import Record
 from autonomic.seams.runner import PlanPhase, PlanStatus
-from autonomic.seams.state import RunState, RunStatus
+from autonomic.seams.state import RunState, RunStatus, State
+from autonomic.workflows.spec.workflow import Workflow
 
 Strategy = Annotated[str | None, Query(max_length=100, description="Only this strategy's; empty for what was done by hand.")]
 Tail = Annotated[int | None, Query(ge=1, le=1_000_000, description="Only the last lines.")]
+Seen = tuple[Mapping[str, State], Mapping[str, str]]
+"""States by target, and why some are not known."""
 Attempt = Annotated[int | None, Query(ge=1, le=1000, description="Only this attempt's.")]
 
 
@@ -106,7 +109,7 @@ def _decisions(planner: Planner) -> APIRouter:
 def _workflows(planner: Planner) -> APIRouter:
     api = APIRouter(tags=["workflows"])
 
-    def told(name: str, observe: bool) -> dict[str, Any]:
+    def told(name: str, seen: Seen | None = None) -> dict[str, Any]:
         workflow = planner.specs.workflows[name]
         answer: dict[str, Any] = {
             "name": name,
@@ -119,33 +122,45 @@ def _workflows(planner: Planner) -> APIRouter:
             "differs": [],
             "faults": [],
         }
-        if observe:
+        if seen is not None:
+            states, unknown = seen
+            parts = [f"{name}/{part}" for part in _parts(workflow)]
             answer["differs"] = planner.differs(name)
-            try:
-                answer["state"] = planner.platform.observe(name).model_dump(mode="json")
-                answer["differs"] += answer["state"]["differs"]
-                answer["faults"] = answer["state"]["faults"]
-                for part in getattr(workflow.spec, "parts", ()):
-                    target = f"{name}/{part}"
-                    answer["services"][target] = planner.platform.observe(target).model_dump(mode="json")
-            except AutonomicError as away:
-                answer["detail"] = str(away)
+            answer["detail"] = "; ".join(dict.fromkeys(unknown[target] for target in (name, *parts) if target in unknown))
+            answer["services"] = {target: states[target].model_dump(mode="json") for target in parts if target in states}
+            if name in states:
+                answer["state"] = states[name].model_dump(mode="json")
+                answer["differs"] += states[name].differs
+                answer["faults"] = list(states[name].faults)
         return answer
+
+    def seen(names: Sequence[str]) -> Seen:
+        """The states of workflows and of their parts, asked for at once."""
+        targets = [f"{name}{part}" for name in names for part in ("", *(f"/{one}" for one in _parts(planner.specs.workflows[name])))]
+        try:
+            return planner.platform.observe_all(targets)
+        except AutonomicError as away:
+            return {}, dict.fromkeys(targets, str(away))
 
     @api.get("/v1/workflows")
     def workflows(limit: Limit = 100, cursor: Cursor = "", observe: bool = False) -> Page[dict[str, Any]]:
         """The workflows in force, by name; with `observe` the platform is asked for the state of each."""
         page = page_of(list(planner.specs.workflows), str, cursor, limit)
-        return Page(items=[told(name, observe) for name in page.items], next=page.next)
+        states = seen(page.items) if observe else None
+        return Page(items=[told(name, states) for name in page.items], next=page.next)
 
     @api.get("/v1/workflows/{name}")
     def workflow(name: str, observe: bool = True) -> dict[str, Any]:
         """A workflow: its document, its code's digest, and its state as the platform sees it now (null where it cannot be asked)."""
         if name not in planner.specs.workflows:
             raise not_found("workflow", name, "GET /v1/workflows")
-        return told(name, observe)
+        return told(name, seen([name]) if observe else None)
 
     return api
+
+
+def _parts(workflow: Workflow) -> Sequence[str]:
+    return getattr(workflow.spec, "parts", ())
 
 
 def _runs(planner: Planner) -> APIRouter:

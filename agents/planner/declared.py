@@ -5,14 +5,14 @@ The platform's host makes what runs as its own records say; here those records a
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from autonomic.agents.logs import logger
 from autonomic.agents.planner import specs as documents
 from autonomic.agents.planner.specs import Specs
 from autonomic.seams.clock import Clock
 from autonomic.seams.decision import DecisionRecord
-from autonomic.seams.errors import AutonomicError, Permanent
+from autonomic.seams.errors import AutonomicError, Permanent, Retryable
 from autonomic.seams.runner import ENDED, PlanStatus
 from autonomic.seams.state import State
 from autonomic.workflows.platforms.base.reconcile import Backoff, Gap, Reconciler, Report, Standing, World
@@ -22,6 +22,8 @@ ACTOR = "the reconciler"
 FIRST_RETRY_SECONDS = 5.0
 LAST_RETRY_SECONDS = 600.0
 LOOK_SECONDS = 2.0
+ObserveAll = Callable[[Sequence[str]], tuple[Mapping[str, State], Mapping[str, str]]]
+"""The states of several targets at once, and why some are not known."""
 _UNDONE = frozenset({"failed", "refused"})
 _log = logger(__name__)
 
@@ -36,6 +38,7 @@ class DeclaredWorld:
         self,
         specs: Callable[[], Specs],
         observe: Callable[[str], State],
+        observe_all: ObserveAll,
         plans: Callable[[], Sequence[PlanStatus]],
         deploy: Callable[[str], DecisionRecord],
         decided: Callable[[str], bool],
@@ -43,23 +46,20 @@ class DeclaredWorld:
         self._specs = specs
         self._decided = decided
         self._observe = observe
+        self._observe_all = observe_all
         self._plans = plans
         self._deploy = deploy
 
     def gaps(self) -> list[Gap]:
         specs = self._specs()
-        found = {name: gap for name in specs.workflows if (gap := self.gap(specs, name)) is not None and not self._decided(name)}
+        names = [name for name, workflow in specs.workflows.items() if is_deployed(workflow)]
+        states, unknown = self._observe_all(names)
+        if unknown:
+            raise Retryable("; ".join(f"{name}: {why}" for name, why in unknown.items()))
+        gaps = {name: difference(specs.workflows[name], specs.packages.get(name, ""), states[name]) for name in names}
+        found = {name: gap for name, gap in gaps.items() if gap is not None and not self._decided(name)}
         plans = self._plans() if found else ()
         return [gap for name, gap in found.items() if may_close(name, documents.dump(specs.workflows[name]), plans)]
-
-    def gap(self, specs: Specs, name: str) -> Gap | None:
-        """How what the platform has of one workflow differs from its document, None where it does not.
-
-        Raises:
-            Retryable: the platform cannot be asked now.
-        """
-        workflow = specs.workflows[name]
-        return difference(workflow, specs.packages.get(name, ""), self._observe(name)) if is_deployed(workflow) else None
 
     def lacking(self, name: str) -> str:
         """What of a workflow in force does not run as its document says, "" where nothing is lacking.

@@ -100,7 +100,9 @@ class Planner:
         self._active = False
         self.specs = documents.load(self.journal)
         self._put_in_force(self.specs)
-        self._declared = DeclaredWorld(lambda: self.specs, self.platform.observe, self.plans, self._deploy_again, self._is_decided)
+        self._declared = DeclaredWorld(
+            lambda: self.specs, self.platform.observe, self.platform.observe_all, self.plans, self._deploy_again, self._is_decided
+        )
         self._declared_loop = DeclaredLoop(self._declared, self.clock, self._tell_gap, lambda: self._active)
         self._aliases = AliasWorld(
             lambda: self.specs,

@@ -153,6 +153,10 @@ def create(world: World, token: str) -> Starlette:
     async def state(request: Request) -> Response:
         return answer(world.observe(request.path_params["target"]).model_dump(mode="json"))
 
+    async def states(request: Request) -> Response:
+        found = {target: world.observe(target).model_dump(mode="json") for target in await request.json()}
+        return answer({"states": found, "errors": {}})
+
     async def runs(_: Request) -> Response:
         return answer([run.model_dump(mode="json") for run in world.runs.values()])
 
@@ -215,6 +219,7 @@ def create(world: World, token: str) -> Starlette:
         Route("/v1/apply", apply, methods=["POST"]),
         Route("/v1/capabilities", lambda _: JSONResponse(["rescale", "run"])),
         Route("/v1/outcomes/{key:path}", outcome),
+        Route("/v1/states:find", states, methods=["POST"]),
         Route("/v1/state/{target:path}", state),
         Route("/v1/watch", lambda _: JSONResponse([])),
         Route("/v1/runs", runs),

@@ -8,7 +8,7 @@ import pytest
 from autonomic.agents.planner import specs as documents
 from autonomic.agents.planner.declared import DeclaredWorld, difference, may_close
 from autonomic.agents.planner.specs import Specs
-from autonomic.seams.errors import Permanent
+from autonomic.seams.errors import Permanent, Retryable
 from autonomic.seams.plan import Change, Plan
 from autonomic.seams.runner import PlanStatus
 from autonomic.seams.state import RoleState, ServiceState, State
@@ -75,7 +75,14 @@ def world(state: State, *, verdict: str = "go", decided: bool = False, service: 
     record: Any = SimpleNamespace(id="decision-1", verdict=SimpleNamespace(outcome=verdict, why="frozen until noon"))
     states = {"shop": state, "shop/api": service or state}
     specs = Specs(workflows={"shop": SHOP}, packages={"shop": "sha256-1"})
-    return DeclaredWorld(lambda: specs, states.__getitem__, list, lambda _: record, lambda _: decided)
+    return DeclaredWorld(
+        lambda: specs,
+        states.__getitem__,
+        lambda names: ({name: states[name] for name in names}, {}),
+        list,
+        lambda _: record,
+        lambda _: decided,
+    )
 
 
 def test_what_is_being_decided_on_already_is_no_gap() -> None:
@@ -115,3 +122,25 @@ def test_apply_is_told_of_replicas_that_are_missing_and_of_what_the_platform_say
     ready = part.model_copy(update={"service": service.model_copy(update={"roles": {"champion": role.model_copy(update={"ready": 2})}})})
     assert world(DEPLOYED, service=ready).lacking("shop") == ""
     assert world(DEPLOYED.model_copy(update={"differs": ("backup is gone",)}), service=ready).lacking("shop") == "backup is gone"
+
+
+def test_all_workflows_are_looked_at_by_one_question_and_what_is_not_known_is_no_gap() -> None:
+    asked: list[list[str]] = []
+    names = [f"shop-{number}" for number in range(5)]
+    workflows = {name: SHOP.model_copy(update={"metadata": SHOP.metadata.model_copy(update={"name": name})}) for name in names}
+    unknown: dict[str, str] = {}
+
+    def observe_all(targets: Any) -> Any:
+        asked.append(list(targets))
+        return {name: State(target=name, kind="absent") for name in targets if name not in unknown}, unknown
+
+    def never(_: str) -> State:
+        raise AssertionError("one by one")
+
+    specs = Specs(workflows=workflows, packages={})
+    seen = DeclaredWorld(lambda: specs, never, observe_all, list, lambda _: Any, lambda _: False)
+    assert [gap.name for gap in seen.gaps()] == names
+    assert asked == [names]
+    unknown["shop-3"] = "the API server does not answer"
+    with pytest.raises(Retryable, match="shop-3: the API server"):
+        seen.gaps()

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from autonomic.seams.errors import Permanent, Retryable
+from autonomic.seams.errors import AutonomicError, Permanent, Retryable
 from autonomic.seams.plan import Change
 from autonomic.seams.state import State
 from autonomic.seams.text import shown
@@ -143,6 +143,15 @@ def create_app(host: Host, token: str) -> Starlette:
     def state(request: Request) -> Any:
         return host.observe("/".join(part for part in (request.path_params["workflow"], request.path_params.get("step")) if part))
 
+    def states(_: Request, body: bytes) -> Any:
+        found: dict[str, dict[str, Any]] = {"states": {}, "errors": {}}
+        for target in _IDS.validate_json(body):
+            try:
+                found["states"][target] = _plain(host.observe(target))
+            except AutonomicError as unknown:
+                found["errors"][target] = str(unknown)
+        return found
+
     def cluster(request: Request) -> Any:
         target = request.path_params["target"]
         parts = request.query_params.get("parts", "").split(",")
@@ -210,6 +219,7 @@ def create_app(host: Host, token: str) -> Starlette:
         Route("/v1/capabilities", get(lambda _: sorted(host.capabilities()))),
         Route("/v1/apply", post(apply), methods=["POST"]),
         Route("/v1/outcomes/{key:path}", get(outcome)),
+        Route("/v1/states:find", post(states), methods=["POST"]),
         Route("/v1/state/{workflow}", get(state)),
         Route("/v1/state/{workflow}/{step}", get(state)),
         Route("/v1/cluster/{target:path}", get(cluster)),

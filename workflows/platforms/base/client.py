@@ -47,6 +47,11 @@ class HostPlatform:
     def observe(self, target: str) -> State:
         return State.model_validate(self._send("GET", f"/v1/state/{quote(target)}").json())
 
+    def observe_all(self, targets: Sequence[str]) -> tuple[dict[str, State], dict[str, str]]:
+        """The states of several targets by one request, and why some are not known."""
+        answer = self._send("POST", "/v1/states:find", json=list(targets)).json() if targets else {"states": {}, "errors": {}}
+        return {target: State.model_validate(state) for target, state in answer["states"].items()}, answer["errors"]
+
     def runs(self, workflow: str | None = None) -> list[RunState]:
         """All runs known, or those of one workflow, the newest first."""
         return _RUNS.validate_python(self._send("GET", "/v1/runs", params={"workflow": workflow} if workflow else {}).json())
