@@ -4,6 +4,7 @@ import json
 import shutil
 import tempfile
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,8 @@ def register_model(
 ) -> str:
     """Uploads `folder` as an artifact of the run, makes a version of it, and returns the version.
 
-    The model is loaded first, and has to answer rows of zeros: what cannot be served is not registered.
+    The model is loaded first, and has to answer its input example, or plain numbers where it has none: what cannot be served is not
+    registered, and what may not answer is warned of.
 
     Without `tracking_run` a run is made for it in `experiment`. The aliases (one or several) are set last, so that they never name a
     version that is not whole.
@@ -54,7 +56,8 @@ def register_model(
     clock = clock or SystemClock()
     aliases = (alias,) if isinstance(alias, str) else tuple(alias or ())
     description = read_description(folder)
-    check_answers(load_model(folder))
+    if warning := check_answers(load_model(folder)):
+        warnings.warn(f"{folder}: {warning}", stacklevel=2)
     server = Mlflow(tracking_uri, timeout_seconds=60.0)
     deadline = clock.monotonic() + patience_seconds
     try:

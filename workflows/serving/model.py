@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 Format = Literal["safetensors", "state_dict", "export"]
 WEIGHTS: dict[str, str] = {"safetensors": "weights.safetensors", "state_dict": "weights.pt", "export": "model.pt2"}
+EXAMPLE = "serving_input_example.json"
+"""`{"inputs": …}` as MLflow writes it: by name, or of a single input the values alone."""
 
 
 class TensorSpec(Word):
@@ -93,19 +95,29 @@ class ModelFile(Word):
 
 
 class LoadedModel:
-    """A model in memory, in evaluation mode."""
+    """A model in memory, in evaluation mode; `example` are inputs that it was stored with."""
 
-    def __init__(self, file: ModelFile, module: "nn.Module") -> None:
+    def __init__(self, file: ModelFile, module: "nn.Module", example: Mapping[str, np.ndarray] | None = None) -> None:
         self.file = file
         self.module = module
+        self.example = example
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The served outputs of a batch; `inputs` are arrays by name, in the shapes and types of the file."""
+        return self.served(self.forward(inputs))
+
+    def forward(self, inputs: Mapping[str, np.ndarray]) -> Any:
+        """What the module itself returns."""
         import torch
 
         with torch.inference_mode():
-            tensors = [_tensor(inputs[spec.name]) for spec in self.file.inputs]
-            answer = self.module(*tensors)
+            return self.module(*(_tensor(inputs[spec.name]) for spec in self.file.inputs))
+
+    def served(self, answer: Any) -> dict[str, np.ndarray]:
+        """The served outputs of what the module returned."""
+        import torch
+
+        with torch.inference_mode():
             if self.file.postprocess == "classifier":
                 probabilities = torch.softmax(answer.float(), dim=-1)
                 return {"probabilities": probabilities.numpy(), "label": probabilities.argmax(dim=-1).numpy()}
@@ -122,11 +134,12 @@ def save_model(
     outputs: Sequence[TensorSpec | Mapping[str, Any]],
     format: Format = "safetensors",
     postprocess: Literal["classifier"] | None = None,
+    example: Mapping[str, np.ndarray] | None = None,
 ) -> Path:
     """Writes `module` into `folder` (made where it is missing) and returns the folder.
 
     `architecture` ("package.module:Class") called with `kwargs` must give a module with the same weights; the format
-    "export" needs neither.
+    "export" needs neither. `example` are inputs by name, by which it is tried before it is served; else it is tried by zeros and the like.
 
     Raises:
         Permanent: the description is not valid, or the module cannot be stored in this format.
@@ -160,6 +173,8 @@ def save_model(
         export_program(module, file.inputs, weights)
     described = folder / "model.json"
     described.write_text(file.model_dump_json(indent=2, exclude={"weights"}) + "\n")
+    if example is not None:
+        (folder / EXAMPLE).write_text(json.dumps({"inputs": {name: np.asarray(array).tolist() for name, array in example.items()}}) + "\n")
     # safetensors writes for the owner only; who serves it may be somebody else
     weights.chmod(described.stat().st_mode)
     return folder
@@ -215,14 +230,26 @@ def load_model(folder: Path | str) -> LoadedModel:
     file = check_model_folder(folder)
     weights = Path(folder) / file.weights_file
     if file.format == "export":
-        return LoadedModel(file, load_program(weights))
+        return LoadedModel(file, load_program(weights), read_example(folder, file))
     module = _build(file)
     state = _load_state(file.format, weights)
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
         raise Permanent(f"the weights of {weights} do not fit {file.architecture}: {error}") from error
-    return LoadedModel(file, module.eval())
+    return LoadedModel(file, module.eval(), read_example(folder, file))
+
+
+def read_example(folder: Path | str, file: ModelFile) -> dict[str, np.ndarray] | None:
+    """The inputs that a model was stored with (MLflow's `input_example` is such), None where there are none that fit its inputs."""
+    try:
+        given = json.loads((Path(folder) / EXAMPLE).read_text())["inputs"]
+        by_name = given if isinstance(given, dict) else {file.inputs[0].name: given}
+        found = {spec.name: np.asarray(by_name[spec.name], DATATYPES[spec.datatype]) for spec in file.inputs}
+    except (OSError, ValueError, LookupError, TypeError, OverflowError):
+        return None
+    fits = all(found[spec.name].ndim == len(spec.shape) and len(found[spec.name]) for spec in file.inputs)
+    return found if fits else None
 
 
 def _tensor(array: np.ndarray) -> "Tensor":

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import hmac
 import json
+import logging
 import signal
 import socket
 import sys
@@ -41,6 +42,7 @@ from autonomic.workflows.serving.worker import ModelFailed, Worker
 __all__ = ["ModelServer", "ServerConfig", "main"]
 
 _START_SECONDS = 30.0
+_log = logging.getLogger(__name__)
 _BACKLOG = 512
 # longer than the front keeps an idle connection, so that it is the front that closes it
 _KEEP_ALIVE_SECONDS = 75
@@ -80,7 +82,8 @@ class ModelServer:
         import torch
 
         torch.set_num_threads(config.threads)
-        check_answers(self._model)
+        if warning := check_answers(self._model):
+            _log.warning("%s", warning)
         if config.predictions:
             self._log = PredictionLog(config.predictions)
         listener = _listen(config.address, config.port)

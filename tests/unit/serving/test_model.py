@@ -162,11 +162,46 @@ def test_a_model_that_loads_and_does_not_answer_as_it_declares_is_refused(tmp_pa
 
 
 def test_a_model_that_answers_passes_and_one_whose_sizes_vary_is_not_asked(tmp_path: Path) -> None:
-    check_answers(load_model(save(tmp_path / "m")))
+    assert check_answers(load_model(save(tmp_path / "m"))) == ""
     varying = [{"name": "x", "datatype": "FP32", "shape": [-1, -1]}]
     check_answers(
         load_model(save(tmp_path / "v", Wrong("raises"), architecture=f"{__name__}:Wrong", kwargs={"how": "raises"}, inputs=varying))
     )
+
+
+class Picky(nn.Module):
+    """Takes no rows without a sum, as a model that divides by it; `bound` is the least sum that it takes."""
+
+    def __init__(self, bound: float) -> None:
+        super().__init__()
+        self.bound = bound
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if bool((x.sum(1) <= self.bound).any()):
+            raise ValueError(f"a row adds up to {x.sum().item():.3f}")
+        return x[:, :3] / x.sum(1, keepdim=True)
+
+
+def picky(folder: Path, bound: float, **changes: Any) -> Any:
+    return load_model(save(folder, Picky(bound), architecture=f"{__name__}:Picky", kwargs={"bound": bound}, **changes))
+
+
+def test_a_model_may_reject_zeros_and_is_tried_by_its_own_example_where_it_has_one(tmp_path: Path) -> None:
+    assert check_answers(picky(tmp_path / "zeros", 0.0)) == ""
+    warning = check_answers(picky(tmp_path / "all", 100.0))
+    assert "a row adds up to 0.000" in warning
+    assert "input_example" in warning
+    good = {"x": np.full((3, 4), 50.0)}
+    assert check_answers(picky(tmp_path / "good", 100.0, example=good)) == ""
+    with pytest.raises(Permanent, match=r"its own input example, x FP32\[1, 4\]: ValueError: a row adds up to 4"):
+        check_answers(picky(tmp_path / "bad", 100.0, example={"x": np.ones((2, 4))}))
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"inputs": {"y": [1]}}', '{"inputs": [1, 2]}', '{"inputs": {"x": [["a"]]}}'])
+def test_an_example_that_does_not_fit_the_inputs_is_none(tmp_path: Path, text: str) -> None:
+    folder = save(tmp_path / "m")
+    (folder / "serving_input_example.json").write_text(text)
+    assert load_model(folder).example is None
 
 
 def test_a_description_that_cannot_be_true_is_not_saved(tmp_path: Path) -> None:
