@@ -219,15 +219,16 @@ def in_force(client: "Client") -> list["Workflow"]:
 
 
 def _tell_lacks(specs: "Specs", platform: str | None) -> None:
-    """Warns of what a platform cannot do for workflows, and of settings that do not fit together.
+    """Warns of what a platform cannot do for workflows, of settings that do not fit together, and of events that nothing here sends.
 
     Raises:
         SpecError: it would refuse one of them; with all that it lacks.
     """
+    from autonomic.strategies.advice import events_from_outside
     from autonomic.workflows.spec.advice import advice
     from autonomic.workflows.spec.capabilities import CAPABILITIES, lacking
 
-    for text in (text for workflow in specs.workflows for text in advice(workflow)):
+    for text in (*(text for workflow in specs.workflows for text in advice(workflow)), *events_from_outside(specs.strategies)):
         typer.secho(f"Warning: {text}", fg="yellow", err=True)
     refused: list[Problem] = []
     for workflow in specs.workflows if platform in CAPABILITIES else ():

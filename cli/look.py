@@ -19,7 +19,10 @@ _AGENTS = ("monitor", "planner", "tuner", "host")
 
 
 def look(client: "Client") -> dict[str, Any]:
-    """The parts, freezes, workflows and strategies of a system. `unknown` says what could not be asked, and why."""
+    """The parts, freezes, workflows and strategies of a system, and the events that these wait for.
+
+    `unknown` says what could not be asked, and why.
+    """
     with ThreadPoolExecutor(16) as pool:
         parts = {name: pool.submit(ask) for name, ask in _asks(client).items()}
         lists = {
@@ -56,6 +59,7 @@ def look(client: "Client") -> dict[str, Any]:
         "workflows": workflows,
         "strategies": strategies,
         "blind": blind(answers["readings"][0]),
+        "events": [trigger for trigger in answers["triggers"][0] if trigger.get("event")],
     }
 
 
@@ -71,6 +75,14 @@ def last_look(strategy: dict[str, Any]) -> str:
 
     at = strategy["last_look"]
     return "never" if at is None else f"{max(0.0, time.time() - at):.0f} s ago" if time.time() - at < 3600 else clock(at)
+
+
+def event_row(trigger: dict[str, Any]) -> tuple[str, ...]:
+    """A trigger that waits for events: since when, and when one came last."""
+    from autonomic.cli.output import clock
+
+    received = trigger["received_at"]
+    return trigger["event"], trigger["strategy"], clock(trigger["waiting_since"]), "never" if received is None else clock(received)
 
 
 def supervisor(home: Path) -> dict[str, str] | None:

@@ -29,7 +29,7 @@ def status(home: HomeOption = None, output: OutputOption = Output.TABLE) -> None
         autonomic status --output json
     """
     from autonomic.cli.client import Client
-    from autonomic.cli.look import look, part_rows
+    from autonomic.cli.look import event_row, look, part_rows
     from autonomic.cli.output import show, working
 
     with Client(home) as client, working("Asking"):
@@ -49,6 +49,9 @@ def status(home: HomeOption = None, output: OutputOption = Output.TABLE) -> None
             typer.echo()
             columns = ("STRATEGY", "TARGET", "AUTONOMY", "LAST LOOK")
             show(data, output, columns, [_strategy_row(item) for item in data["strategies"]], empty="No strategies.")
+            if data["events"]:
+                typer.echo()
+                show(data, output, ("EVENT", "WAITED FOR BY", "SINCE", "LAST RECEIVED"), map(event_row, data["events"]))
             if data["blind"]:
                 from autonomic.cli import readings
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from autonomic.agents.auth import ACT, READ
 from autonomic.agents.monitor import alerts, labels
-from autonomic.agents.monitor.intake import OUTSIDE
+from autonomic.agents.monitor.intake import OUTSIDE, Intake
 from autonomic.agents.monitor.loop import EVENT
 from autonomic.agents.monitor.schedule import described
 from autonomic.agents.monitor.service import MonitorService
@@ -55,7 +55,11 @@ class BreachView(BaseModel):
 
 
 class TriggerView(BaseModel):
-    """One trigger; `next` is when it is looked at next (seconds since the epoch)."""
+    """One trigger; `next` is when it is looked at next. All times are seconds since the epoch.
+
+    Of one that waits for events, `event` is their type, `waiting_since` when a strategy began to wait for it, and `received_at` when the
+    newest came in, None where none ever has.
+    """
 
     name: str
     strategy: str
@@ -65,6 +69,9 @@ class TriggerView(BaseModel):
     next: float | None
     evaluated_at: float | None
     breaches: list[BreachView]
+    event: str | None = None
+    waiting_since: float | None = None
+    received_at: float | None = None
 
 
 class EventView(BaseModel):
@@ -126,7 +133,7 @@ def router(service: MonitorService) -> APIRouter:
     def triggers(limit: Limit = 100, cursor: Cursor = "") -> Page[TriggerView]:
         """The triggers, sorted by name."""
         times = service.loop.next_times()
-        views = (_trigger_view(watched, trigger, times) for watched in service.loop.all() for trigger in watched.triggers)
+        views = (_trigger_view(watched, trigger, times, service.intake) for watched in service.loop.all() for trigger in watched.triggers)
         return page_of(views, lambda view: view.name, cursor, limit)
 
     @api.get("/events", dependencies=[READ], tags=["events"])
@@ -242,7 +249,9 @@ def _signal_view(name: str, strategies: Iterable[Watched]) -> SignalView:
     return SignalView(name=name, readings=asked, last_error=last, **counts)
 
 
-def _trigger_view(watched: Watched, trigger: Trigger, times: dict[tuple[str, str], float]) -> TriggerView:
+def _trigger_view(watched: Watched, trigger: Trigger, times: dict[tuple[str, str], float], intake: Intake) -> TriggerView:
+    event = trigger.on.event
+    newest = intake.newest(event) if event else None
     return TriggerView(
         name=f"{watched.name}/{trigger.name}",
         strategy=watched.name,
@@ -252,6 +261,9 @@ def _trigger_view(watched: Watched, trigger: Trigger, times: dict[tuple[str, str
         next=times.get((watched.name, trigger.name)),
         evaluated_at=watched.evaluated_at or None,
         breaches=_breaches(watched),
+        event=event,
+        waiting_since=intake.waits.since(event) if event else None,
+        received_at=newest[1] if newest else None,
     )
 
 

@@ -9,6 +9,7 @@ from autonomic.agents.journal import SqlJournal, SqlTransaction
 from autonomic.agents.logs import logger
 from autonomic.agents.monitor.loop import DUE, MonitorLoop
 from autonomic.agents.monitor.metrics import MonitorMetrics
+from autonomic.agents.monitor.waits import Waits
 from autonomic.agents.monitor.watched import Watched, Work
 from autonomic.agents.problems import ProblemError
 from autonomic.seams.clock import Clock
@@ -33,6 +34,7 @@ class Intake:
         self._loop = loop
         self._clock = clock
         self._metrics = metrics
+        self.waits = Waits(journal, clock)
         self.unreadable: dict[str, str] = {}
         self._services: frozenset[str] = frozenset()
         self._newest: dict[str, tuple[Any, float]] = {
@@ -60,6 +62,7 @@ class Intake:
                 self.unreadable[name] = str(invalid)
                 _log.error("an applied strategy cannot be read any more", extra={"strategy": name, "detail": str(invalid)})
         self._loop.replace(strategies)
+        self.waits.keep(strategies)
 
     def accept(self, events: Sequence[CloudEvent]) -> int:
         """Commits events and returns how many were new.
@@ -79,6 +82,7 @@ class Intake:
                 self.unreadable = {}
                 self._services = _services(event.data)
                 self._loop.replace(applied[id(event)])
+                self.waits.keep(applied[id(event)])
         for watched, work in asked:
             self._loop.ask(watched, work)
         return len(new)

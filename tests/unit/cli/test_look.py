@@ -19,7 +19,12 @@ from autonomic.workflows.embedded.restarts import Restart
 
 WORKFLOW = {"name": "shop", "type": "online", "spec": {}, "state": {}, "services": {}, "differs": [], "detail": ""}
 STRATEGY = {"name": "keep", "target": "shop/api"}
-LISTS = {"/v1/workflows": [WORKFLOW], "/v1/strategies": [STRATEGY], "/v1/triggers": [{"strategy": "keep", "evaluated_at": 5.0}]}
+WAITING = {"strategy": "late", "evaluated_at": None, "event": "my.type", "waiting_since": 7.0, "received_at": None}
+LISTS = {
+    "/v1/workflows": [WORKFLOW],
+    "/v1/strategies": [STRATEGY],
+    "/v1/triggers": [{"strategy": "keep", "evaluated_at": 5.0, "event": None}, WAITING],
+}
 Part = Callable[..., str]
 
 
@@ -82,6 +87,14 @@ def test_where_all_answers_nothing_is_unknown_and_every_strategy_was_looked_at(s
     data = seen()
     assert (states(data), data["unknown"]) == ({}, {})
     assert [item["last_look"] for item in data["strategies"]] == [5.0]
+
+
+def test_an_event_that_a_strategy_waits_for_and_nobody_has_sent_is_shown(seen: Any) -> None:
+    (waiting,) = seen()["events"]
+    event, strategy, since, received = look.event_row(waiting)
+    assert (event, strategy, received) == ("my.type", "late", "never")
+    assert since
+    assert look.event_row({**waiting, "received_at": 9.0})[3] not in ("", "never")
 
 
 def test_a_frozen_host_is_the_culprit_and_the_documents_are_shown_all_the_same(seen: Any, part: Part) -> None:
