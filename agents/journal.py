@@ -74,6 +74,13 @@ _inbox = Table(
     Index("inbox_by_time", "time"),
 )
 _LAST_CHARACTER = "\U0010ffff"
+# both are read some hundred times a second, and a statement costs more to build than to run
+_STATE = select(_states.c.value, _states.c.version).where(_states.c.key == bindparam("key"))
+_STATES_BETWEEN = (
+    select(_states.c.key, _states.c.value)
+    .where(_states.c.key >= bindparam("first"), _states.c.key < bindparam("end"))
+    .order_by(_states.c.key)
+)
 
 
 def _plain(value: Any) -> Any:
@@ -130,7 +137,7 @@ class SqlTransaction:
             self._connection.execute(insert(_records), [_record_row(record) for record in records])
 
     def state(self, key: str) -> tuple[Any, int]:
-        row = self._connection.execute(select(_states.c.value, _states.c.version).where(_states.c.key == key)).one_or_none()
+        row = self._connection.execute(_STATE, {"key": key}).one_or_none()
         return (json.loads(row.value), row.version) if row else (None, 0)
 
     def put_state(self, key: str, value: Any, expected_version: int | None = None) -> int:
@@ -273,9 +280,8 @@ class SqlJournal:
 
     def states(self, prefix: str) -> dict[str, Any]:
         """All values whose key begins with `prefix`, sorted by key."""
-        within = (_states.c.key >= prefix) & (_states.c.key < prefix + _LAST_CHARACTER)
         with self._read() as connection:
-            rows = connection.execute(select(_states.c.key, _states.c.value).where(within).order_by(_states.c.key)).all()
+            rows = connection.execute(_STATES_BETWEEN, {"first": prefix, "end": prefix + _LAST_CHARACTER}).all()
         return {row.key: json.loads(row.value) for row in rows}
 
     def last_cursor(self) -> int:

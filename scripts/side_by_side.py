@@ -26,7 +26,7 @@ GROUPS: dict[str, list[str]] = {
     "a whole system": ["integration/system"],
     "services on Ray": ["contract", "chaos/test_host_kills.py", "integration/platforms"],
     "steps on Ray and MLflow": ["integration/batch", "integration/mnist", "integration/monitor", "integration/registry"],
-    "units that simulate": ["unit/simulation", "unit/planner", "unit/platforms", "unit/apps"],
+    "units that simulate": ["unit/simulation", "unit/planner", "unit/platforms", "unit/apps", "unit/serving"],
     "other units": ["unit"],
     "journals and plans": [f"contract/test_{name}_contract.py" for name in ("journal", "lease", "plan_runner")],
     "agents and servers": [],

@@ -102,7 +102,7 @@ def test_a_freeze_is_lifted_once_and_by_its_own_target(simulate: Simulate) -> No
 
 def test_a_plan_that_waits_is_one_decision_however_often_its_strategy_looks(strategy: MakeStrategy, simulate: Simulate) -> None:
     simulation = simulate(strategy(guard={}), load=Load(rate=30))
-    simulation.run(seconds=600)
+    simulation.run(seconds=150)
     assert len(simulation.engine.pending()) == 1
     assert len(simulation.decisions("keep-latency")) == 1
 
