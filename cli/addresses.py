@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from autonomic.agents.settings import Settings
 from autonomic.seams.errors import Permanent
+from autonomic.seams.text import shown
 from autonomic.seams.word import Word
 from autonomic.workflows.embedded.processes import free_port
 
@@ -68,13 +69,15 @@ def addresses(home: Path, given: Given, hosts: Mapping[str, str] | None = None) 
     return made
 
 
-def ignored(given: Given, settings: Settings) -> list[str]:
+def ignored(settings: Settings) -> list[str]:
     """What of the environment is not used, and how it would be."""
     words: list[str] = []
     for name, option in _IGNORED.items():
-        value = os.environ.get(name)
-        if value and not getattr(settings, f"use_{option.removeprefix('--')}"):
-            words.append(f"{name} is set and ignored; give {option} {value} to use what is there")
+        value = os.environ.get(name, "")
+        used = getattr(settings, f"use_{option.removeprefix('--')}")
+        if value and value.rstrip("/") != used.rstrip("/"):
+            instead = f"{shown(used)} is used" if used else f"give {option} {shown(value)} to use what is there"
+            words.append(f"{name} is set and ignored; {instead}")
     return words
 
 

@@ -4,20 +4,19 @@ import fcntl
 import json
 import os
 import signal
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import IO
 
 from autonomic.agents.settings import Settings
+from autonomic.cli import ray_host
+from autonomic.cli.existing import check_ray
 from autonomic.seams.errors import AutonomicError, Permanent
 from autonomic.workflows.embedded import leftovers
-from autonomic.workflows.embedded.processes import ended, start_process, stop_process, wait_until
 from autonomic.workflows.embedded.ray_cluster import remove_temp_dirs
 from autonomic.workflows.serving.front import Front
 
-_HOST_STOP_SECONDS = 60.0
 _LOCK_ATTEMPTS = 10
 _LOCK_SECONDS = 0.05
 
@@ -97,7 +96,7 @@ def stop_running(home: Path, within_seconds: float = 60.0) -> bool:
     """Ends the `up` of `home` and whatever else belongs to it; False where nothing ran.
 
     Raises:
-        Permanent: it did not stop in time.
+        Permanent: it did not stop in time, or its host on a Ray cluster that was there could not be asked to.
     """
     pid = running_pid(home)
     if pid is not None:
@@ -107,11 +106,15 @@ def stop_running(home: Path, within_seconds: float = 60.0) -> bool:
             if time.monotonic() > deadline:
                 raise Permanent(f"Process {pid} did not stop within {within_seconds:g} s; look at {home / 'logs'}")
             time.sleep(0.1)
+        why = ""
     elif not is_supervised(home):
-        stop_foreign_host(home)
+        why = stop_foreign_host(home)
     else:
         raise Permanent(f"The system of {home} is being started; stop it when it is up, or end its `autonomic up` with Ctrl-C")
-    return clean(home) > 0 or pid is not None
+    stopped = clean(home) > 0 or pid is not None
+    if why:
+        raise Permanent(f"What runs on this machine has stopped; what runs on Ray may not have: {why}")
+    return stopped
 
 
 def stop_foreign_host(home: Path) -> str:
@@ -122,15 +125,13 @@ def stop_foreign_host(home: Path) -> str:
         return ""
     if not settings.use_ray:
         return ""
-    log = settings.logs / "host.log"
-    command = [sys.executable, "-m", "autonomic.workflows.platforms.ray.start_host", "--home", str(home), "--stop"]
-    process = start_process(command, log)
     try:
-        wait_until(lambda: process.poll() is not None, "The end of the Ray host", _HOST_STOP_SECONDS, log)
+        # a cluster that is gone took the host with it, and joining it would be tried for minutes
+        check_ray(settings.use_ray)
+        ray_host.stop_host(home, settings.logs / "host.log")
     except Permanent as failed:
-        stop_process(process)
         return str(failed)
-    return "" if process.returncode == 0 else str(ended("The end of the Ray host", process, log))
+    return ""
 
 
 def clean(home: Path) -> int:

@@ -14,13 +14,13 @@ from urllib.parse import urlsplit
 
 from autonomic.agents.auth import Tokens
 from autonomic.agents.settings import Settings
-from autonomic.cli import existing, home
+from autonomic.cli import existing, home, ray_host
 from autonomic.cli.addresses import EMBEDDED, Given, addresses, ignored
 from autonomic.cli.liveness import Liveness, Looked, Published, end_group, end_process
 from autonomic.seams.errors import AutonomicError, Permanent
 from autonomic.workflows.embedded import leftovers
 from autonomic.workflows.embedded.mlflow_server import MlflowServer
-from autonomic.workflows.embedded.processes import answers, ended, start_process, stop_process, wait_until
+from autonomic.workflows.embedded.processes import answers, start_process, stop_process, wait_until
 from autonomic.workflows.embedded.prometheus_server import PrometheusServer, find_prometheus
 from autonomic.workflows.embedded.ray_cluster import RayCluster, cluster_env
 from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
@@ -74,6 +74,7 @@ class System:
         # why a part was ended that did not answer, until it is started again
         self._why: dict[str, str] = {}
         self._look_at_host = 0.0
+        self._asked_for_host = False
         self.settings = Settings(home=self.home, monitor_url="", planner_url="", tuner_url="")
 
     def start(self) -> Settings:
@@ -99,8 +100,9 @@ class System:
 
     def _start(self) -> None:
         self.settings = self._addresses()
-        for words in ignored(self._given, self.settings):
+        for words in ignored(self.settings):
             self._report("up", words)
+        existing.check(self.settings)
         if not self.settings.use_prometheus:
             find_prometheus()
         Tokens.load(self.settings.tokens_path)
@@ -159,7 +161,6 @@ class System:
 
     def _start_mlflow(self) -> None:
         if self.settings.use_mlflow:
-            existing.check_mlflow(self.settings.mlflow_url)
             self._report("mlflow", f"{existing.shown(self.settings.mlflow_url)} (was there)")
             return
         address = urlsplit(self.settings.mlflow_url).hostname or "127.0.0.1"
@@ -183,10 +184,9 @@ class System:
             },
         ]
         if self.settings.use_prometheus:
-            existing.check_prometheus(self.settings.prometheus_url)
             wanted = existing.write_scrape_configs(self.home / "prometheus" / "scrape.yml", jobs)
             url = existing.shown(self.settings.prometheus_url)
-            self._report("prometheus", f"{url} (was there; let its scrape_config_files name {wanted})")
+            self._report("prometheus", f"{url} (was there; it has to scrape what {wanted} lists: see docs/one-machine.md)")
             return
         folder, port = self.home / "prometheus", _port(self.settings.prometheus_url)
         self._prometheus = PrometheusServer.start(folder, jobs, port, self._metrics_interval)
@@ -202,15 +202,8 @@ class System:
         self._report("ray", self._ray.address)
 
     def _start_host(self) -> None:
-        log = self.settings.logs / "host.log"
-        process = start_process(
-            [sys.executable, "-m", "autonomic.workflows.platforms.ray.start_host", "--home", str(self.home)],
-            log,
-            env={} if self.settings.use_ray else cluster_env(self.home / "ray"),
-        )
-        wait_until(lambda: process.poll() is not None, "The start of the Ray host", 180, log)
-        if process.returncode != 0:
-            raise ended("The start of the Ray host", process, log)
+        self._asked_for_host = True
+        ray_host.start_host(self.home, self.settings.logs / "host.log", {} if self.settings.use_ray else cluster_env(self.home / "ray"))
         self._report("host", self.settings.host_url)
 
     def _start_kubernetes_host(self) -> None:
@@ -312,7 +305,7 @@ class System:
             self._ray.stop()
             self._ray = None
             self._stop_front()
-        elif self.settings.use_ray:
+        elif self.settings.use_ray and self._asked_for_host:
             if why := home.stop_foreign_host(self.home):
                 self._report("host", why)
             self._stop_front()

@@ -163,7 +163,7 @@ def _up_detached(home: Path, options: list[str]) -> None:
     with console.status("Starting …"):
         process = start_process(command, log, env={**os.environ, "AUTONOMIC_HOME": str(home)})
         try:
-            wait_until(is_up, "autonomic up", _UP_SECONDS, log, process)
+            wait_until(is_up, "autonomic up", _UP_SECONDS, log, process, begin)
         except Permanent as failed:
             console.print(Text(str(failed)), soft_wrap=True)
             raise typer.Exit(1) from None

@@ -149,6 +149,8 @@ def _environment(attempt: Attempt) -> dict[str, str]:
     env = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(path for path in (root, *inherited) if path)}
     if attempt.tracking_uri:
         env["MLFLOW_TRACKING_URI"] = attempt.tracking_uri
+        # one of the environment would register models where nothing of ours looks
+        env.pop("MLFLOW_REGISTRY_URI", None)
     if attempt.tracking_run:
         env["MLFLOW_RUN_ID"] = attempt.tracking_run
     return {**env, "AUTONOMIC_RUN_ID": attempt.run_id, "MLFLOW_DISABLE_TELEMETRY": "true", **attempt.env}

@@ -65,29 +65,34 @@ def stop_process(process: "subprocess.Popen[bytes]", grace_seconds: float = 10.0
 
 
 def wait_until(
-    ready: Callable[[], bool], what: str, within_seconds: float, log: Path, process: "subprocess.Popen[bytes] | None" = None
+    ready: Callable[[], bool],
+    what: str,
+    within_seconds: float,
+    log: Path,
+    process: "subprocess.Popen[bytes] | None" = None,
+    begin: int = 0,
 ) -> None:
     """Waits until `ready()`.
 
     Raises:
-        Permanent: the time is over or the process has ended; quotes the end of its log.
+        Permanent: the time is over or the process has ended; quotes the end of its log, but nothing before the byte `begin`.
     """
     deadline = time.monotonic() + within_seconds
     while not ready():
         if process is not None and process.poll() is not None:
-            raise ended(what, process, log)
+            raise ended(what, process, log, begin)
         if time.monotonic() > deadline:
-            raise Permanent(f"{what} was not ready within {within_seconds:g} s. {_end_of(log)}")
+            raise Permanent(f"{what} was not ready within {within_seconds:g} s. {_end_of(log, begin)}")
         time.sleep(0.05)
 
 
-def ended(what: str, process: "subprocess.Popen[bytes]", log: Path) -> Permanent:
+def ended(what: str, process: "subprocess.Popen[bytes]", log: Path, begin: int = 0) -> Permanent:
     """The error that a process has ended that should not have; quotes the end of its log."""
-    return Permanent(f"{what} ended with code {process.returncode}. {_end_of(log)}")
+    return Permanent(f"{what} ended with code {process.returncode}. {_end_of(log, begin)}")
 
 
-def _end_of(log: Path) -> str:
-    tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:]) if log.exists() else ""
+def _end_of(log: Path, begin: int) -> str:
+    tail = "\n".join(log.read_bytes()[begin:].decode(errors="replace").splitlines()[-15:]) if log.exists() else ""
     return f"The end of {log}:\n{tail}"
 
 

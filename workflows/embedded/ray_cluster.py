@@ -74,7 +74,7 @@ class RayCluster:
         )
         cluster = cls(f"127.0.0.1:{port}", env, process, temp_dir)
         try:
-            wait_until(lambda: b"Ray runtime started" in log.read_bytes()[begin:], "Ray", 180, log, process)
+            wait_until(lambda: b"Ray runtime started" in log.read_bytes()[begin:], "Ray", 180, log, process, begin)
         except BaseException:
             cluster.stop()
             raise

@@ -125,12 +125,16 @@ def test_what_is_there_already_is_used_until_a_part_of_our_own_is_asked_for_agai
 
 
 def test_variables_that_are_ignored_are_named_with_the_option_that_would_use_them(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@mlflow:5000")
+    monkeypatch.setenv("PROMETHEUS_URL", "http://prometheus:9090/")
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
 
-    words = ignored(Given(), started(folder, Given(ray="10.0.0.1:6379")))
+    words = ignored(started(folder, Given(ray="10.0.0.2:6379", prometheus="http://prometheus:9090")))
 
-    assert words == ["MLFLOW_TRACKING_URI is set and ignored; give --mlflow http://mlflow:5000 to use what is there"]
+    assert words == [
+        "RAY_ADDRESS is set and ignored; 10.0.0.2:6379 is used",
+        "MLFLOW_TRACKING_URI is set and ignored; give --mlflow http://me:***@mlflow:5000 to use what is there",
+    ]
 
 
 def test_nobody_supervises_a_home_whose_up_was_killed_whatever_has_its_number_now(folder: Path) -> None:

@@ -32,6 +32,7 @@ class RayHost:
 
         given = HostSettings.model_validate(settings)
         given.folder.mkdir(parents=True, exist_ok=True)
+        self._home, self._mlflow_url = given.home, given.mlflow_url
         store, clock = SqliteStore(given.folder / "records.db"), SystemClock()
         node = ray.get_runtime_context().get_node_id()
         self._host = Host(
@@ -52,6 +53,28 @@ class RayHost:
     def pid(self) -> int:
         """The process that the host runs in now."""
         return os.getpid()
+
+    def home(self) -> str:
+        """The home that this host is part of."""
+        return str(self._home)
+
+    def refused_by_mlflow(self) -> str:
+        """Why MLflow refuses the processes of this cluster; "" where it does not, or does not answer now."""
+        from autonomic.seams.errors import Permanent, Retryable
+        from autonomic.workflows.registry.client import Mlflow
+
+        if not self._mlflow_url:
+            return ""
+        server = Mlflow(self._mlflow_url)
+        try:
+            server.call("POST", "experiments/search", {"max_results": 1})
+        except Retryable:
+            return ""
+        except Permanent as refused:
+            return str(refused)
+        finally:
+            server.close()
+        return ""
 
     def register(self, replica: dict[str, Any]) -> bool:
         """A replica announces itself; from now on it gets requests."""

@@ -1,17 +1,26 @@
-"""Starts the host on a running cluster: `python -m autonomic.workflows.platforms.ray.start_host --home HOME`."""
+"""Starts the host on a running cluster: `python -m autonomic.workflows.platforms.ray.start_host --home HOME`.
+
+Ends with 3 where that is refused; the last line says why.
+"""
 
 import argparse
 import json
 import logging
+import shlex
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
 import httpx
 
-from autonomic.seams.errors import Permanent
+from autonomic.seams.errors import AutonomicError, Permanent
 from autonomic.workflows.platforms.ray.settings import HostSettings
 
+REFUSED = 3
+"""The exit code where the last line says why there is no host."""
 _READY_SECONDS = 90.0
 _STOP_SECONDS = 40.0
 
@@ -22,14 +31,15 @@ def start_host(settings: HostSettings, address: str) -> None:
     The process is connected to the cluster afterwards; the environment must hold what lets it in.
 
     Raises:
-        Permanent: it does not answer within 90 s, or it answers with another token.
+        Permanent: the cluster cannot be joined or has the host of another home, or this one does not answer within 90 s, or it answers
+            with another token, or MLflow refuses the processes of the cluster.
     """
     import ray
 
     from autonomic.workflows.platforms.ray.host import create_host
 
-    if not ray.is_initialized():
-        ray.init(address=address, namespace="autonomic", log_to_driver=False, logging_level=logging.WARNING)
+    _join(address)
+    _refuse_another_home(_find_host(), settings.home, address)
     actor = create_host(settings)
     headers = {"Authorization": f"Bearer {settings.token}"}
     deadline = time.monotonic() + _READY_SECONDS
@@ -37,7 +47,7 @@ def start_host(settings: HostSettings, address: str) -> None:
         try:
             answer = httpx.get(f"{settings.url}/v1/capabilities", headers=headers, timeout=2, trust_env=False)
             if answer.status_code == 200:
-                return
+                break
             if answer.status_code == 401:
                 raise Permanent(f"A host answers at {settings.url} and does not take the token of {settings.home}; stop it first")
         except httpx.HTTPError:
@@ -45,24 +55,78 @@ def start_host(settings: HostSettings, address: str) -> None:
         if time.monotonic() > deadline:
             raise Permanent(f"The host did not answer at {settings.url} within {_READY_SECONDS:g} s{_why(actor)}")
         time.sleep(0.05)
+    refused = str(ray.get(actor.refused_by_mlflow.remote(), timeout=_READY_SECONDS))
+    if refused:
+        raise Permanent(
+            f"The Ray cluster at {address} cannot use MLflow: {refused.rstrip('.')}. Its processes need MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN: set them where each node runs `ray start`"
+        )
 
 
-def stop_host(address: str) -> None:
-    """Ends the host of the cluster at `address` and all that it started there; passed over where there is none."""
+def stop_host(home: Path, address: str) -> None:
+    """Ends the host of `home` on the cluster at `address`, and all that it started there; does nothing where there is none.
+
+    Raises:
+        Permanent: the cluster cannot be joined, or its host is that of another home, which is left alone.
+    """
     import ray
 
-    from autonomic.workflows.platforms.ray.replica import HOST_ACTOR, NAMESPACE
-
-    if not ray.is_initialized():
-        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.WARNING)
-    try:
-        actor = ray.get_actor(HOST_ACTOR, NAMESPACE)
-    except ValueError:
+    _join(address)
+    actor = _find_host()
+    if actor is None:
         return
+    _refuse_another_home(actor, home, address)
     try:
         ray.get(actor.stop.remote(), timeout=_STOP_SECONDS)
     finally:
         ray.kill(actor)
+
+
+def _join(address: str) -> None:
+    import ray
+    from ray.exceptions import RayError
+
+    from autonomic.workflows.platforms.ray.replica import NAMESPACE
+
+    if ray.is_initialized():
+        return
+    try:
+        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.WARNING)
+    except (OSError, RuntimeError, ValueError, RayError) as refused:
+        why = " ".join(str(refused).split())
+        raise Permanent(
+            f"Ray at {address} cannot be joined: {why}. This machine has to be a node of the cluster "
+            "(`ray start --address=HOST:PORT`), with the same versions of Ray and Python"
+        ) from None
+
+
+def _find_host() -> Any:
+    import ray
+
+    from autonomic.workflows.platforms.ray.replica import HOST_ACTOR, NAMESPACE
+
+    try:
+        return ray.get_actor(HOST_ACTOR, NAMESPACE)
+    except ValueError:
+        return None
+
+
+def _refuse_another_home(actor: Any, home: Path, address: str) -> None:
+    import ray
+    from ray.exceptions import RayError
+
+    if actor is None:
+        return
+    try:
+        found = str(ray.get(actor.home.remote(), timeout=_READY_SECONDS))
+    except RayError:
+        # one that cannot say so is starting, or broken: its own home finds out
+        return
+    if found != str(home):
+        raise Permanent(
+            f"Ray at {address} runs the host of another home, {found}, which is left alone: one cluster serves one home. "
+            f"End that with `autonomic down --home {shlex.quote(found)}`, or use another cluster"
+        )
 
 
 def _why(actor: object) -> str:
@@ -92,7 +156,7 @@ def main() -> None:
     named = {name: value for name, value in vars(given).items() if name not in ("home", "stop") and value}
     urls = {"host_url": "", "front_url": "", "ray_address": "auto", "mlflow_url": "", **written, **named}
     if given.stop:
-        stop_host(urls["ray_address"])
+        _run(lambda: stop_host(home, urls["ray_address"]))
         return
     host, front = urlparse(urls["host_url"]), urlparse(urls["front_url"])
     if not host.port:
@@ -106,8 +170,16 @@ def main() -> None:
         mlflow_url=urls["mlflow_url"],
         service_token=tokens["act"],
     )
-    start_host(settings, urls["ray_address"])
+    _run(lambda: start_host(settings, urls["ray_address"]))
     print(settings.url)
+
+
+def _run(do: Callable[[], None]) -> None:
+    try:
+        do()
+    except AutonomicError as refused:
+        print(refused, flush=True)
+        sys.exit(REFUSED)
 
 
 if __name__ == "__main__":
