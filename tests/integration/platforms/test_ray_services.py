@@ -123,17 +123,14 @@ def test_the_backup_answers_while_all_champions_are_dead(world: World, steady: s
 def test_a_standby_replica_serves_at_once(world: World, steady: str) -> None:
     # one that an earlier test gave up and that still ends would be taken for the standby
     wait_until(lambda: len(world.pids("steady", "champion")) == 1)
-    started = time.monotonic()
     outcome = world.deploy(
         "steady", model=world.host.model("one"), backup=world.host.model("spare"), replicas={"min": 1, "max": 3, "standby": 1}
     )
     assert outcome.status == "done"
     wait_until(lambda: 'autonomic_replicas{workflow="steady",service="api",role="champion",state="standby"} 1' in metrics(world))
-    cold, started = time.monotonic() - started, time.monotonic()
     world.apply("rescale", "steady/api", {"role": "champion", "replicas": 2})
+    # nobody waits for a replica here: one that had to be started would not be ready yet
     assert world.ready("steady") == 2
-    # the standby itself was not warm
-    assert time.monotonic() - started < cold / 2
     world.apply("rescale", "steady/api", {"role": "champion", "replicas": 1})
 
 

@@ -292,7 +292,8 @@ def test_waiting_in_the_front_counts_in_the_histogram(front: Front, serve: Calla
 
 
 def test_who_waits_too_long_or_finds_the_queue_full_is_told_in_json(front: Front, serve: Callable[..., int]) -> None:
-    front.set_service(service(timeout_seconds=0.6, max_queue=2), [replica("x", serve(device_time_seconds=0.5))])
+    # nobody else is served while the first one is, however slowly the others come
+    front.set_service(service(timeout_seconds=1.5, max_queue=2), [replica("x", serve(device_time_seconds=3))])
 
     async def scene() -> list[httpx.Response]:
         return await ask(front, 8, at_a_time=8)
