@@ -341,7 +341,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
         # a platform that is a parameter asks for its fixtures later
-        if "kubernetes" in fixtures or "[kubernetes" in item.nodeid:
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        if "kubernetes" in fixtures or any(parameters.get(name) == "kubernetes" for name in ("deployed", "real")):
             item.add_marker("kubernetes")
         if (unbuilt and item.get_closest_marker("kubernetes")) or (no_helm and "helm" in fixtures):
             item.add_marker(pytest.mark.timeout(_BUILD_SECONDS))
