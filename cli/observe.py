@@ -191,15 +191,16 @@ def _workflow_rows(workflow: dict[str, Any]) -> list[tuple[str, str, str]]:
         newest = _run_words(runs[0]) if runs else workflow["detail"] or "never run"
         return [(workflow["name"], "batch", newest)]
     rows: list[tuple[str, str, str]] = []
-    differs = brief("; ".join([*workflow.get("differs", ()), *workflow.get("faults", ())]), 400)
     spec = workflow["spec"]["spec"]
     adopt = spec.get("adopt") or {}
-    adopted = [adopt[kind] for kind in ("deployment", "statefulset", "job") if adopt.get(kind)]
+    adopted = {adopt[kind]: kind for kind in ("deployment", "statefulset", "job") if adopt.get(kind)}
     for name in [*adopted, *(service["name"] for service in spec["services"])]:
         target = f"{workflow['name']}/{name}"
+        differs = brief("; ".join(_differs(workflow, target)), 400)
         state = workflow["services"].get(target, {}).get("service")
         if state is None:
-            rows.append((target, "online", "; ".join(filter(None, [workflow["detail"] or "not deployed", differs]))))
+            absent = f"adopted; there is no {adopted[name]} {name}" if adopted else "not deployed"
+            rows.append((target, "online", "; ".join(filter(None, [workflow["detail"] or absent, differs]))))
             continue
         if adopted:
             champion = state["roles"]["champion"]
@@ -210,6 +211,17 @@ def _workflow_rows(workflow: dict[str, Any]) -> list[tuple[str, str, str]]:
         words = f"{', '.join(roles)}; traffic {weights or 'none'}; {state['queued']} queued{_why_missing(state)}"
         rows.append((target, "online", f"{words}{'; ' if differs else ''}{differs}"))
     return rows
+
+
+def _differs(workflow: dict[str, Any], target: str) -> list[str]:
+    """What differs or is wrong of one service: all that is said of its workflow, but for what is said of other services alone."""
+
+    def said(of: dict[str, Any]) -> list[str]:
+        return [*of.get("differs", ()), *of.get("faults", ())]
+
+    parts = {name: set(said(part)) for name, part in workflow["services"].items()}
+    others = set[str]().union(*(words for name, words in parts.items() if name != target)) - parts.get(target, set())
+    return [words for words in said(workflow) if words not in others]
 
 
 def _why_missing(service: dict[str, Any]) -> str:

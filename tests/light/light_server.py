@@ -35,6 +35,7 @@ class LightServer:
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
         self._draining = False
+        self._death = ""
         self._in_flight = 0
         self._registry = CollectorRegistry()
         buckets = (0.1, 0.25, 0.5, 1.0)
@@ -63,7 +64,10 @@ class LightServer:
 
             def do_POST(self) -> None:
                 light._in_flight += 1
-                light._log(self.rfile.read(int(self.headers.get("content-length", 0))))
+                body = self.rfile.read(int(self.headers.get("content-length", 0)))
+                if b'"hang"' in body:
+                    light._hang()
+                light._log(body)
                 with light._seconds.time():
                     time.sleep(light._config.device_time_seconds)
                 self._reply(200, {"role": light._config.role, "model": light._config.model})
@@ -91,8 +95,17 @@ class LightServer:
             told = (time.time(), asked.get("id", ""), self._config.role, self._config.model_version, inputs, {}, 0, 0.5)
             self._predictions.append([Prediction(secrets.token_hex(8), *told)])
 
+    def death(self) -> str:
+        """Why it will never serve again: see `_hang`."""
+        return self._death
+
+    def _hang(self) -> None:
+        """Is as one whose model never returns: a thread computes for ever."""
+        threading.Thread(target=threading.Event().wait).start()
+        self._death = "one batch has been in the model for 30 s"
+
     def alive(self) -> bool:
-        return True
+        return not self._death
 
     def drain(self, timeout_seconds: float) -> bool:
         self._draining = True

@@ -32,6 +32,7 @@ from autonomic.seams.errors import Permanent, Retryable
 from autonomic.workflows.serving import oip
 from autonomic.workflows.serving.batcher import Answer, Batcher
 from autonomic.workflows.serving.config import ServerConfig
+from autonomic.workflows.serving.ending import end_process
 from autonomic.workflows.serving.model import LoadedModel, load_model
 from autonomic.workflows.serving.predictions import PredictionLog
 from autonomic.workflows.serving.probe import check_answers
@@ -393,8 +394,11 @@ def main(arguments: list[str]) -> int:
     print(json.dumps({"port": port}), flush=True)
     while server.alive() and not leave.wait(1.0):
         pass
-    return 0 if leave.is_set() and server.drain(30.0) else 1
+    if not leave.is_set():
+        print(f"the model server ends: {server.death()}", file=sys.stderr)
+        return 1
+    return 0 if server.drain(30.0) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end_process(main(sys.argv[1:]))

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx
 import pytest
 
 from autonomic.seams.errors import Retryable
@@ -133,6 +134,20 @@ def test_what_is_changed_by_hand_is_put_right(declared: Declared) -> None:
     declared.cluster.kubectl("set", "image", f"deployment/{name}", "replica=not.there/at-all:9")
     declared.cluster.start()
     eventually(lambda: is_right() and declared.ready() == 1, "a writer that comes later puts it right")
+
+
+def test_a_replica_that_hangs_for_good_is_replaced_although_its_model_never_returns(declared: Declared) -> None:
+    (before,) = declared.objects("pods")
+    httpx.post(declared.url, json={"x": "hang"}, timeout=30, trust_env=False)
+
+    def container() -> dict[str, Any]:
+        (now,) = declared.objects("pods")
+        assert now["metadata"]["name"] == before["metadata"]["name"]
+        return now["status"]["containerStatuses"][0]
+
+    eventually(lambda: container()["restartCount"] == 1 and container()["ready"], "its container is started again")
+    assert "one batch has been in the model for 30 s" in container()["lastState"]["terminated"]["message"]
+    eventually(lambda: declared.ready() == 1, "it serves again")
 
 
 def test_no_answer_says_done_or_unchanged_of_what_does_not_run(declared: Declared) -> None:

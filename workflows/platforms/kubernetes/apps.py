@@ -294,7 +294,7 @@ def state_of(deployment: dict[str, Any], of_pods: Sequence[dict[str, Any]], now:
     for pod in of_pods:
         message = message or pods.lasting_trouble(pod, now)
     # what may pass by itself is said as well, and fails nothing
-    waiting = next((why for pod in of_pods if (why := pods.trouble(pod) or pods.waits_for(pod))), "")
+    waiting = next((why for pod in of_pods if (why := pods.trouble(pod) or pods.waits_for(pod) or pods.unready(pod))), "")
     return AppState(
         status="DEPLOY_FAILED" if message else "RUNNING",
         message=message or waiting,

@@ -71,4 +71,4 @@ def changed(name: str, wanted: Desired, writer: str, scaled: Gap | None) -> Gap:
     if scaled is not None and scaled.close == "scale":
         # the rest of what was changed is put right with it
         return scaled.model_copy(update={"close": "replace", "why": f"scaled by {writer}"})
-    return Gap(name=name, target=wanted.target, close="replace", desired="as declared", actual=f"changed by {writer}")
+    return Gap(name=name, target=wanted.target, close="replace", desired="its own version", actual=f"one that {writer} changed")

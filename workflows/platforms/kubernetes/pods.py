@@ -97,6 +97,17 @@ def waits_for(pod: Pod) -> str:
     return ""
 
 
+def unready(pod: Pod) -> str:
+    """Why a replica whose container runs gets no requests, "" where it is ready or does not run."""
+    status = _container(pod)
+    if pod["metadata"].get("deletionTimestamp") or status.get("ready") or "running" not in status.get("state", {}):
+        return ""
+    name = pod["metadata"]["name"]
+    if not status.get("started", True):
+        return f"{name} starts: its container runs, and the model server does not answer yet"
+    return f"{name} is not ready: its container runs, and the model server is silent or says that it is not ready"
+
+
 def step_report(pod: Pod) -> tuple[str, dict[str, Any]] | None:
     """What the driver of the run is to hear of a step's pod: (kind, data) as `RunDriver.hear` takes them; None: nothing.
 

@@ -19,6 +19,7 @@ from autonomic.workflows.platforms.base.models import Models
 from autonomic.workflows.platforms.kubernetes.in_pod import PACKAGE, REGISTRY_URL, WORK, unpack_parts
 from autonomic.workflows.platforms.kubernetes.manifests import PORT
 from autonomic.workflows.serving.config import ServerConfig
+from autonomic.workflows.serving.ending import end_process
 
 
 def server_config(told: dict[str, Any], token: str) -> ServerConfig:
@@ -56,8 +57,11 @@ def main() -> int:
         return 1
     while server.alive() and not leave.wait(1.0):
         pass
-    return 0 if leave.is_set() and server.drain(float(told["drain_seconds"])) else 1
+    if not leave.is_set():
+        print(f"the replica ends, and is started again: {server.death()}", file=sys.stderr)
+        return 1
+    return 0 if server.drain(float(told["drain_seconds"])) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_process(main())

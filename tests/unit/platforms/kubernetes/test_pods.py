@@ -162,6 +162,17 @@ def test_an_application_has_failed_when_it_will_not_come_up_by_itself(of_pods: l
     assert failed in state.message
 
 
+@pytest.mark.parametrize(
+    ("started", "words"),
+    [(False, "p starts: its container runs, and the model server does not answer yet"), (True, "p is not ready: its container runs")],
+)
+def test_a_replica_that_runs_and_gets_no_requests_says_why(started: bool, words: str) -> None:
+    late = pod(ready=False)
+    late["status"]["containerStatuses"][0]["started"] = started
+    state = state_of(deployment(), [pod(), late], NOW)
+    assert (state.status, state.message[: len(words)]) == ("RUNNING", words)
+
+
 def test_pods_that_cannot_be_made_are_a_failure() -> None:
     refused = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota"}
     state = state_of(deployment(conditions=[refused]), [], NOW)
