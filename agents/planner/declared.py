@@ -6,6 +6,7 @@ The platform's host makes what runs as its own records say; here those records a
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 from autonomic.agents.logs import logger
 from autonomic.agents.planner import specs as documents
@@ -56,10 +57,16 @@ class DeclaredWorld:
         states, unknown = self._observe_all(names)
         if unknown:
             raise Retryable("; ".join(f"{name}: {why}" for name, why in unknown.items()))
-        gaps = {name: difference(specs.workflows[name], specs.packages.get(name, ""), states[name]) for name in names}
-        found = {name: gap for name, gap in gaps.items() if gap is not None and not self._decided(name)}
+        differing = {name: difference(specs.workflows[name], specs.packages.get(name, ""), states[name]) for name in names}
+        found = {name: gap for name, gap in differing.items() if gap is not None}
         plans = self._plans() if found else ()
-        return [gap for name, gap in found.items() if may_close(name, documents.dump(specs.workflows[name]), plans)]
+        gaps: list[Gap] = []
+        for name, gap in found.items():
+            choice = chosen(name, documents.dump(specs.workflows[name]), plans)
+            if choice != "leave":
+                why = "; ".join(filter(None, [gap.why, last_failure(name, plans)]))
+                gaps.append(gap.model_copy(update={"why": why, "under_way": choice == "wait" or self._decided(name)}))
+        return gaps
 
     def lacking(self, name: str) -> str:
         """What of a workflow in force does not run as its document says, "" where nothing is lacking.
@@ -122,10 +129,10 @@ def _missing_replicas(state: State) -> list[str]:
     ]
 
 
-def may_close(name: str, document: dict[str, object], plans: Sequence[PlanStatus]) -> bool:
-    """Whether nobody has chosen that it be so: of its newest deploy or delete (`plans`: the newest first) depends what is done. Pure.
+def chosen(name: str, document: dict[str, object], plans: Sequence[PlanStatus]) -> Literal["close", "wait", "leave"]:
+    """What its newest deploy or delete (`plans`: the newest first) says of a workflow that is not as its document. Pure.
 
-    What was deleted, or brought back to another version, by a plan that worked stays so until somebody applies or deploys it. What is
+    What was deleted, or brought back to another version, by a plan that worked is left so until somebody applies or deploys it. What is
     under way is waited for.
     """
     for status in plans:
@@ -133,10 +140,19 @@ def may_close(name: str, document: dict[str, object], plans: Sequence[PlanStatus
         if not changes:
             continue
         if status.phase not in ENDED:
-            return False
+            return "wait"
         newest = changes[-1]
-        return status.phase in _UNDONE or (newest.primitive == "deploy" and newest.to.get("spec") == document)
-    return True
+        is_ours = status.phase in _UNDONE or (newest.primitive == "deploy" and newest.to.get("spec") == document)
+        return "close" if is_ours else "leave"
+    return "close"
+
+
+def last_failure(name: str, plans: Sequence[PlanStatus]) -> str:
+    """What kept the newest deploy of a workflow that has ended (`plans`: the newest first) from working, "" where nothing did. Pure."""
+    for status in plans:
+        if status.phase in ENDED and any(one.target == name and one.primitive == "deploy" for one in status.plan.changes):
+            return status.detail if status.phase in _UNDONE else ""
+    return ""
 
 
 class DeclaredLoop:

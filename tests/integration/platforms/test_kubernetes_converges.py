@@ -138,7 +138,8 @@ def test_what_is_changed_by_hand_is_put_right(declared: Declared) -> None:
 
 def test_a_replica_that_hangs_for_good_is_replaced_although_its_model_never_returns(declared: Declared) -> None:
     (before,) = declared.objects("pods")
-    httpx.post(declared.url, json={"x": "hang"}, timeout=30, trust_env=False)
+    asked = httpx.post(f"{declared.url}/v2/models/api/infer", json={"x": "hang"}, timeout=30, trust_env=False)
+    assert asked.status_code == 200, asked.text
 
     def container() -> dict[str, Any]:
         (now,) = declared.objects("pods")

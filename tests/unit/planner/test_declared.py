@@ -1,12 +1,13 @@
 """The documents in force against what the platform has of them: what is deployed again, and what was chosen to be otherwise."""
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from autonomic.agents.planner import specs as documents
-from autonomic.agents.planner.declared import DeclaredWorld, difference, may_close
+from autonomic.agents.planner.declared import DeclaredWorld, chosen, difference
 from autonomic.agents.planner.specs import Specs
 from autonomic.seams.errors import Permanent, Retryable
 from autonomic.seams.plan import Change, Plan
@@ -50,28 +51,30 @@ def test_a_platform_that_has_not_the_document_or_its_code_has_a_gap(state: State
 
 
 @pytest.mark.parametrize(
-    ("plans", "closes"),
+    ("plans", "choice"),
     [
-        ([], True),
-        ([plan("deploy", "failed")], True),
-        ([plan("deploy", "refused")], True),
+        ([], "close"),
+        ([plan("deploy", "failed")], "close"),
+        ([plan("deploy", "refused")], "close"),
         # it worked, and the platform has lost it
-        ([plan("deploy", "kept")], True),
-        ([plan("deploy", "applying")], False),
+        ([plan("deploy", "kept")], "close"),
+        ([plan("deploy", "applying")], "wait"),
         # somebody chose that it be so
-        ([plan("delete", "kept")], False),
-        ([plan("deploy", "kept", OTHER)], False),
+        ([plan("delete", "kept")], "leave"),
+        ([plan("deploy", "kept", OTHER)], "leave"),
         # a deletion that did not work is none, but what stood before it counts
-        ([plan("delete", "failed"), plan("deploy", "kept", OTHER)], True),
+        ([plan("delete", "failed"), plan("deploy", "kept", OTHER)], "close"),
         # changes of its services say nothing of it
-        ([plan("rescale", "kept", target="shop/api"), plan("delete", "kept")], False),
+        ([plan("rescale", "kept", target="shop/api"), plan("delete", "kept")], "leave"),
     ],
 )
-def test_what_a_plan_chose_stays_and_what_failed_or_was_lost_is_deployed_again(plans: list[PlanStatus], closes: bool) -> None:
-    assert may_close("shop", documents.dump(SHOP), plans) is closes
+def test_what_a_plan_chose_stays_and_what_failed_or_was_lost_is_deployed_again(plans: list[PlanStatus], choice: str) -> None:
+    assert chosen("shop", documents.dump(SHOP), plans) == choice
 
 
-def world(state: State, *, verdict: str = "go", decided: bool = False, service: State | None = None) -> DeclaredWorld:
+def world(
+    state: State, *, verdict: str = "go", decided: bool = False, service: State | None = None, plans: Sequence[PlanStatus] = ()
+) -> DeclaredWorld:
     record: Any = SimpleNamespace(id="decision-1", verdict=SimpleNamespace(outcome=verdict, why="frozen until noon"))
     states = {"shop": state, "shop/api": service or state}
     specs = Specs(workflows={"shop": SHOP}, packages={"shop": "sha256-1"})
@@ -79,17 +82,28 @@ def world(state: State, *, verdict: str = "go", decided: bool = False, service: 
         lambda: specs,
         states.__getitem__,
         lambda names: ({name: states[name] for name in names}, {}),
-        list,
+        lambda: plans,
         lambda _: record,
         lambda _: decided,
     )
 
 
-def test_what_is_being_decided_on_already_is_no_gap() -> None:
+def test_what_is_being_decided_on_or_deployed_already_is_waited_for() -> None:
     absent = State(target="shop", kind="absent")
 
-    assert [gap.name for gap in world(absent).gaps()] == ["shop"]
-    assert world(absent, decided=True).gaps() == []
+    assert [gap.under_way for gap in world(absent).gaps()] == [False]
+    assert [gap.under_way for gap in world(absent, decided=True).gaps()] == [True]
+    assert [gap.under_way for gap in world(absent, plans=[plan("deploy", "applying")]).gaps()] == [True]
+
+
+def test_a_gap_says_why_the_last_deploy_did_not_close_it_also_while_the_next_is_under_way() -> None:
+    failed = plan("deploy", "failed").model_copy(update={"detail": "the code package sha256-1 is gone"})
+
+    for plans in ([failed], [plan("deploy", "applying"), failed]):
+        (gap,) = world(State(target="shop", kind="absent"), plans=plans).gaps()
+        assert gap.why == "it is not deployed; the code package sha256-1 is gone"
+    (gap,) = world(State(target="shop", kind="absent"), plans=[plan("deploy", "kept"), failed]).gaps()
+    assert gap.why == "it is not deployed"
 
 
 def test_a_gate_that_refuses_is_the_reason_that_stands() -> None:

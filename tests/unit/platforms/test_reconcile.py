@@ -117,6 +117,23 @@ def test_a_failure_is_tried_again_after_twice_as_long_each_time_but_within_a_min
     assert len(notices) == 1
 
 
+def test_a_gap_that_a_change_is_about_to_close_stands_with_its_backoff_and_is_no_news() -> None:
+    shelf = Shelf({"one": WANTED})
+    shelf.broken["one"] = Permanent("no code package")
+    reconciler, clock, notices = started(shelf)
+    reconciler.turn()
+    reconciler.turn()
+    found, tried, published = shelf.gaps(), len(shelf.closed), len(notices)
+    shelf.gaps = lambda: [gap.model_copy(update={"under_way": True}) for gap in found]  # type: ignore[method-assign]
+    clock.sleep(100)
+    assert [standing.error for standing in reconciler.turn()] == ["no code package"]
+    assert (len(shelf.closed), len(notices)) == (tried, published)
+    # one that did not stand before is no gap yet
+    fresh, _, first = started(shelf)
+    assert fresh.turn() == []
+    assert first == []
+
+
 def test_after_it_was_as_it_should_be_the_next_failure_is_closed_at_once() -> None:
     shelf = Shelf({"one": WANTED})
     shelf.broken = {"one": Permanent("no model")}

@@ -44,7 +44,10 @@ class Actual(Word):
 
 
 class Gap(Word):
-    """How one thing that runs differs from what is declared, and what closes it."""
+    """How one thing that runs differs from what is declared, and what closes it.
+
+    Where a change `under_way` is about to close it, it is neither closed nor published, but stands where it stood before.
+    """
 
     name: str
     target: str
@@ -52,6 +55,7 @@ class Gap(Word):
     desired: str
     actual: str
     why: str = ""
+    under_way: bool = False
 
     def __str__(self) -> str:
         return f"{self.name}: {self.desired} is declared, {self.actual} is there{f' ({self.why})' if self.why else ''}"
@@ -190,7 +194,11 @@ class Reconciler:
         self.missing = ""
         before, now = self._standing, dict[str, Standing]()
         for name, gap in gaps.items():
-            now[name] = self._close(gap, before.get(name))
+            known = before.get(name)
+            if not gap.under_way:
+                now[name] = self._close(gap, known)
+            elif known is not None:
+                now[name] = known
         self._standing = now
         for name, closed in before.items():
             if name not in now:

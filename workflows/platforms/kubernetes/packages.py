@@ -36,12 +36,16 @@ class Packages:
         digest = digest_of(package)
         self._keep(digest, package)
         if self._store.get(f"package/{digest}") is None:
-            parts = _cut(package)
-            for number, part in enumerate(parts):
-                self._api.apply(CONFIG_MAPS, self._part(digest, number, part))
-            # written last: a package of which this is not there was not kept whole
-            self._store.put(f"package/{digest}", {"parts": len(parts)})
+            self._write(digest, package)
         return digest
+
+    def _write(self, digest: str, package: bytes) -> int:
+        parts = _cut(package)
+        for number, part in enumerate(parts):
+            self._api.apply(CONFIG_MAPS, self._part(digest, number, part))
+        # written last: a package of which this is not there was not kept whole
+        self._store.put(f"package/{digest}", {"parts": len(parts)})
+        return len(parts)
 
     def heal(self, present: Collection[str], used: Collection[str]) -> list[str]:
         """Makes parts of the `used` packages that are not among the `present` ConfigMaps; returns the packages that cannot be made whole.
@@ -91,15 +95,18 @@ class Packages:
         partial.replace(kept)
 
     def parts(self, digest: str) -> int:
-        """In how many parts a package is kept.
+        """In how many parts a package is kept. One that the cluster has lost, as while nobody looked, is written again.
 
         Raises:
             Permanent: there is no such package.
         """
         kept = self._store.get(f"package/{digest}")
-        if kept is None:
-            raise Permanent(f"the cluster has no code package {digest}; apply the workflow again")
-        return int(kept["parts"])
+        if kept is not None:
+            return int(kept["parts"])
+        here = self._folder / f"{digest}.zip"
+        if not here.exists():
+            raise Permanent(f"neither the cluster nor the host has the code package {digest}; apply the workflow again")
+        return self._write(digest, here.read_bytes())
 
     def folder(self, digest: str, cache: Path) -> Path:
         """The folder of a package on this machine.
