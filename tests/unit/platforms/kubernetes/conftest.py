@@ -75,6 +75,9 @@ class ApiServer:
                 name = body["metadata"]["name"]
                 return self._problem(409, "AlreadyExists") if name in self.objects else self._put(name, body)
             there = self.objects.get(name)
+            if method == "PATCH" and "kind" in body:
+                # server-side apply makes what is not there
+                return self._put(name, {**(there or {}), **body})
             if there is None:
                 return self._problem(404, "NotFound")
             if method == "GET":
