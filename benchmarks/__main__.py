@@ -18,12 +18,14 @@ from benchmarks.kubernetes import autoscaling as kubernetes_autoscaling
 from benchmarks.overhead import experiment as overhead
 from benchmarks.reaction import experiment as reaction
 from benchmarks.report import Report
+from benchmarks.steps import experiment as steps
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS: dict[str, Callable[[Report, Path, int], list[Claim]]] = {
     "overhead": overhead.run,
     "reaction": reaction.run,
     "autoscaling": autoscaling.run,
+    "steps": steps.run,
     "kubernetes": acting.run,
     "kubernetes-growth": growth.run,
     "kubernetes-autoscaling": kubernetes_autoscaling.run,

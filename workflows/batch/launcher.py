@@ -170,7 +170,9 @@ def _attend(process: "subprocess.Popen[bytes]", reader: int, log: Log, attempt: 
             looked = now
             notes.pass_on(on_notes)
         if not open_pipe:
-            time.sleep(_POLL_SECONDS)
+            # mostly it ends right after it has closed its output
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_POLL_SECONDS)
         elif select.select([reader], [], [], _POLL_SECONDS)[0]:
             data = os.read(reader, _READ_BYTES)
             open_pipe = bool(data)

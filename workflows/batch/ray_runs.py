@@ -11,12 +11,14 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from autonomic.seams.errors import Permanent, Retryable
 from autonomic.seams.state import RunState
 from autonomic.workflows.batch.capped_log import read_capped_log
-from autonomic.workflows.batch.drivers import NAMESPACE, ensure_driven
-from autonomic.workflows.batch.run_actor import RunActor, cluster_records
-from autonomic.workflows.batch.run_records import RunRequest, is_finished
+from autonomic.workflows.batch.drivers import NAMESPACE
+from autonomic.workflows.batch.run_actor import RUNS, cluster_records, ensure_runs_actor
+from autonomic.workflows.batch.run_records import RunRecords, RunRequest, is_finished
 from autonomic.workflows.spec.workflow import BatchSpec
 
 _STOP_SECONDS = 30.0
+_TAKEN_SECONDS = 1.0
+"""How long an actor may take to say that it drives a run; one that only starts does so later, by itself."""
 
 
 def start_run(to: dict[str, Any], *, tracking_uri: str, home: Path) -> RunState:
@@ -37,7 +39,7 @@ def start_run(to: dict[str, Any], *, tracking_uri: str, home: Path) -> RunState:
     run = records.state(request.run_id)
     assert run is not None
     if not is_finished(run):
-        ensure_driven(RunActor, _actor_name(request.run_id), request.run_id)
+        _drive(records, request.run_id)
     for old in records.too_many() if is_new else ():
         records.forget(old.run_id)
         shutil.rmtree(old.home / "runs" / old.run_id, ignore_errors=True)
@@ -55,11 +57,10 @@ def stop_runs(run_ids: list[str], why: str = "stopped on request") -> list[RunSt
         run = records.state(run_id)
         if run is None or is_finished(run):
             continue
-        ensure_driven(RunActor, _actor_name(run_id), run_id)
+        records.open(run_id)
         try:
-            ray.get(ray.get_actor(_actor_name(run_id), NAMESPACE).stop.remote(why), timeout=_STOP_SECONDS)
-        except (exceptions.GetTimeoutError, exceptions.RayActorError, ValueError) as error:
-            # the actor ends itself right after the run has ended
+            ray.get(ensure_runs_actor().stop.remote(run_id, why), timeout=_STOP_SECONDS)
+        except (exceptions.GetTimeoutError, exceptions.RayActorError) as error:
             if not is_finished(records.state(run_id)):
                 raise Retryable(f"the run {run_id} did not stop within {_STOP_SECONDS:g} s: {type(error).__name__}") from None
     return [run for run_id in run_ids if (run := records.state(run_id)) is not None]
@@ -74,8 +75,19 @@ def resume_runs(*, tracking_uri: str) -> list[str]:
     going = [run.id for run in records.runs() if not is_finished(run)]
     for run_id in going:
         records.move_tracking(run_id, tracking_uri)
-        ensure_driven(RunActor, _actor_name(run_id), run_id)
+        _drive(records, run_id)
+    # also where nothing goes on: what drives runs is started ahead of the first one
+    ensure_runs_actor()
     return going
+
+
+def leave_runs() -> None:
+    """Ends what drives the runs, once none goes on."""
+    try:
+        ray.get_actor(RUNS, NAMESPACE).leave.remote()
+    except ValueError:
+        # nothing was run
+        return
 
 
 def get_run(run_id: str) -> RunState | None:
@@ -127,5 +139,13 @@ def _read(path: str) -> str | None:
     return "".join([*broken, read_capped_log(log)])
 
 
-def _actor_name(run_id: str) -> str:
-    return f"run-{run_id}"
+def _drive(records: RunRecords, run_id: str) -> None:
+    # noted first: an actor that is started again goes on with what is open
+    records.open(run_id)
+    taken = ensure_runs_actor().drive.remote(run_id)
+    if ray.wait([taken], timeout=_TAKEN_SECONDS)[0]:
+        try:
+            ray.get(taken)
+        except exceptions.RayActorError:
+            # it was about to leave
+            ensure_runs_actor().drive.remote(run_id)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from autonomic.seams.clock import SystemClock
-from autonomic.workflows.batch.drivers import ensure_driven
+from autonomic.workflows.batch.drivers import ensure_driver
 from autonomic.workflows.batch.ray_runs import stop_runs
 from autonomic.workflows.batch.search_actor import SearchActor, cluster_searches
 from autonomic.workflows.batch.search_records import SearchRequest
@@ -54,4 +54,4 @@ def stop_search(search_id: str) -> dict[str, Any] | None:
 
 
 def _ensure_driven(search_id: str) -> None:
-    ensure_driven(SearchActor, search_id if search_id.startswith("search-") else f"search-{search_id}", search_id)
+    ensure_driver(SearchActor, search_id if search_id.startswith("search-") else f"search-{search_id}", search_id)

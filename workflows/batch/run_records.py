@@ -99,10 +99,22 @@ class RunRecords:
     def put_place(self, run_id: str, step: str, attempt: int, place: dict[str, Any]) -> None:
         self._store.put(f"place/{run_id}/{step}/{attempt}", place)
 
+    def open(self, run_id: str) -> None:
+        """Notes that something is left to do for the run; it may have ended, and MLflow lack a part of it."""
+        self._store.put(f"open/{run_id}", True)
+
+    def close(self, run_id: str) -> None:
+        """Notes that nothing is left to do for the run."""
+        self._store.delete(f"open/{run_id}")
+
+    def open_ids(self) -> list[str]:
+        """The runs for which something is left to do."""
+        return [key.removeprefix("open/") for key in self._store.keys("open/")]
+
     def forget(self, run_id: str) -> None:
         for key in self._store.keys(f"place/{run_id}/"):
             self._store.delete(key)
-        for kind in ("tracking", "state", "request"):
+        for kind in ("open", "tracking", "state", "request"):
             self._store.delete(f"{kind}/{run_id}")
 
     def runs(self, workflow: str | None = None) -> list[RunState]:

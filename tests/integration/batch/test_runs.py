@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import time
@@ -5,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from autonomic.seams.errors import Permanent
@@ -25,6 +27,16 @@ def process_is_gone(pid: int, within_seconds: float = 60) -> bool:
         except (ProcessLookupError, FileNotFoundError):
             return True
         time.sleep(0.05)
+    return False
+
+
+def has_left(actor: Any) -> bool:
+    import ray
+
+    try:
+        ray.get(actor.report.remote("run-none", "waiting", "none", 1, {"why": ""}))
+    except ray.exceptions.RayActorError:
+        return True
     return False
 
 
@@ -152,22 +164,25 @@ def test_stopping_a_run_kills_its_processes(workflow: Make, start: Start, wait_f
     assert stop_runs([run_id], "again") == [run]
 
 
-def test_a_run_goes_on_after_its_actor_was_killed(workflow: Make, start: Start, wait_for: Wait, tmp_path: Path) -> None:
+def test_all_runs_go_on_after_the_actor_that_drives_them_was_killed(workflow: Make, start: Start, wait_for: Wait, tmp_path: Path) -> None:
     import ray
 
-    first, second = tmp_path / "first", tmp_path / "second"
-    document = workflow(
-        {"name": "first", "run": "slow", "with": {"marker": str(first), "seconds": 0.1}},
-        {"name": "second", "needs": ["first"], "run": "slow", "with": {"marker": str(second), "seconds": 3.0}},
-    )
-    run_id = start(document)
-    wait_for(run_id, lambda run: run.steps["second"].status == "running" and second.exists())
-    ray.kill(ray.get_actor(f"run-{run_id}", "autonomic"), no_restart=False)
-    run = wait_for(run_id)
-    assert run.status == "succeeded", run.detail
-    assert first.read_text() == "x", "a step that has ended is not run again"
-    assert run.outputs == {"begun": 2}, "the step that ran is run again"
-    assert run.steps["second"].attempt == 1
+    begun: dict[str, tuple[Path, Path]] = {}
+    for name in ("one", "other"):
+        first, second = tmp_path / f"{name}-first", tmp_path / f"{name}-second"
+        document = workflow(
+            {"name": "first", "run": "slow", "with": {"marker": str(first), "seconds": 0.1}},
+            {"name": "second", "needs": ["first"], "run": "slow", "with": {"marker": str(second), "seconds": 3.0}},
+        )
+        begun[start(document)] = first, second
+    for run_id, (_, second) in begun.items():
+        wait_for(run_id, lambda run, second=second: run.steps["second"].status == "running" and second.exists())
+    ray.kill(ray.get_actor("autonomic-runs", "autonomic"), no_restart=False)
+    for run_id, (first, _) in begun.items():
+        run = wait_for(run_id)
+        assert run.status == "succeeded", run.detail
+        assert first.read_text() == "x", "a step that has ended is not run again"
+        assert run.steps["second"].attempt == 1
 
 
 def test_the_worker_of_a_step_dying_takes_the_step_with_it_and_the_step_is_retried(
@@ -214,12 +229,37 @@ def test_code_that_is_not_in_the_cluster_fails_the_step_at_once(workflow: Make, 
     assert "no code package sha256-0; apply the workflow again" in run.detail
 
 
-def test_an_ended_run_leaves_no_actor(workflow: Make, start: Start, wait_for: Wait) -> None:
-    from ray.util import list_named_actors
+def test_a_step_runs_in_a_worker_that_an_earlier_run_left_warm(workflow: Make, start: Start, wait_for: Wait, runs_home: Path) -> None:
+    document = workflow({"name": "a", "run": "double", "with": {"x": 1}})
+    wait_for(start(document))
+    warm_since = time.time()
+    run = wait_for(start(document))
+    request = json.loads((runs_home / "runs" / run.id / "a" / "1" / "request.json").read_text())
+    assert psutil.Process(request["launcher_pid"]).create_time() < warm_since
+
+
+def test_what_drives_runs_leaves_when_its_host_does_and_is_there_for_the_next_run(workflow: Make, start: Start, wait_for: Wait) -> None:
+    import ray
+
+    from autonomic.workflows.batch.ray_runs import leave_runs
+
+    run_id = start(workflow({"name": "a", "run": "double", "with": {"x": 1}}))
+    actor = ray.get_actor("autonomic-runs", "autonomic")
+    leave_runs()
+    assert wait_for(run_id).status == "succeeded", "the runs that go on are driven to their end"
+    deadline = time.monotonic() + 60
+    while not has_left(actor):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert wait_for(start(workflow({"name": "a", "run": "double", "with": {"x": 1}}))).status == "succeeded"
+
+
+def test_nothing_is_left_to_do_for_an_ended_run(workflow: Make, start: Start, wait_for: Wait) -> None:
+    from autonomic.workflows.batch.run_actor import cluster_records
 
     run_id = start(workflow({"name": "a", "run": "double", "with": {"x": 1}}))
     wait_for(run_id)
     deadline = time.monotonic() + 60
-    while any(actor["name"] == f"run-{run_id}" for actor in list_named_actors(all_namespaces=True)):
+    while run_id in cluster_records().open_ids():
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -201,7 +201,7 @@ def test_an_actor_that_was_killed_goes_on_in_the_same_mlflow_run(
     document = workflow({"name": "slow", "run": "slow", "with": {"marker": str(marker), "seconds": 1.5}}, name="killed")
     run_id = start(document, tracking_uri=mlflow.url)
     wait_for(run_id, lambda run: run.steps["slow"].status == "running" and marker.exists())
-    ray.kill(ray.get_actor(f"run-{run_id}", "autonomic"), no_restart=False)
+    ray.kill(ray.get_actor("autonomic-runs", "autonomic"), no_restart=False)
     assert wait_for(run_id).status == "succeeded"
     runs = tracked(mlflow, run_id, "killed")
     assert {name: found["info"]["status"] for name, found in runs.items()} == {"": "FINISHED", "slow": "FINISHED"}

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 from torch import Tensor
 
 from autonomic.workflows.apps.mnist.data import Images, Labels
@@ -87,7 +87,7 @@ def compare(answers: Labels, lowest: NDArray[np.float32], labels: Labels, anomal
         firm_text = f"only {evidence} of {len(labels)} answers are confident and stable"
         reason = f"the labels cannot be checked: {firm_text}, {MIN_EVIDENCE} are needed"
         return LabelCheck(evidence, contradictions, False, reason)
-    chance = float(stats.binom.sf(contradictions - 1, evidence, TOLERATED))
+    chance = float(special.bdtrc(contradictions - 1, evidence, TOLERATED))
     counted = f"{contradictions} of {evidence} labels contradict confident and stable answers"
     if chance < SIGNIFICANCE:
         reason = f"{counted}; honest labels would do so with a probability below {SIGNIFICANCE:g}"

@@ -27,8 +27,12 @@ class BatchRuns:
         self._seen = {run.id: run.status for run in ray_runs.list_runs() if run.status not in FINISHED}
 
     def resume(self) -> None:
-        """Goes on with those that nobody drives."""
+        """Goes on with those that nobody drives, and starts what drives the runs to come."""
         ray_runs.resume_runs(tracking_uri=self._settings.mlflow_url)
+
+    def leave(self) -> None:
+        """Ends what drives runs, once none goes on."""
+        ray_runs.leave_runs()
 
     def keep_changes(self) -> None:
         """Keeps what has changed."""

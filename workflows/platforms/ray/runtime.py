@@ -118,6 +118,7 @@ class Host(BaseHost):
         self._keeper.join()
         self._converger.join()
         self._detectors.keep({}, self.predictions)
+        self.runs.leave()
         self._apps.delete(
             [
                 entry.app
