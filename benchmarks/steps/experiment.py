@@ -1,6 +1,5 @@
 """How long an empty step takes on Ray and where the time goes, beside a bare task in a fresh worker of Ray and a bare process."""
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -9,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import psutil
 
@@ -66,12 +64,9 @@ class Bench:
     """The arms. Each gives the `seconds` of one step, the `cpu_seconds` that all of Ray and the steps took for it, and the `load`."""
 
     def __init__(self, settings: Settings) -> None:
-        import ray
-
-        self._ray = ray
         self._api = Api(settings)
-        os.environ.update(cluster_env(settings.home / "ray"))
-        ray.init(address=settings.ray_address, namespace="autonomic", log_to_driver=False)
+        self._address = settings.ray_address
+        self._env = {**os.environ, **cluster_env(settings.home / "ray")}
         self._cluster = next(child for child in psutil.Process().children() if "--head" in child.cmdline())
         package = self._api.host.add_package(pack(Path(__file__).parent))
         workflows = [_workflow(count) for count in (1, STEPS)]
@@ -83,13 +78,11 @@ class Bench:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ray.shutdown()
         self._api.close()
 
     def cold(self, seed: int) -> dict[str, float]:
         """A run of one step where nothing of Ray was started ahead for it."""
-        with contextlib.suppress(ValueError):
-            self._ray.kill(self._ray.get_actor("autonomic-runs", "autonomic"))
+        self._ask_ray("forget")
         return self._measured(lambda: self._run(1))
 
     def warm(self, seed: int) -> dict[str, float]:
@@ -102,12 +95,18 @@ class Bench:
 
     def task(self, seed: int) -> dict[str, float]:
         """A bare task of Ray in a worker that is started for it."""
-        fresh = self._ray.remote(_nothing).options(runtime_env={"env_vars": {"FRESH": uuid4().hex}})
-        return self._measured(lambda: self._ray.get(fresh.remote()) or {})
+        measured = self._measured(lambda: {"seconds": float(self._ask_ray("task"))})
+        # the driver's own start is among it
+        del measured["cpu_seconds"]
+        return measured
 
     def process(self, seed: int) -> dict[str, float]:
         """A bare Python process that does nothing."""
         return self._measured(lambda: subprocess.run([sys.executable, "-c", "pass"], check=True) and {})
+
+    def _ask_ray(self, what: str) -> str:
+        command = [sys.executable, "-m", "benchmarks.steps.in_cluster", self._address, what]
+        return subprocess.run(command, env=self._env, check=True, capture_output=True, text=True).stdout
 
     def _measured(self, action: Callable[[], Mapping[str, float]], steps: int = 1) -> dict[str, float]:
         cpu, begin = self._cpu_seconds(), time.monotonic()
@@ -153,10 +152,6 @@ class Bench:
         return newest if newest and newest.status in FINISHED and (newest.started_at or 0) >= since else None
 
 
-def _nothing() -> None:
-    return None
-
-
 def _workflow(steps: int) -> dict[str, Any]:
     chain = [
         {
@@ -196,10 +191,11 @@ def _claims(rows: Sequence[Mapping[str, Any]]) -> list[Claim]:
 
 
 def _tables(report: Report, rows: Sequence[Mapping[str, Any]]) -> None:
-    seconds, cpu, load = (by_arm(rows, figure) for figure in ("seconds", "cpu_seconds", "load"))
+    seconds, load = (by_arm(rows, figure) for figure in ("seconds", "load"))
+    cpu = by_arm([row for row in rows if "cpu_seconds" in row], "cpu_seconds")
     report.table(
         ["arm", "seconds of a step", "CPU seconds", "load average"],
-        [[arm, seconds[arm], cpu[arm], f"{load[arm].mean:.1f}"] for arm in ("cold", "warm", "five", "task", "process")],
+        [[arm, seconds[arm], cpu.get(arm, "not measured"), f"{load[arm].mean:.1f}"] for arm in ("cold", "warm", "five", "task", "process")],
     )
     one = [row for row in rows if row["arm"] in ("cold", "warm")]
     by_stage = {stage: by_arm(one, stage) for stage in STAGES}

@@ -67,7 +67,9 @@ class Tracking:
         self._away = ""
         self._given_up = False
         self._lock = threading.Lock()
-        self._speaking = threading.Lock()
+        # two threads may want the same run of MLflow at once
+        self._making = threading.RLock()
+        self._experiment = ""
         self._wake = threading.Event()
         self._closing = False
         self._left = False
@@ -77,8 +79,7 @@ class Tracking:
     def run_ids(self, step: str) -> tuple[str, str]:
         """MLflow's run ids of the workflow's run and of a step, made now; "" for what cannot be made now."""
         if not self._away and not self._given_up:
-            with self._speaking:
-                self._attempt(lambda: self._child(step))
+            self._attempt(lambda: self._child(step))
         return self._known.get("", ""), self._known.get(step, "")
 
     def observe(self, run: RunState) -> None:
@@ -120,13 +121,15 @@ class Tracking:
         self._thread.join(_RETRY_SECONDS + 1)
 
     def _serve(self) -> None:
+        done = False
         while not self._left:
             self._wake.clear()
             run, closing = self._wanted, self._closing
-            with self._speaking:
-                done = self._attempt(lambda run=run: self._mirror(run))
-            # outside the lock: a large artifact does not hold up the next step
-            done = done and self._attempt(self._send_artifacts)
+            # a step that begins waits for its own run of MLflow only
+            for action in (self._describe, lambda run=run: self._mirror(run), self._send_artifacts):
+                done = self._attempt(action)
+                if not done or self._given_up:
+                    break
             if done and (self._given_up or (closing and run is self._wanted and not self._notes and not self._artifacts)):
                 return
             if not done:
@@ -154,7 +157,6 @@ class Tracking:
             self._refused = [*self._refused, str(refused)][-3:]
 
     def _mirror(self, run: RunState) -> None:
-        self._ensure_parent(run)
         for name, state in run.steps.items():
             if state.attempt:
                 self._mirror_step(name, state)
@@ -186,34 +188,40 @@ class Tracking:
         self._server.end_run(run_id, _STATUS[status], finished_at)
         self._sent[f"end {name}"] = status
 
-    def _ensure_parent(self, run: RunState) -> str:
-        if "" not in self._known:
-            tags = {**self._tags, "autonomic.workflow": run.workflow, "autonomic.run_id": run.id}
-            if run.cause:
-                tags["autonomic.cause"] = run.cause
-            if self._parent:
-                tags["mlflow.parentRunId"] = self._parent
-            self._remember("", self._find_or_create("", run.id, tags))
+    def _describe(self) -> None:
+        parent = self._ensure_parent()
         if not self._sent.get("start"):
-            self._log_parameters(self._known[""], run.parameters)
+            self._log_parameters(parent, self._wanted.parameters)
             self._upload_environment()
             self._sent["start"] = True
-        return self._known[""]
+
+    def _ensure_parent(self) -> str:
+        run = self._wanted
+        with self._making:
+            if "" not in self._known:
+                tags = {**self._tags, "autonomic.workflow": run.workflow, "autonomic.run_id": run.id}
+                if run.cause:
+                    tags["autonomic.cause"] = run.cause
+                if self._parent:
+                    tags["mlflow.parentRunId"] = self._parent
+                self._remember("", self._find_or_create("", run.id, tags))
+            return self._known[""]
 
     def _child(self, step: str) -> str:
-        parent = self._ensure_parent(self._wanted)
-        if step not in self._known:
-            tags = {
-                "mlflow.parentRunId": parent,
-                "autonomic.workflow": self._wanted.workflow,
-                "autonomic.run_id": self._wanted.id,
-                "autonomic.step": step,
-            }
-            self._remember(step, self._find_or_create(step, step, tags))
-        return self._known[step]
+        with self._making:
+            parent = self._ensure_parent()
+            if step not in self._known:
+                tags = {
+                    "mlflow.parentRunId": parent,
+                    "autonomic.workflow": self._wanted.workflow,
+                    "autonomic.run_id": self._wanted.id,
+                    "autonomic.step": step,
+                }
+                self._remember(step, self._find_or_create(step, step, tags))
+            return self._known[step]
 
     def _find_or_create(self, step: str, name: str, tags: dict[str, str]) -> str:
-        experiment = self._server.experiment(self._wanted.workflow)
+        experiment = self._experiment = self._experiment or self._server.experiment(self._wanted.workflow)
         if not self._looked_for_lost:
             found = self._server.search_runs([experiment], f"tags.`autonomic.run_id` = '{self._wanted.id}'")
             for run in found:
@@ -254,9 +262,8 @@ class Tracking:
     def _send_artifacts(self) -> None:
         while self._artifacts:
             step, note = self._artifacts[0]
-            with self._speaking:
-                self._child(step)
-                uri = f"{self._artifact_uri(step)}/{note['name']}"
+            self._child(step)
+            uri = f"{self._artifact_uri(step)}/{note['name']}"
             self._tolerate(lambda step=step, note=note, uri=uri: self._send_artifact(step, note["artifact"], uri))
             with self._lock:
                 self._artifacts.popleft()
