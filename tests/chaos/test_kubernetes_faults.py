@@ -180,12 +180,14 @@ def test_a_kind_that_the_cluster_does_not_know_is_named(light_cluster: Any) -> N
 # -- what a cluster cannot give
 
 
-def test_a_quota_that_is_used_up_is_said_and_a_step_goes_on_when_there_is_room(other: World) -> None:
+def test_what_a_quota_leaves_no_room_for_waits_and_says_so_and_goes_on_when_there_is_room(other: World) -> None:
     other.cluster.kubectl("create", "quota", "none", "--hard=pods=0")
     wait_until(lambda: other.cluster.kubectl("get", "quota", "none", "-o", "jsonpath={.status.hard.pods}") == "0")
-    failed = other.apply(other.deploy("full"))
-    assert failed.status == "failed"
-    assert "exceeded quota: none" in failed.detail
+    outcomes: list[Outcome] = []
+    deploy = other.deploy("full")
+    deploying = threading.Thread(target=lambda: outcomes.append(other.apply(deploy)))
+    deploying.start()
+    wait_until(lambda: any("exceeded quota: none" in one for one in other.platform.observe("full").differs))
     assert other.platform.observe("full").kind == "absent"
     other.apply(other.run("waits", "true"))
     wait_until(lambda: "exceeded quota: none" in other.platform.run("run-waits").steps["work"].detail)
@@ -193,6 +195,9 @@ def test_a_quota_that_is_used_up_is_said_and_a_step_goes_on_when_there_is_room(o
     other.cluster.kubectl("delete", "quota", "none")
     run = other.ended("waits", 120)
     assert (run.status, run.steps["work"].attempt) == ("succeeded", 1)
+    deploying.join(240)
+    assert [outcome.status for outcome in outcomes] == ["done"], outcomes
+    other.gone("full")
 
 
 def test_a_name_that_kubernetes_refuses_is_refused_before_anything_is_made(world: World) -> None:

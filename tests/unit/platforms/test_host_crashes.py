@@ -366,6 +366,28 @@ def test_an_application_that_somebody_deletes_while_it_starts_fails_the_deploy_s
         assert (host.services.workflows(), world.apps) == ({}, {})
 
 
+def test_a_deploy_waits_while_a_quota_leaves_no_room_and_says_so_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    why = "FailedCreate: exceeded quota: none"
+    monkeypatch.setattr(WorldApps, "_announce", lambda *_: None)
+    monkeypatch.setattr(WorldApps, "state", lambda self, name: AppState(status="RUNNING", message=why, target=1))
+    world = World()
+    host = Host(world)
+    said: list[str] = []
+
+    def make_room() -> None:
+        said.extend(host.services.waiting("web"))
+        for app in world.apps:
+            host.services.register(ReplicaRecord(id=f"{app}-0", app=app, host="h", port=1, pid=1, node="n", started_at=0.0))
+
+    for seconds in (20.0, 40.0):
+        world.clock.call_at(world.clock.now() + seconds, make_room)
+    outcome = host.intents.apply(change("plan-0.0", "deploy", {"spec": online(), "package": ""}, "web"), 5)
+    assert outcome.status == "done", outcome.detail
+    assert said
+    assert all(one.startswith("web--api--") and one.endswith(f"waits: {why}") for one in said)
+    assert host.services.waiting("web") == host.services.waiting("web/api") == []
+
+
 def test_outcomes_are_forgotten_after_a_week_and_what_is_in_service_is_not() -> None:
     world = deployed_world()
     world.host.intents.apply(CHANGES["rescale"], 6)

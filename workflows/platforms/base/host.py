@@ -49,13 +49,13 @@ class BaseHost:
                 spec=spec,
                 package=workflow.package,
                 service=service,
-                differs=self.differs(target),
+                differs=(*self.differs(target), *self.services.waiting(target)),
                 faults=self._detector_faults(name, step),
             )
         runs = tuple(self.runs.list(name))
         if runs and (not step or step in runs[0].steps):
             return State(target=target, kind="batch", revision=self.intents.revision(target), runs=runs)
-        return State(target=target, kind="absent", revision=self.intents.revision(target))
+        return State(target=target, kind="absent", revision=self.intents.revision(target), differs=tuple(self.services.waiting(target)))
 
     def report_restart(self, part: str, why: str) -> None:
         """Records that a part was started again, and publishes the notice `part_restarted`; nothing where there is no `why`."""

@@ -87,6 +87,8 @@ class Services:
         self._of_app: dict[str, dict[str, ReplicaRecord]] = {}
         for replica in self._replicas.values():
             self._of_app.setdefault(replica.app, {})[replica.id] = replica
+        # by application what one that is being deployed waits for, in the platform's words
+        self._awaited: dict[str, str] = {}
         self._workflows: dict[str, WorkflowRecord] = {}
         # the workflow, service and role of each application in service
         self._owners: dict[str, tuple[str, str, str]] = {}
@@ -223,7 +225,18 @@ class Services:
             override=record.variation["placement"],
         )
 
+    def waiting(self, target: str) -> list[str]:
+        """What the applications of a workflow or a service that are being deployed wait for, in the platform's words."""
+        found = [(self._owner(app), app, why) for app, why in list(self._awaited.items())]
+        return [f"{app} waits: {why}" for owner, app, why in found if why and owner and target in (owner[0], f"{owner[0]}/{owner[1]}")]
+
     def _wait_ready(self, app: str, replicas: int) -> None:
+        try:
+            self._await(app, replicas)
+        finally:
+            self._awaited.pop(app, None)
+
+    def _await(self, app: str, replicas: int) -> None:
         asked = made = self._clock.monotonic()
         deadline = made + self._ready_seconds
         seen: float | None = None
@@ -241,6 +254,7 @@ class Services:
                     raise Permanent(f"{app} does not start: {state.message.strip()[-_LONGEST_WHY:]}")
                 if state is not None:
                     seen, why = now, f": {state.message.strip()[-_LONGEST_WHY:]}" if state.message else ""
+                    self._awaited[app] = state.message.strip()[-_LONGEST_WHY:]
                 elif now - seen > _GONE_SECONDS if seen is not None else now - made > _NEVER_TOLD_SECONDS:
                     raise Permanent(f"{app} was deleted by somebody else before its replicas were ready; deploy it again")
             self._clock.sleep(_POLL_SECONDS)

@@ -72,6 +72,10 @@ class Gone(AutonomicError):
     """What was asked to be continued is too old: it has to be read from the start."""
 
 
+QUOTA_EXCEEDED = "exceeded quota"
+"""What Kubernetes says where a quota leaves no room."""
+
+
 class NoRoom(Permanent):
     """A quota is used up; there may be room later."""
 
@@ -329,7 +333,7 @@ class Api:
         what = f"{resource.plural}{f'.{resource.group}' if resource.group else ''}"
         if answer.status in (401, 403):
             self._check_started(answer)
-        if answer.status == 403 and "exceeded quota" in message:
+        if answer.status == 403 and QUOTA_EXCEEDED in message:
             return NoRoom(f"A quota of the namespace {self.namespace} leaves no room to {verb} {what}: {message}; nothing was done")
         if answer.status == 403 and (lacking := _lacking_right(message, method, resource)) is not None:
             verb, plural, group = lacking

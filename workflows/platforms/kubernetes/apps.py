@@ -8,7 +8,15 @@ from autonomic.seams.clock import Clock
 from autonomic.seams.errors import Permanent, Retryable
 from autonomic.workflows.platforms.base.apps import FAILED, AppSpec, AppState
 from autonomic.workflows.platforms.kubernetes import manifests, names, pods
-from autonomic.workflows.platforms.kubernetes.api import DEPLOYMENTS, DISRUPTION_BUDGETS, FIELD_MANAGER, SERVICES, Api, Conflict
+from autonomic.workflows.platforms.kubernetes.api import (
+    DEPLOYMENTS,
+    DISRUPTION_BUDGETS,
+    FIELD_MANAGER,
+    QUOTA_EXCEEDED,
+    SERVICES,
+    Api,
+    Conflict,
+)
 from autonomic.workflows.platforms.kubernetes.resizing import InPlace, NotInPlace
 from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.workflows.platforms.kubernetes.store import ConfigMapStore
@@ -286,15 +294,16 @@ def state_of(deployment: dict[str, Any], of_pods: Sequence[dict[str, Any]], now:
     """An application at the time `now`. Pure.
 
     It has failed when a container of it has ended twice or could not be made for a while, an image cannot be had, or no pod can
-    be made.
+    be made. Where a quota leaves no room for one it waits: Kubernetes tries again by itself.
     """
     conditions = {each["type"]: each for each in deployment.get("status", {}).get("conditions", [])}
     refused = conditions.get("ReplicaFailure", {})
-    message = f"{refused.get('reason', '')}: {refused.get('message', '')}" if refused.get("status") == "True" else ""
+    unmade = f"{refused.get('reason', '')}: {refused.get('message', '')}" if refused.get("status") == "True" else ""
+    message, no_room = ("", unmade) if QUOTA_EXCEEDED in unmade else (unmade, "")
     for pod in of_pods:
         message = message or pods.lasting_trouble(pod, now)
     # what may pass by itself is said as well, and fails nothing
-    waiting = next((why for pod in of_pods if (why := pods.trouble(pod) or pods.waits_for(pod) or pods.unready(pod))), "")
+    waiting = no_room or next((why for pod in of_pods if (why := pods.trouble(pod) or pods.waits_for(pod) or pods.unready(pod))), "")
     return AppState(
         status="DEPLOY_FAILED" if message else "RUNNING",
         message=message or waiting,

@@ -174,9 +174,17 @@ def test_a_replica_that_runs_and_gets_no_requests_says_why(started: bool, words:
 
 
 def test_pods_that_cannot_be_made_are_a_failure() -> None:
-    refused = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota"}
+    refused = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "denied by a policy"}
     state = state_of(deployment(conditions=[refused]), [], NOW)
-    assert (state.status, state.message) == ("DEPLOY_FAILED", "FailedCreate: exceeded quota")
+    assert (state.status, state.message) == ("DEPLOY_FAILED", "FailedCreate: denied by a policy")
+
+
+def test_pods_for_which_a_quota_leaves_no_room_are_waited_for_and_say_so() -> None:
+    refused = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota: none, used: pods=0"}
+    state = state_of(deployment(conditions=[refused]), [], NOW)
+    assert (state.status, state.message) == ("RUNNING", "FailedCreate: exceeded quota: none, used: pods=0")
+    broken = pod(ready=False, state=ended(1, message="RuntimeError: cracked is broken"), starts=1)
+    assert state_of(deployment(conditions=[refused]), [broken], NOW).status == "DEPLOY_FAILED"
 
 
 def test_who_else_scales_is_seen() -> None:
