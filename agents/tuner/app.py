@@ -16,6 +16,7 @@ from autonomic.agents.pagination import Cursor, Limit, Page, page_after
 from autonomic.agents.problems import not_found
 from autonomic.agents.settings import Settings
 from autonomic.agents.strict_json import StrictRoute
+from autonomic.agents.tuner.freezes import PlannerFreezes
 from autonomic.agents.tuner.searches import PlannerWorkflows, Search, Searches, SearchRequest
 from autonomic.seams.clock import SystemClock
 from autonomic.seams.event import CloudEvent
@@ -30,7 +31,9 @@ def create(settings: Settings, tokens: Tokens) -> FastAPI:
     journal = SqlJournal(settings.journal("tuner"))
     platform = HostPlatform(settings.host_url, tokens["host"])
     bus = HttpBus(journal, clock, {"planner": settings.planner_url, "monitor": settings.monitor_url}, tokens["act"])
-    searches = Searches(journal, clock, RandomIds(), platform, PlannerWorkflows(settings.planner_url, tokens["read"]))
+    workflows = PlannerWorkflows(settings.planner_url, tokens["read"])
+    freezes = PlannerFreezes(settings.planner_url, tokens["read"])
+    searches = Searches(journal, clock, RandomIds(), platform, workflows, freezes)
     registry = new_registry()
     _gauge(registry, searches)
 

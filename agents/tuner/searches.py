@@ -3,6 +3,7 @@
 import math
 import secrets
 import threading
+from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
 from pydantic import Field
@@ -10,6 +11,7 @@ from pydantic import Field
 from autonomic.agents.journal import SqlJournal
 from autonomic.agents.logs import logger
 from autonomic.primitives.arguments import TuneArguments
+from autonomic.primitives.people import Freeze
 from autonomic.seams.clock import Clock
 from autonomic.seams.errors import AutonomicError, Permanent, Problem, Retryable, SpecError
 from autonomic.seams.event import CloudEvent
@@ -63,6 +65,8 @@ class Host(Protocol):
 
     def stop_search(self, search_id: str) -> dict[str, Any]: ...
 
+    def hold_search(self, search_id: str, why: str) -> None: ...
+
 
 class Workflows(Protocol):
     """Where applied workflows are known: the document and its code's digest."""
@@ -73,16 +77,30 @@ class Workflows(Protocol):
 
 
 class Searches:
-    """Hands searches to the host and mirrors their state into the journal. It never applies what it finds."""
+    """Hands searches to the host and mirrors their state into the journal. It never applies what it finds.
+
+    While a freeze holds on the workflow of a search it is not started, and begins no further trial; those that run go on. Where the planner
+    cannot be asked for the freezes, what has begun goes on as it was, and nothing new is started.
+    """
 
     def __init__(
-        self, journal: SqlJournal, clock: Clock, ids: Ids, host: Host, workflows: Workflows, interval_seconds: float = 1.0
+        self,
+        journal: SqlJournal,
+        clock: Clock,
+        ids: Ids,
+        host: Host,
+        workflows: Workflows,
+        freezes: Callable[[], list[Freeze]],
+        interval_seconds: float = 1.0,
     ) -> None:
         self._journal = journal
         self._clock = clock
         self._ids = ids
         self._host = host
         self._workflows = workflows
+        self._freezes = freezes
+        # by search the freeze that its host was told last; one that this process has told nothing is told at once
+        self._held: dict[str, str] = {}
         self._interval_seconds = interval_seconds
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -155,19 +173,38 @@ class Searches:
             Retryable: the host cannot be reached.
         """
         open_searches = [search for search in self.all() if search.status not in ENDED]
+        self._held = {search.id: self._held[search.id] for search in open_searches if search.id in self._held}
+        freezes, away = self._ask_freezes() if open_searches else ([], "")
         for search in reversed(open_searches):
+            words = next((one.words() for one in freezes or () if one.covers(search.workflow)), "")
             try:
                 told = self._host.search(search.id)
+                if told is None and (away or words):
+                    self._save(search, search.model_copy(update={"detail": away or words}))
+                    continue
                 if told is None:
                     told = self._host.start_search({**search.request, "id": search.id})
+                    self._held[search.id] = ""
+                if not away and self._held.get(search.id) != words:
+                    self._host.hold_search(search.id, words)
+                    self._held[search.id] = words
             except Permanent as refused:
                 self._save(search, search.model_copy(update={"status": "failed", "detail": str(refused)}))
                 continue
-            self._mirror(search, told)
+            self._mirror(search, told, self._held.get(search.id, ""))
         return len(open_searches)
 
-    def _mirror(self, search: Search, told: dict[str, Any]) -> Search:
+    def _ask_freezes(self) -> tuple[list[Freeze], str]:
+        """The freezes in force, or why they are not known."""
+        try:
+            return self._freezes(), ""
+        except Retryable as away:
+            return [], str(away)
+
+    def _mirror(self, search: Search, told: dict[str, Any], held: str = "") -> Search:
         fields = {name: told[name] for name in ("status", "best", "trials", "detail") if told.get(name) is not None}
+        if held and fields.get("status", search.status) not in ENDED:
+            fields["detail"] = f"it begins no further trial: {held}"
         after = Search.model_validate({**search.model_dump(), **fields})
         self._save(search, after)
         return after

@@ -187,6 +187,10 @@ def create(world: World, token: str) -> Starlette:
         found = world.searches.get(request.path_params["search"])
         return answer(found) if found else answer({"detail": "unknown"}, 404)
 
+    async def hold_search(request: Request) -> Response:
+        world.searches[request.path_params["search"]]["held"] = (await request.json())["why"]
+        return answer({"id": request.path_params["search"]})
+
     async def stop_search(request: Request) -> Response:
         world.searches[request.path_params["search"]]["status"] = "stopped"
         return answer(world.searches[request.path_params["search"]])
@@ -229,6 +233,7 @@ def create(world: World, token: str) -> Starlette:
         Route("/v1/events", events, methods=["POST"]),
         Route("/v1/packages", package, methods=["POST"]),
         Route("/v1/searches", search, methods=["POST"]),
+        Route("/v1/searches/{search}:hold", hold_search, methods=["POST"]),
         Route("/v1/searches/{search}:stop", stop_search, methods=["POST"]),
         Route("/v1/searches/{search}", search),
         Route("/world", see),

@@ -40,6 +40,15 @@ def get_search(search_id: str) -> dict[str, Any] | None:
     return None if state is None else state.model_dump(mode="json")
 
 
+def hold_search(search_id: str, why: str) -> bool:
+    """No further trial of a search begins while there is a `why`; False where it is not known."""
+    records = cluster_searches()
+    if records.state(search_id) is None:
+        return False
+    records.hold(search_id, why)
+    return True
+
+
 def stop_search(search_id: str) -> dict[str, Any] | None:
     """Ends a search and the trials that run; those that ended are kept. None where it is not known."""
     records = cluster_searches()

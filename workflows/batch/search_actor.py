@@ -21,6 +21,7 @@ from autonomic.workflows.batch.search_space import decode, distributions, known_
 SEARCHES = "autonomic-searches"
 """Where searches stand in the cluster's store."""
 _POLL_SECONDS = 0.2
+_HOLD_SECONDS = 1.0
 
 
 def cluster_searches() -> SearchRecords:
@@ -45,6 +46,16 @@ class SearchActor:
         self._book = SearchBook(records, request, state, SystemClock(), start, get_run)
         self._self = ray.get_runtime_context().current_actor
         threading.Thread(target=self._drive, name="search", daemon=True).start()
+
+    def may_begin(self) -> bool:
+        """Whether another trial may begin now.
+
+        Raises:
+            Permanent: none will, for the search was asked to stop.
+        """
+        if self._book.asked_to_stop:
+            raise Permanent("the search was asked to stop")
+        return not self._book.held
 
     def begin(self, parameters: dict[str, Any]) -> Trial:
         """See `SearchBook.begin`."""
@@ -111,6 +122,8 @@ class SearchActor:
 def _run_trial(config: dict[str, Any], search: Any, space: Space, metric: str) -> None:
     from ray import tune
 
+    while not ray.get(search.may_begin.remote()):
+        time.sleep(_HOLD_SECONDS)
     trial: Trial = ray.get(search.begin.remote(decode(space, config)))
     while (run := get_run(trial.run_id)) is not None and run.status not in FINISHED:
         time.sleep(_POLL_SECONDS)

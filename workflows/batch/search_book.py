@@ -55,6 +55,11 @@ class SearchBook:
     def asked_to_stop(self) -> bool:
         return self._records.asked_to_stop(self._request.id)
 
+    @property
+    def held(self) -> bool:
+        """Whether no further trial may begin now."""
+        return bool(self._records.held(self._request.id)) and not self.asked_to_stop
+
     def begin(self, parameters: dict[str, Any]) -> Trial:
         """The trial with these parameters, its run started; one left over from before a restart is taken up."""
         request = self._request

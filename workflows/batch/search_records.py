@@ -136,6 +136,18 @@ class SearchRecords:
     def asked_to_stop(self, search_id: str) -> bool:
         return self._store.get(_key(search_id, "stop")) is not None
 
+    def hold(self, search_id: str, why: str) -> None:
+        """No further trial of it begins while there is a `why`."""
+        key = _key(search_id, "hold")
+        if why:
+            self._store.put(key, why)
+        else:
+            self._store.delete(key)
+
+    def held(self, search_id: str) -> str:
+        """Why no further trial of it begins, "" where one may."""
+        return str(self._store.get(_key(search_id, "hold")) or "")
+
     def ids(self) -> list[str]:
         return [key.split("/")[1] for key in self._store.keys("search/") if key.endswith("/request")]
 
@@ -146,7 +158,7 @@ class SearchRecords:
         ended = [state for search_id in ids if (state := self.state(search_id)) is not None and state.finished]
         for state in sorted(ended, key=lambda state: state.created_at)[: len(ids) - KEPT_SEARCHES]:
             # the request last: what is left of a search that is half forgotten is forgotten with the next
-            for part in ("stop", "state", "request"):
+            for part in ("hold", "stop", "state", "request"):
                 self._store.delete(_key(state.id, part))
 
 

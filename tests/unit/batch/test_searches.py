@@ -140,3 +140,18 @@ def test_one_whose_writer_died_before_its_state_was_kept_is_not_lost() -> None:
 def test_what_cannot_be_searched_says_why(fields: dict[str, Any], why: str) -> None:
     with pytest.raises(Permanent, match=why):
         SearchRequest.read(asked(**fields), "", Path("/home"))
+
+
+def test_a_search_that_is_held_may_not_begin_another_trial_but_may_end() -> None:
+    records, clock = SearchRecords(MemoryStore()), VirtualClock()
+    request = SearchRequest.read(asked(), "", Path("/home"))
+    state = records.add(request, 0.0)
+    runs = Runs()
+    book = SearchBook(records, request, state, clock, runs.start, runs.get)
+    assert not book.held
+    records.hold("search-1", "ana froze everything")
+    assert book.held
+    records.ask_to_stop("search-1")
+    assert not book.held
+    records.hold("search-1", "")
+    assert records.held("search-1") == ""

@@ -204,6 +204,11 @@ def create_app(host: Host, token: str) -> Starlette:
     def stop_search(request: Request, _: bytes) -> Any:
         return _found(host.searches.stop(request.path_params["search"]), f"no search {request.path_params['search']}")
 
+    def hold_search(request: Request, body: bytes) -> Any:
+        search = request.path_params["search"]
+        held = host.searches.hold(search, str(_OBJECT.validate_json(body).get("why") or ""))
+        return _found({"id": search} if held else None, f"no search {search}")
+
     def start_search(_: Request, body: bytes) -> Any:
         return host.searches.start(_OBJECT.validate_json(body))
 
@@ -235,6 +240,7 @@ def create_app(host: Host, token: str) -> Starlette:
         Route("/v1/predictions/{workflow}/{service}:find", post(look_up), methods=["POST"]),
         Route("/v1/labels/{workflow}/{service}", post(labels), methods=["POST"]),
         Route("/v1/searches", post(start_search, 201), methods=["POST"]),
+        Route("/v1/searches/{search}:hold", post(hold_search), methods=["POST"]),
         Route("/v1/searches/{search}:stop", post(stop_search), methods=["POST"]),
         Route("/v1/searches/{search}", get(search)),
     ]

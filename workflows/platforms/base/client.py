@@ -125,6 +125,10 @@ class HostPlatform:
         """Ends a search; trials that ended are kept."""
         return self._send("POST", f"/v1/searches/{quote(search_id)}:stop").json()
 
+    def hold_search(self, search_id: str, why: str) -> None:
+        """No further trial of a search begins while there is a `why`; "" lets it go on."""
+        self._send("POST", f"/v1/searches/{quote(search_id)}:hold", json={"why": why})
+
     # -- HTTP
 
     def _find(self, path: str, **options: Any) -> Any:

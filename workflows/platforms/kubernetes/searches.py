@@ -21,6 +21,7 @@ from autonomic.workflows.platforms.kubernetes.runs import KubernetesRuns
 from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.workflows.platforms.kubernetes.store import ConfigMapStore, Lost
 
+_HOLD_SECONDS = 1.0
 MAX_TRIALS = 1000
 """All trials of a search are kept in one ConfigMap."""
 
@@ -72,10 +73,13 @@ class _Search:
         left = self._book.left
         running: dict[int, optuna.Trial] = {}
         while not self._book.asked_to_stop:
-            while left and len(running) < request.parallel:
+            while left and len(running) < request.parallel and not self._book.held:
                 suggested = study.ask(space)
                 running[self._book.begin(decode(request.space, suggested.params)).number] = suggested
                 left -= 1
+            if not running and left and self._book.held:
+                self._wait_for_change()
+                continue
             if not running:
                 return
             for number, run in self._wait_for_runs(running):
@@ -84,6 +88,12 @@ class _Search:
                     study.tell(suggested, self._book.end(number, run))
                 except Permanent:
                     study.tell(suggested, state=optuna.trial.TrialState.FAIL)
+
+    def _wait_for_change(self) -> None:
+        if self._searches.stopping.is_set():
+            raise Lost("this writer is stopping")
+        self.changed.wait(_HOLD_SECONDS)
+        self.changed.clear()
 
     def _wait_for_runs(self, running: Iterable[int]) -> list[tuple[int, RunState]]:
         """The runs among those of these trials that have ended; none where the search was asked to stop."""
@@ -155,6 +165,14 @@ class KubernetesSearches:
         """A search and its trials, None where it is not known."""
         state = self.records.state(search_id)
         return None if state is None else state.model_dump(mode="json")
+
+    def hold(self, search_id: str, why: str) -> bool:
+        """No further trial of a search begins while there is a `why`; False where it is not known."""
+        if self.records.state(search_id) is None:
+            return False
+        self.records.hold(search_id, why)
+        self.run_changed()
+        return True
 
     def stop(self, search_id: str) -> dict[str, Any] | None:
         """Ends a search and the trials that run; those that ended are kept. None where it is not known."""

@@ -37,6 +37,10 @@ class BatchSearches:
         """A search and its trials, None where it is not known."""
         return ray_searches.get_search(search_id)
 
+    def hold(self, search_id: str, why: str) -> bool:
+        """No further trial of a search begins while there is a `why`; False where it is not known."""
+        return ray_searches.hold_search(search_id, why)
+
     def stop(self, search_id: str) -> dict[str, Any] | None:
         """Ends a search, None where it is not known."""
         stopped = ray_searches.stop_search(search_id)
