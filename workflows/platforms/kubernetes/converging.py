@@ -5,7 +5,7 @@ import logging
 from autonomic.seams.errors import AutonomicError
 from autonomic.workflows.platforms.base.converging import ServicesWorld, declared
 from autonomic.workflows.platforms.base.intents import Intents
-from autonomic.workflows.platforms.base.reconcile import Desired, Gap
+from autonomic.workflows.platforms.base.reconcile import Desired, Gap, amount
 from autonomic.workflows.platforms.base.services import Services
 from autonomic.workflows.platforms.kubernetes import names
 from autonomic.workflows.platforms.kubernetes.apps import KubernetesApps
@@ -34,7 +34,7 @@ class KubernetesWorld:
                 # this writer has not written it yet: what was changed while nobody looked is put right, and nothing else is done
                 self._restore_quietly(name, wanted.target)
             elif writer:
-                found[name] = changed(name, wanted, writer, found.get(name))
+                found[name] = changed(name, wanted, writer, self._apps.targets().get(name, ("", wanted.replicas))[1])
         found |= {gap.name: gap for gap in self._leftovers()}
         return list(found.values())
 
@@ -66,9 +66,10 @@ class KubernetesWorld:
             _log.warning("%s could not be looked at yet: %s", name, away)
 
 
-def changed(name: str, wanted: Desired, writer: str, scaled: Gap | None) -> Gap:
-    """The gap of a Deployment that somebody else changed, and perhaps `scaled`. Pure."""
-    if scaled is not None and scaled.close == "scale":
-        # the rest of what was changed is put right with it
-        return scaled.model_copy(update={"close": "replace", "why": f"scaled by {writer}"})
-    return Gap(name=name, target=wanted.target, close="replace", desired="its own version", actual=f"one that {writer} changed")
+def changed(name: str, wanted: Desired, writer: str, replicas: int | None) -> Gap:
+    """The gap of a Deployment that somebody else changed, and that has so many replicas now. Pure."""
+    if replicas == wanted.replicas:
+        return Gap(name=name, target=wanted.target, close="replace", desired="its own version", actual=f"one that {writer} changed")
+    # the rest of what was changed is put right with it
+    desired, actual = amount(wanted.replicas), amount(replicas)
+    return Gap(name=name, target=wanted.target, close="replace", desired=desired, actual=actual, why=f"scaled by {writer}")

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from autonomic.workflows.platforms.base.reconcile import Desired
 from autonomic.workflows.platforms.kubernetes import pods, step
 from autonomic.workflows.platforms.kubernetes.apps import foreign_writer, state_of
+from autonomic.workflows.platforms.kubernetes.converging import changed
 
 NOW = datetime(2026, 11, 24, 10, tzinfo=UTC).timestamp()
 
@@ -185,6 +187,13 @@ def test_pods_for_which_a_quota_leaves_no_room_are_waited_for_and_say_so() -> No
     assert (state.status, state.message) == ("RUNNING", "FailedCreate: exceeded quota: none, used: pods=0")
     broken = pod(ready=False, state=ended(1, message="RuntimeError: cracked is broken"), starts=1)
     assert state_of(deployment(conditions=[refused]), [broken], NOW).status == "DEPLOY_FAILED"
+
+
+def test_a_deployment_that_was_scaled_by_hand_says_by_whom_and_how_many_there_are() -> None:
+    wanted = Desired(target="shop/api", replicas=2)
+    said = str(changed("one", wanted, "kubectl", 3))
+    assert said == "one: 2 replicas is declared, 3 replicas is there (scaled by kubectl)"
+    assert changed("one", wanted, "kubectl-edit", 2).actual == "one that kubectl-edit changed"
 
 
 def test_who_else_scales_is_seen() -> None:
