@@ -67,6 +67,7 @@ class System:
         self._ray: RayCluster | None = None
         self._kubernetes = kubernetes
         self._kubernetes_host: Part | None = None
+        self._host_driver: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
         self._watcher: threading.Thread | None = None
         self._published = Published(self.home, lambda: (self.settings.planner_url, self.settings.monitor_url), self._act_token)
@@ -203,8 +204,15 @@ class System:
 
     def _start_host(self) -> None:
         self._asked_for_host = True
-        ray_host.start_host(self.home, self.settings.logs / "host.log", {} if self.settings.use_ray else cluster_env(self.home / "ray"))
+        self._stop_host_driver()
+        env = {} if self.settings.use_ray else cluster_env(self.home / "ray")
+        self._host_driver = ray_host.start_host(self.home, self.settings.logs / "host.log", env)
         self._report("host", self.settings.host_url)
+
+    def _stop_host_driver(self) -> None:
+        if self._host_driver is not None:
+            stop_process(self._host_driver, grace_seconds=3)
+            self._host_driver = None
 
     def _start_kubernetes_host(self) -> None:
         log = self.settings.logs / "host.log"
@@ -301,6 +309,7 @@ class System:
         with ThreadPoolExecutor(3) as pool:
             list(pool.map(stop_process, self._agents.values()))
         self._agents.clear()
+        self._stop_host_driver()
         if self._ray is not None:
             self._ray.stop()
             self._ray = None

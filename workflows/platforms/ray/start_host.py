@@ -1,4 +1,7 @@
-"""Starts the host on a running cluster: `python -m autonomic.workflows.platforms.ray.start_host --home HOME`.
+"""Starts the host on a running cluster, and stays: `python -m autonomic.workflows.platforms.ray.start_host --home HOME`.
+
+Ray ends idle workers once the driver of their job has ended. The host, and the actors that it makes, belong to the job of this process:
+while it stays, the steps of runs find warm workers. When it ends, all goes on, and each step starts a worker of its own.
 
 Ends with 3 where that is refused; the last line says why.
 """
@@ -7,6 +10,7 @@ import argparse
 import json
 import logging
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -21,6 +25,8 @@ from autonomic.workflows.platforms.ray.settings import HostSettings
 
 REFUSED = 3
 """The exit code where the last line says why there is no host."""
+ANSWERS = "The host answers at"
+"""What is printed, with the address, once it does."""
 _READY_SECONDS = 90.0
 _STOP_SECONDS = 40.0
 
@@ -140,7 +146,7 @@ def _why(actor: object) -> str:
 
 
 def main() -> None:
-    """Reads what `autonomic up` wrote into the home and starts the host; the options say it where nothing is written."""
+    """Reads what `autonomic up` wrote into the home, starts the host and stays; the options say it where nothing is written."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", type=Path, required=True, help="the folder of `autonomic up`, with tokens.json and settings.json")
     parser.add_argument("--host-url", help="where the host listens")
@@ -171,7 +177,9 @@ def main() -> None:
         service_token=tokens["act"],
     )
     _run(lambda: start_host(settings, urls["ray_address"]))
-    print(settings.url)
+    print(ANSWERS, settings.url, flush=True)
+    while True:
+        signal.pause()
 
 
 def _run(do: Callable[[], None]) -> None:
