@@ -176,6 +176,40 @@ def test_a_strategy_scales_a_service_on_the_cluster(
     assert any("rescale the champion of growing/api to 2" in succeeds("explain", each["id"]) for each in decisions)
 
 
+def test_a_workload_of_somebody_else_is_adopted_scaled_and_released_by_hand(
+    light: Any, home: Path, typed: Callable[..., Any], succeeds: Succeeds, eventually: Eventually
+) -> None:
+    make = ("create", "deployment", "lent", "--image=autonomic.local/host:1", "--", "sleep", "600")
+    adopt = ("adopt", "lent", "--as", "legacy", "--min", "1", "--max", "5")
+    about = ("get", "events", "--field-selector", "involvedObject.name=lent", "-o")
+
+    def replicas() -> str:
+        return light.kubectl("get", "deployment", "lent", "-o", "jsonpath={.spec.replicas}")
+
+    light.kubectl(*make)
+    succeeds(*adopt)
+    succeeds("do", "rescale", "legacy/lent", "to=2")
+    assert replicas() == "2"
+    # one that is made again is another object, of which nothing is ours yet
+    light.kubectl("delete", "deployment", "lent")
+    eventually(lambda: "adopted; there is no deployment lent" in typed(home, "status").stdout, "status says that it is gone")
+    light.kubectl(*make)
+    succeeds("do", "rescale", "legacy/lent", "to=2")
+    assert replicas() == "2"
+    # who changes it after us is respected until it is adopted again
+    light.kubectl("scale", "deployment", "lent", "--replicas=4")
+    refused = typed(home, "do", "rescale", "legacy/lent", "to=3")
+    assert refused.returncode != 0
+    assert "kubectl changed spec.replicas" in refused.stdout + refused.stderr
+    assert replicas() == "4"
+    succeeds(*adopt)
+    succeeds("do", "rescale", "legacy/lent", "to=3")
+    succeeds("release", "legacy/lent")
+    assert replicas() == "3"
+    eventually(lambda: {"Adopted", "Rescale", "Released"} <= set(light.kubectl(*about, "jsonpath={..reason}").split()), "Events say so")
+    light.kubectl("delete", "deployment", "lent")
+
+
 def test_the_shipped_strategies_double_the_memory_of_a_step_and_explain_a_pending_pod(
     light: Any, succeeds: Succeeds, eventually: Eventually, tmp_path: Path
 ) -> None:

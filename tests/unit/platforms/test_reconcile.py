@@ -1,12 +1,15 @@
 """What is declared against what runs: gaps, what closes them, and the backoff, on a virtual clock."""
 
 import itertools
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from autonomic.seams.clock import VirtualClock
 from autonomic.seams.errors import Permanent, Retryable
+from autonomic.workflows.platforms.base.apps import AppState
+from autonomic.workflows.platforms.base.converging import ServicesWorld
 from autonomic.workflows.platforms.base.reconcile import Actual, Backoff, Desired, Gap, Reconciler, compare
 
 
@@ -132,6 +135,13 @@ def test_a_gap_that_a_change_is_about_to_close_stands_with_its_backoff_and_is_no
     fresh, _, first = started(shelf)
     assert fresh.turn() == []
     assert first == []
+
+
+def test_what_a_change_is_at_work_on_is_left_to_it() -> None:
+    services: Any = SimpleNamespace(workflows=dict, made=lambda: {"old": "shop/api", "other": "bar/api"})
+    busy: Any = SimpleNamespace(under_way=lambda target: target == "shop/api")
+    world = ServicesWorld(services, busy, lambda: dict.fromkeys(("old", "other"), AppState(status="RUNNING", target=1)))
+    assert {gap.name: (gap.close, gap.under_way) for gap in world.gaps()} == {"old": ("delete", True), "other": ("delete", False)}
 
 
 def test_after_it_was_as_it_should_be_the_next_failure_is_closed_at_once() -> None:

@@ -25,11 +25,11 @@ class ServicesWorld:
     def gaps(self) -> list[Gap]:
         # asked before the records are read: what a change makes in between is seen by the next look
         seen = self._states()
-        desired = {
-            app: wanted for app, wanted in declared(self._services.workflows()).items() if not self._intents.under_way(wanted.target)
-        }
-        ours = {app: target for app, target in self._services.made().items() if not self._intents.under_way(target)}
-        return compare(desired, {app: _actual(state) for app, state in seen.items()}, ours)
+        desired, ours = declared(self._services.workflows()), self._services.made()
+        targets = {*(wanted.target for wanted in desired.values()), *ours.values()}
+        busy = {target for target in targets if self._intents.under_way(target)}
+        found = compare(desired, {app: _actual(state) for app, state in seen.items()}, ours)
+        return [gap.model_copy(update={"under_way": True}) if gap.target in busy else gap for gap in found]
 
     def close(self, gap: Gap) -> None:
         self._intents.beside(gap.target, lambda: self._services.restore(gap.name))

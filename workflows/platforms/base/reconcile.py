@@ -147,7 +147,7 @@ class World(Protocol):
     """What a reconciler looks at and changes."""
 
     def gaps(self) -> list[Gap]:
-        """What differs now; see `compare`. What a change under way is about to close is left out.
+        """What differs now; see `compare`. What a change under way is about to close is marked as such.
 
         Raises:
             AutonomicError: it cannot be asked now.
