@@ -99,7 +99,7 @@ class LightHost:
 
         self.settings = HostSettings(
             home=home,
-            token="light",
+            token="what-the-planner-shows",
             service_token="for-services",
             port=free_port(),
             mlflow_url=mlflow_url,
