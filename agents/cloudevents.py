@@ -1,12 +1,22 @@
-"""`POST /v1/events`: CloudEvents 1.0 over HTTP, structured, in batches, and in binary mode."""
+"""`POST /v1/events`: CloudEvents 1.0 over HTTP, structured, in batches, and in binary mode, through the official SDK.
+
+Ours are the choice of the mode, batches, compression, limits, strict JSON, and what the SDK makes up (docs/decisions/cloudevents.md).
+"""
 
 import base64
 import re
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
-from urllib.parse import unquote
 
+from cloudevents.core.base import BaseCloudEvent, EventFactory
+from cloudevents.core.bindings.common import CONTENT_TYPE_HEADER
+from cloudevents.core.bindings.http import CE_PREFIX, HTTPMessage, from_binary
+from cloudevents.core.exceptions import BaseCloudEventException, CloudEventValidationError
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import REQUIRED_ATTRIBUTES
+from cloudevents.core.v1.event import CloudEvent as SdkEvent
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import ValidationError
@@ -18,7 +28,7 @@ from autonomic.agents.strict_json import load_json
 from autonomic.seams.event import CloudEvent
 from autonomic.workflows.platforms.base.answers import JsonAnswer
 
-STRUCTURED_TYPE = "application/cloudevents+json"
+STRUCTURED_TYPE = JSONFormat.CONTENT_TYPE
 MAX_EVENTS = 10_000
 MAX_UNPACKED_BYTES = 64 * 1024 * 1024
 Accept = Callable[[Sequence[CloudEvent]], int]
@@ -74,7 +84,7 @@ def parse(headers: Sequence[tuple[str, str]], body: bytes) -> list[CloudEvent]:
     if media_type == STRUCTURED_TYPE:
         return [_event(load_json(body), "event")]
     if "ce-specversion" in by_name:
-        return [_binary(by_name, media_type, body)]
+        return [_binary(by_name, body)]
     if media_type == "application/json":
         return [_event(load_json(body), "event")]
     raise ProblemError(415, f"content type {media_type!r}; send {STRUCTURED_TYPE}, {BATCH_TYPE}, or binary mode with ce- headers")
@@ -97,57 +107,101 @@ def _decompressed(encoding: str, body: bytes) -> bytes:
     return found
 
 
-def _is_json(media_type: str) -> bool:
-    return media_type in ("", "application/json", "text/json") or media_type.endswith("+json")
+class _Strict(JSONFormat):
+    """The SDK's JSON format with strict JSON as data: what is no JSON is refused and not taken as text."""
+
+    def read(self, event_factory: EventFactory | None, data: str | bytes) -> BaseCloudEvent:
+        raise NotImplementedError("documents are parsed before, many at once")
+
+    def read_data(self, body: bytes, datacontenttype: str | None) -> Any:
+        if not body:
+            return None
+        media_type = (datacontenttype or self.DEFAULT_CONTENT_TYPE).strip().lower()
+        try:
+            return load_json(body) if self.JSON_CONTENT_TYPE_PATTERN.match(media_type) else body.decode()
+        except UnicodeDecodeError:
+            raise ProblemError(415, f"data of content type {datacontenttype!r} is neither JSON nor text in UTF-8") from None
 
 
-def _data(media_type: str, content: bytes) -> Any:
-    try:
-        return load_json(content) if _is_json(media_type) else content.decode()
-    except UnicodeDecodeError:
-        raise ProblemError(415, f"data of content type {media_type!r} is neither JSON nor text in UTF-8") from None
-
-
-def _with_data(document: Any, where: str) -> Any:
-    """The document with what stands in `data_base64` as its data."""
-    if not isinstance(document, dict) or "data_base64" not in document:
-        return document
-    if "data" in document:
-        raise ProblemError(422, f"{where} is no CloudEvent 1.0: it has data and data_base64; give one of them")
-    try:
-        content = base64.b64decode(document["data_base64"], validate=True)
-    except (ValueError, TypeError):
-        raise ProblemError(422, f"{where} is no CloudEvent 1.0: data_base64 is not valid base64") from None
-    media_type = str(document.get("datacontenttype") or "").partition(";")[0].strip().lower()
-    rest = {name: value for name, value in document.items() if name != "data_base64"}
-    return {**rest, "data": _data(media_type, content)}
+_FORMAT = _Strict()
 
 
 def _event(document: Any, where: str) -> CloudEvent:
-    document = _with_data(document, where)
+    """The event of a JSON document."""
+    if not isinstance(document, dict):
+        raise _no_event(where, f"found {type(document).__name__}")
+    # null is how JSON writes that a member is not set
+    members = {name: value for name, value in document.items() if value is not None}
+    data, encoded = members.pop("data", None), members.pop("data_base64", None)
+    if encoded is not None:
+        if data is not None:
+            raise _no_event(where, "it has data and data_base64; give one of them")
+        data = _FORMAT.read_data(_decoded(encoded, where), str(members.get("datacontenttype") or "") or None)
+    _check_required(members, where)
     try:
-        event = CloudEvent.model_validate(document)
+        # the SDK keeps what it is given, and adds to it
+        SdkEvent({**members, **_parsed_time(members.get("time"))}, data)
+    except (BaseCloudEventException, ValueError, TypeError) as invalid:
+        raise _no_event(where, _words(invalid)) from None
+    return _made({**members, "data": data}, where)
+
+
+def _binary(headers: Mapping[str, str], body: bytes) -> CloudEvent:
+    where = "the ce- headers"
+    given = {name: _unquoted(value) for name, value in headers.items() if name.startswith(CE_PREFIX)}
+    _check_required({name.removeprefix(CE_PREFIX) for name in given}, where)
+    if headers.get(CONTENT_TYPE_HEADER, "").strip() and body:
+        given[CONTENT_TYPE_HEADER] = headers[CONTENT_TYPE_HEADER].strip()
+    try:
+        event = from_binary(HTTPMessage(given, body), _FORMAT, SdkEvent)
+    except (BaseCloudEventException, ValueError, TypeError) as invalid:
+        raise _no_event(where, _words(invalid)) from None
+    attributes = event.get_attributes()
+    time = attributes.pop("time")
+    told = {"time": time.isoformat()} if f"{CE_PREFIX}time" in given and isinstance(time, datetime) else {}
+    return _made({**attributes, **told, "data": event.get_data()}, where)
+
+
+def _check_required(found: Any, where: str) -> None:
+    # the SDK makes up an id, by which nobody could see a duplicate
+    lacking = [name for name in REQUIRED_ATTRIBUTES if name not in found]
+    if lacking:
+        raise _no_event(where, f"{', '.join(lacking)} must be given")
+
+
+def _parsed_time(time: Any) -> dict[str, Any]:
+    if time is None:
+        return {}
+    return {"time": datetime.fromisoformat(time) if isinstance(time, str) else time}
+
+
+def _decoded(encoded: Any, where: str) -> bytes:
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except (ValueError, TypeError):
+        raise _no_event(where, "data_base64 is not valid base64") from None
+
+
+def _unquoted(value: str) -> str:
+    """A header's value without the double quotes that the HTTP binding allows around it; the SDK decodes the rest."""
+    if len(value) > 1 and value[0] == value[-1] == '"':
+        return re.sub(r"\\(.)", r"\1", value[1:-1])
+    return value
+
+
+def _made(members: dict[str, Any], where: str) -> CloudEvent:
+    try:
+        return CloudEvent.model_validate(members)
     except ValidationError as invalid:
         first = invalid.errors()[0]
-        at = ".".join(map(str, first["loc"]))
-        raise ProblemError(422, f"{where} is no CloudEvent 1.0: {at or 'the document'}: {first['msg']}") from None
-    empty = [name for name in ("id", "source", "type") if not getattr(event, name)]
-    if empty:
-        raise ProblemError(422, f"{where} is no CloudEvent 1.0: {', '.join(empty)} must not be empty")
-    return event
+        raise _no_event(where, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
 
-def _header(value: str) -> str:
-    """A header's value as the HTTP binding writes it: perhaps in double quotes, with anything but plain ASCII percent-encoded."""
-    if len(value) > 1 and value[0] == value[-1] == '"':
-        value = re.sub(r"\\(.)", r"\1", value[1:-1])
-    return unquote(value)
+def _words(invalid: Exception) -> str:
+    if isinstance(invalid, CloudEventValidationError):
+        return "; ".join(dict.fromkeys(str(one) for errors in invalid.errors.values() for one in errors))
+    return f"time: {invalid}"
 
 
-def _binary(headers: dict[str, str], media_type: str, body: bytes) -> CloudEvent:
-    document: dict[str, Any] = {name[3:]: _header(value) for name, value in headers.items() if name.startswith("ce-")}
-    if body:
-        document["data"] = _data(media_type, body)
-        if media_type:
-            document["datacontenttype"] = media_type
-    return _event(document, "the ce- headers")
+def _no_event(where: str, why: str) -> ProblemError:
+    return ProblemError(422, f"{where} is no CloudEvent 1.0: {why}")

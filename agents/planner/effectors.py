@@ -99,7 +99,7 @@ class AgentsEffector:
             webhook, type_, data = change.to.get("webhook"), "dev.autonomic.notification", {"message": change.to["message"]}
         else:
             webhook, type_, data = change.to["to"], change.to["type"], change.to.get("data", {})
-        event = CloudEvent(id=change.key, source=self._source, type=type_, subject=change.target, data=data)
+        event = CloudEvent(id=change.key, source=self._source, type=type_, subject=change.target or None, data=data)
         to_agent = webhook if webhook in self._agents else None
         status, detail = ("done", "") if webhook is None or to_agent else _post(webhook, event)
         outcome = _outcome(change, status, started_at, detail, {"to": webhook} if webhook else {})
