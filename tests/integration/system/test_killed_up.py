@@ -21,11 +21,24 @@ from autonomic.workflows.serving.predictions import PredictionLog
 
 Done = subprocess.CompletedProcess[str]
 REQUESTS = 20
+WEIGHTS = {"champion": 70, "canary": 30}
+WORK = """
+import os, time
+
+def work() -> dict[str, int]:
+    print('this was printed')
+    return {'answer': 42}
+
+def wait(path: str) -> dict[str, bool]:
+    while not os.path.exists(path):
+        time.sleep(0.1)
+    return {'waited': True}
+"""
 
 
 @pytest.fixture
 def documents(tmp_path: Path) -> Path:
-    """A folder with a service and with a workflow of one step."""
+    """A folder with a service of two roles, a workflow of one step, and one whose step waits for the file `go on` beside the folder."""
     import torch
 
     module = torch.nn.Linear(4, 3)
@@ -36,10 +49,22 @@ def documents(tmp_path: Path) -> Path:
     save_model(module, model, architecture="torch.nn:Linear", kwargs=kwargs, inputs=inputs, outputs=outputs, postprocess="classifier")
     folder = tmp_path / "documents"
     folder.mkdir()
-    (folder / "work.py").write_text("def work() -> dict[str, int]:\n    print('this was printed')\n    return {'answer': 42}\n")
-    service = {"name": "api", "model": model.as_uri(), "replicas": {"min": 1, "max": 3}, "resources": {"cpu": 0.1}}
+    (folder / "work.py").write_text(WORK)
+    service = {
+        "name": "api",
+        "model": model.as_uri(),
+        "canary": model.as_uri(),
+        "replicas": {"min": 1, "max": 3},
+        "resources": {"cpu": 0.1},
+    }
     steps = [{"name": "work", "run": "work:work"}]
-    for name, spec in (("shop", {"type": "online", "services": [service]}), ("job", {"type": "batch", "steps": steps})):
+    waiting = [{"name": "wait", "run": "work:wait", "with": {"path": str(tmp_path / "go on")}}]
+    specs: dict[str, dict[str, Any]] = {
+        "shop": {"type": "online", "services": [service]},
+        "job": {"type": "batch", "steps": steps},
+        "long": {"type": "batch", "steps": waiting},
+    }
+    for name, spec in specs.items():
         document = {"apiVersion": "autonomic.dev/v1alpha1", "kind": "Workflow", "metadata": {"name": name}, "spec": spec}
         (folder / f"{name}.yaml").write_text(json.dumps(document))
     return folder
@@ -72,6 +97,27 @@ def service_of(home: Path, run_in: Callable[..., Done]) -> dict[str, Any]:
     return shop["services"].get("shop/api", {}).get("service") or {"roles": {"champion": {"ready": 0}}}
 
 
+def run_of(home: Path, run_in: Callable[..., Done], workflow: str) -> dict[str, Any]:
+    """Its newest run, {} where none is known yet."""
+    status = json.loads(run_in(home, "status", "--output", "json").stdout)
+    state = next(one for one in status["workflows"] if one["name"] == workflow)["state"]
+    return next(iter((state or {}).get("runs", [])), {})
+
+
+def step_of(run: dict[str, Any]) -> str:
+    """The status of its step that waits."""
+    return run.get("steps", {}).get("wait", {}).get("status", "")
+
+
+def labelled(home: Path) -> int:
+    """How many predictions of the service have a true label."""
+    log = PredictionLog(home / "host" / "predictions" / "shop--api.db")
+    try:
+        return log.counts().labels
+    finally:
+        log.close()
+
+
 @pytest.mark.timeout(600)
 def test_after_a_reboot_all_that_was_declared_runs_again_at_the_same_address_and_nothing_is_lost(
     home: Path, documents: Path, run_in: Callable[..., Done], eventually: Callable[..., Any], tmp_path: Path
@@ -81,9 +127,17 @@ def test_after_a_reboot_all_that_was_declared_runs_again_at_the_same_address_and
     applied = run_in(home, "apply", str(documents))
     assert applied.returncode == 0, applied.stdout + applied.stderr
     admin = {"Authorization": f"Bearer {json.loads((home / 'tokens.json').read_text())['admin']}"}
-    rescale = {"target": "shop/api", "args": {"to": 2}}
-    told = httpx.post(f"{before.planner_url}/v1/primitives/rescale", json=rescale, headers=admin, timeout=60).json()
-    assert told["verdict"] == "go", told
+
+    def weights() -> Any:
+        return {role: share for role, share in service_of(home, run_in).get("weights", {}).items() if share}
+
+    for primitive, args in (("rescale", {"to": 2}), ("reroute", {"canary": "30%"})):
+        asked = {"target": "shop/api", "args": args}
+        decided = httpx.post(f"{before.planner_url}/v1/primitives/{primitive}", json=asked, headers=admin, timeout=60).json()
+        assert decided["verdict"] == "go", decided
+        # one plan at a time changes a service
+        planned = f"{before.planner_url}/v1/plans/{decided['plan']}"
+        eventually(lambda url=planned: httpx.get(url, headers=admin).json()["phase"] in ("kept", "verified"), f"{primitive} is done", 120)
     eventually(lambda: service_of(home, run_in)["roles"]["champion"]["ready"] == 2, "two replicas are ready")
     ran = run_in(home, "run", "job", "--wait")
     assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -92,6 +146,17 @@ def test_after_a_reboot_all_that_was_declared_runs_again_at_the_same_address_and
     for _ in range(REQUESTS):
         assert httpx.post(url, json=body, timeout=30).status_code == 200
     version = service_of(home, run_in)["roles"]["champion"]["model"]
+    assert weights() == WEIGHTS
+    assert run_in(home, "run", "long").returncode == 0
+    eventually(lambda: step_of(run_of(home, run_in, "long")) == "running", "the step that waits runs", 120)
+    unfinished = run_of(home, run_in, "long")["id"]
+    written = PredictionLog(home / "host" / "predictions" / "shop--api.db")
+    eventually(lambda: len(written.read(0, 10 * REQUESTS)) >= REQUESTS, "all predictions are written")
+    ids = [row.id for row in written.read(0, 2)]
+    written.close()
+    # what was accepted is kept, also where it has not reached the log yet
+    given = run_in(home, "label", "shop/api", *(f"{prediction}=1" for prediction in ids))
+    assert given.returncode == 0, given.stdout + given.stderr
 
     first.send_signal(signal.SIGKILL)
     first.wait()
@@ -114,6 +179,11 @@ def test_after_a_reboot_all_that_was_declared_runs_again_at_the_same_address_and
     eventually(lambda: service_of(home, run_in)["roles"]["champion"]["ready"] == 2, "two replicas are ready again")
     assert service_of(home, run_in)["roles"]["champion"]["model"] == version
     eventually(lambda: "Nothing changes." in run_in(home, "apply", str(documents)).stdout, "all that is declared runs")
+    assert weights() == WEIGHTS
+    eventually(lambda: labelled(home) == len(ids), "the labels that were accepted are in the log", 120)
+    (documents.parent / "go on").touch()
+    eventually(lambda: run_of(home, run_in, "long").get("status") == "succeeded", "the run that was unfinished goes on and ends", 120)
+    assert run_of(home, run_in, "long")["id"] == unfinished
     logs = run_in(home, "logs", "job", "work")
     assert "this was printed" in logs.stdout, logs.stdout + logs.stderr
     status = json.loads(run_in(home, "status", "--output", "json").stdout)
