@@ -269,8 +269,11 @@ class LightCluster:
         return f"file://{folder}"
 
     def close(self) -> None:
-        self.platform.close()
-        self.platform.host.stop_front()
+        try:
+            self.platform.close()
+        finally:
+            # HAProxy outlives its host, and may not outlive the tests, also where the API server is gone
+            self.platform.host.stop_front()
         self.remove()
 
     def remove(self) -> None:
