@@ -24,7 +24,7 @@ from autonomic.agents import problems
 from autonomic.agents.auth import Tokens
 from autonomic.agents.logs import logger, request_id
 from autonomic.agents.settings import Settings
-from autonomic.workflows.platforms.base.answers import JsonAnswer
+from autonomic.platforms.host.answers import JsonAnswer
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 Missing = Callable[[], dict[str, str]]

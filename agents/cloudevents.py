@@ -25,8 +25,8 @@ from autonomic.agents.auth import ACT
 from autonomic.agents.bus import BATCH_TYPE
 from autonomic.agents.problems import ProblemError
 from autonomic.agents.strict_json import load_json
+from autonomic.platforms.host.answers import JsonAnswer
 from autonomic.seams.event import CloudEvent
-from autonomic.workflows.platforms.base.answers import JsonAnswer
 
 STRUCTURED_TYPE = JSONFormat.CONTENT_TYPE
 MAX_EVENTS = 10_000

@@ -8,10 +8,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
+from autonomic.platforms.host.answers import JsonAnswer
 from autonomic.seams.errors import Permanent, Retryable, SpecError
 from autonomic.seams.journal import StateConflict
 from autonomic.seams.text import shown
-from autonomic.workflows.platforms.base.answers import JsonAnswer
 
 MEDIA_TYPE = "application/problem+json"
 

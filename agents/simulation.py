@@ -19,6 +19,8 @@ from autonomic.agents.planner.plan_store import PlanStore
 from autonomic.agents.planner.runner import JournalRunner
 from autonomic.agents.planner.suggestions import INPUTS
 from autonomic.agents.planner.waiting import NotYet
+from autonomic.platforms.simulated import Batch, Load, SimulatedPlatform, SimulatedRecorder, SimulatedRegistry, SimulatedSignal
+from autonomic.platforms.simulated.signal import Scripted
 from autonomic.seams.clock import VirtualClock
 from autonomic.seams.decision import Action, DecisionRecord
 from autonomic.seams.errors import Retryable
@@ -31,8 +33,6 @@ from autonomic.strategies.evaluator import EvaluatorState, evaluate
 from autonomic.strategies.readings import queries_of
 from autonomic.strategies.spec.strategy import On, Strategy
 from autonomic.strategies.triggers import Trigger, triggers_of
-from autonomic.workflows.platforms.simulated import Batch, Load, SimulatedPlatform, SimulatedRecorder, SimulatedRegistry, SimulatedSignal
-from autonomic.workflows.platforms.simulated.signal import Scripted
 from autonomic.workflows.spec.workflow import OnlineSpec, Workflow
 
 

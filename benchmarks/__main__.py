@@ -9,8 +9,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from autonomic.cli.embedded.kubernetes.supervisor import check_machine
 from autonomic.seams.errors import Permanent
-from autonomic.workflows.embedded.kubernetes.supervisor import check_machine
 from benchmarks.autoscaling import experiment as autoscaling
 from benchmarks.claims import Claim
 from benchmarks.kubernetes import acting, growth

@@ -13,7 +13,7 @@ from autonomic.agents.settings import Settings
 from autonomic.seams.errors import Permanent
 from autonomic.seams.text import shown
 from autonomic.seams.word import Word
-from autonomic.workflows.embedded.processes import free_port
+from autonomic.workflows.processes import free_port
 
 EMBEDDED = "embedded"
 """Said instead of an address: the part is started here again."""

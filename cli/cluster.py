@@ -72,8 +72,8 @@ def up(
 
         autonomic cluster up --fake-nodes 100 --audit
     """
-    from autonomic.workflows.embedded.kubernetes.cluster import LocalCluster
-    from autonomic.workflows.embedded.kubernetes.supervisor import Options, Supervisor
+    from autonomic.cli.embedded.kubernetes.cluster import LocalCluster
+    from autonomic.cli.embedded.kubernetes.supervisor import Options, Supervisor
 
     folder = _folder(home)
     addons = with_ or ()
@@ -110,7 +110,7 @@ def down(home: HomeOption = None) -> None:
 
     Only its logs stay. Ends with 0 when it is gone, 1 when something would not go, 3 when there was nothing.
     """
-    from autonomic.workflows.embedded.kubernetes.cluster import stop
+    from autonomic.cli.embedded.kubernetes.cluster import stop
 
     folder = _folder(home)
     with _told(), Console(stderr=True).status("Stopping …"):
@@ -164,7 +164,7 @@ def settings(
     """
     import yaml
 
-    from autonomic.workflows.embedded.kubernetes.machine_python import cluster_settings
+    from autonomic.cli.embedded.kubernetes.machine_python import cluster_settings
 
     with _told():
         cluster = _cluster(home)
@@ -220,8 +220,8 @@ def rights(
 
         autonomic cluster rights --namespace ml
     """
+    from autonomic.cli.embedded.kubernetes import rights as compared
     from autonomic.cli.output import show
-    from autonomic.workflows.embedded.kubernetes import rights as compared
 
     with _told():
         cluster = _cluster(home)
@@ -271,8 +271,8 @@ def helm(context: typer.Context) -> None:
 
         autonomic cluster helm list --all-namespaces
     """
+    from autonomic.cli.embedded.kubernetes import helm as program
     from autonomic.cli.output import working
-    from autonomic.workflows.embedded.kubernetes import helm as program
 
     with _told(), working("Looking for Helm"):
         cluster = _cluster(None)
@@ -297,7 +297,7 @@ def _folder(home: Path | None) -> Path:
 
 
 def _cluster(home: Path | None) -> Any:
-    from autonomic.workflows.embedded.kubernetes.cluster import LocalCluster
+    from autonomic.cli.embedded.kubernetes.cluster import LocalCluster
 
     return LocalCluster.attach(_folder(home))
 
@@ -305,8 +305,8 @@ def _cluster(home: Path | None) -> Any:
 @contextmanager
 def _told() -> Iterator[None]:
     """Gives expected errors the exit codes of the command."""
-    from autonomic.workflows.embedded.kubernetes.cluster import NotRunning
-    from autonomic.workflows.embedded.kubernetes.registry import AlreadyRunning
+    from autonomic.cli.embedded.kubernetes.cluster import NotRunning
+    from autonomic.cli.embedded.kubernetes.registry import AlreadyRunning
 
     try:
         yield

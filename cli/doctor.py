@@ -87,8 +87,8 @@ def _library(name: str, purpose: str, *, needed: bool) -> Check:
 
 
 def _prometheus() -> Check:
+    from autonomic.cli.embedded.prometheus_server import find_prometheus
     from autonomic.seams.errors import AutonomicError
-    from autonomic.workflows.embedded.prometheus_server import find_prometheus
 
     try:
         return Check("prometheus", "ok", str(find_prometheus()))
@@ -107,8 +107,8 @@ def _haproxy() -> Check:
 
 
 def _cluster() -> Check:
+    from autonomic.cli.embedded.kubernetes import build, supervisor
     from autonomic.seams.errors import Permanent
-    from autonomic.workflows.embedded.kubernetes import build, supervisor
 
     try:
         supervisor.check_machine()

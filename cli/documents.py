@@ -45,8 +45,8 @@ def validate(
         autonomic validate my-workflow.yaml --platform kubernetes
     """
     from autonomic.cli.output import show
+    from autonomic.platforms.host.planning import PRIMITIVES
     from autonomic.strategies.validation import load_specs
-    from autonomic.workflows.platforms.base.planning import PRIMITIVES
 
     if platform is not None and platform not in PRIMITIVES:
         raise typer.BadParameter(f"{platform!r} is no platform; there are {', '.join(PRIMITIVES)}", param_hint="--platform")
@@ -191,8 +191,8 @@ def diff(
 def _send(client: "Client", paths: list[Path], *, prune: bool, dry_run: bool) -> dict[str, Any]:
     from autonomic.cli.output import working
     from autonomic.strategies.validation import load_specs
-    from autonomic.workflows.batch.code_package import package_of
-    from autonomic.workflows.batch.packages import digest_of
+    from autonomic.workflows.runs.code_package import package_of
+    from autonomic.workflows.runs.packages import digest_of
 
     known = [] if prune else in_force(client)
     settings = client.settings

@@ -11,8 +11,8 @@ import httpx
 import yaml
 
 from autonomic.agents.settings import Settings
+from autonomic.platforms.ray.reach import check_cluster
 from autonomic.seams.errors import AutonomicError, Permanent
-from autonomic.workflows.platforms.ray.reach import check_cluster
 from autonomic.workflows.registry.client import Mlflow
 
 _SECONDS = 10.0

@@ -11,10 +11,10 @@ from typing import IO
 
 from autonomic.agents.settings import Settings
 from autonomic.cli import ray_host
+from autonomic.cli.embedded import leftovers
+from autonomic.cli.embedded.ray_cluster import remove_temp_dirs
 from autonomic.cli.existing import check_ray
 from autonomic.seams.errors import AutonomicError, Permanent
-from autonomic.workflows.embedded import leftovers
-from autonomic.workflows.embedded.ray_cluster import remove_temp_dirs
 from autonomic.workflows.serving.front import Front
 
 _LOCK_ATTEMPTS = 10

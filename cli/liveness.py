@@ -13,9 +13,9 @@ import httpx
 
 from autonomic.agents.bus import BATCH_TYPE
 from autonomic.agents.logs import logger
+from autonomic.platforms.host import restarts
+from autonomic.platforms.host.restarts import Restart
 from autonomic.seams.event import CloudEvent, part_restarted
-from autonomic.workflows.embedded import restarts
-from autonomic.workflows.embedded.restarts import Restart
 
 LOOK_SECONDS = 5.0
 ASK_SECONDS = 10.0

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autonomic.platforms.host import restarts
 from autonomic.seams.errors import AutonomicError
-from autonomic.workflows.embedded import restarts
 
 if TYPE_CHECKING:
     from autonomic.cli.client import Client

@@ -5,11 +5,11 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from autonomic.platforms.ray.start_host import ANSWERS, REFUSED
 from autonomic.seams.errors import Permanent
-from autonomic.workflows.embedded.processes import ended, start_process, stop_process, wait_until
-from autonomic.workflows.platforms.ray.start_host import ANSWERS, REFUSED
+from autonomic.workflows.processes import ended, start_process, stop_process, wait_until
 
-_MODULE = "autonomic.workflows.platforms.ray.start_host"
+_MODULE = "autonomic.platforms.ray.start_host"
 
 
 def start_host(home: Path, log: Path, env: Mapping[str, str]) -> "subprocess.Popen[bytes]":

@@ -16,14 +16,14 @@ from autonomic.agents.auth import Tokens
 from autonomic.agents.settings import Settings
 from autonomic.cli import existing, home, ray_host
 from autonomic.cli.addresses import EMBEDDED, Given, addresses, ignored
+from autonomic.cli.embedded import leftovers
+from autonomic.cli.embedded.mlflow_server import MlflowServer
+from autonomic.cli.embedded.prometheus_server import PrometheusServer, find_prometheus
+from autonomic.cli.embedded.ray_cluster import RayCluster, cluster_env
 from autonomic.cli.liveness import Liveness, Looked, Published, end_group, end_process
+from autonomic.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.seams.errors import AutonomicError, Permanent
-from autonomic.workflows.embedded import leftovers
-from autonomic.workflows.embedded.mlflow_server import MlflowServer
-from autonomic.workflows.embedded.processes import answers, start_process, stop_process, wait_until
-from autonomic.workflows.embedded.prometheus_server import PrometheusServer, find_prometheus
-from autonomic.workflows.embedded.ray_cluster import RayCluster, cluster_env
-from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
+from autonomic.workflows.processes import answers, start_process, stop_process, wait_until
 from autonomic.workflows.serving.front import Front
 
 AGENTS = ("monitor", "planner", "tuner")
@@ -216,7 +216,7 @@ class System:
 
     def _start_kubernetes_host(self) -> None:
         log = self.settings.logs / "host.log"
-        command = [sys.executable, "-m", "autonomic.workflows.platforms.kubernetes.host", "--home", str(self.home)]
+        command = [sys.executable, "-m", "autonomic.platforms.kubernetes.__main__", "--home", str(self.home)]
         process = start_process(command, log)
         self._kubernetes_host = Part(process)
         wait_until(lambda: answers(f"{self.settings.host_url}/healthz"), "The host of the Kubernetes cluster", 60, log, process)

@@ -96,7 +96,7 @@ def _print_addresses(home: Path, output: Output) -> None:
 def _up_in_foreground(home: Path, cpus: int | None, cluster: Path | None, given: Given, output: Output) -> None:
     from autonomic.cli.home import AlreadyRunning
     from autonomic.cli.system import System
-    from autonomic.workflows.platforms.kubernetes.host import read_settings
+    from autonomic.platforms.kubernetes.__main__ import read_settings
 
     console = _console()
     try:
@@ -134,7 +134,7 @@ def _up_in_foreground(home: Path, cpus: int | None, cluster: Path | None, given:
 
 def _up_detached(home: Path, options: list[str]) -> None:
     from autonomic.cli.home import prepare, running_pid
-    from autonomic.workflows.embedded.processes import start_process, wait_until
+    from autonomic.workflows.processes import start_process, wait_until
 
     console = _console()
     try:

@@ -9,11 +9,11 @@ from typing import Any
 from autonomic.agents.planner import replay
 from autonomic.agents.planner.replay import Recording
 from autonomic.agents.simulation import Simulation
+from autonomic.platforms.simulated import Batch, Load
 from autonomic.primitives.people import Freeze
 from autonomic.seams.decision import Action
 from autonomic.strategies.spec.strategy import Strategy
 from autonomic.strategies.validation import load_specs
-from autonomic.workflows.platforms.simulated import Batch, Load
 
 ROOT = Path(__file__).parent.parent
 RECORDED = ROOT / "tests" / "unit" / "data" / "decisions.jsonl"

@@ -25,7 +25,7 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GROUPS: dict[str, list[str]] = {
     "a whole system": ["integration/system"],
     "services on Ray": ["contract", "chaos/test_host_kills.py", "integration/platforms"],
-    "steps on Ray and MLflow": ["integration/batch", "integration/mnist", "integration/monitor", "integration/registry"],
+    "steps on Ray and MLflow": ["integration/runs", "integration/mnist", "integration/monitor", "integration/registry"],
     "units that simulate": ["unit/simulation", "unit/planner", "unit/platforms", "unit/apps", "unit/serving"],
     "other units": ["unit"],
     "journals and plans": [f"contract/test_{name}_contract.py" for name in ("journal", "lease", "plan_runner")],

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from autonomic.platforms.host.planning import ADOPTED, PRIMITIVES
 from autonomic.primitives.arguments import (
     ARGUMENTS,
     IRREVERSIBLE,
@@ -23,7 +24,6 @@ from autonomic.strategies.cron import parse as parse_cron
 from autonomic.strategies.promql import PromqlChecker
 from autonomic.strategies.resize_checks import check_resize
 from autonomic.strategies.spec.strategy import ActionSpec, On, Strategy
-from autonomic.workflows.platforms.base.planning import ADOPTED, PRIMITIVES
 from autonomic.workflows.spec.checks import Finding
 from autonomic.workflows.spec.faults import listed, nearest
 from autonomic.workflows.spec.functions import FunctionNotFound, find_function

@@ -11,7 +11,7 @@ from autonomic.strategies.checks import check_strategy
 from autonomic.strategies.promql import PromqlChecker
 from autonomic.strategies.spec.documents import parse
 from autonomic.strategies.spec.strategy import Strategy
-from autonomic.workflows.batch.code_package import check_code
+from autonomic.workflows.runs.code_package import check_code
 from autonomic.workflows.spec.checks import Finding, check_workflow
 from autonomic.workflows.spec.documents import Document, load_documents
 from autonomic.workflows.spec.workflow import OnlineSpec, Workflow

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
+    from autonomic.cli.embedded.kubernetes.cluster import LocalCluster
+    from autonomic.cli.embedded.mlflow_server import MlflowServer
+    from autonomic.cli.embedded.prometheus_server import PrometheusServer
+    from autonomic.cli.embedded.ray_cluster import RayCluster
+    from autonomic.platforms.kubernetes.platform import KubernetesPlatform
     from autonomic.seams.plan import Change, Outcome
-    from autonomic.workflows.embedded.kubernetes.cluster import LocalCluster
-    from autonomic.workflows.embedded.mlflow_server import MlflowServer
-    from autonomic.workflows.embedded.prometheus_server import PrometheusServer
-    from autonomic.workflows.embedded.ray_cluster import RayCluster
-    from autonomic.workflows.platforms.kubernetes.platform import KubernetesPlatform
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # the tests start some hundred processes, and each would compile all sources anew
@@ -63,7 +63,7 @@ def chaos() -> Chaos:
 @pytest.fixture
 def free_port() -> int:
     """A TCP port of the loopback interface that nobody listens on now."""
-    from autonomic.workflows.embedded import processes
+    from autonomic.workflows import processes
 
     return processes.free_port()
 
@@ -71,7 +71,7 @@ def free_port() -> int:
 @pytest.fixture(scope="session")
 def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator["RayCluster"]:
     """A real one-node Ray cluster; the environment lets drivers of this process in."""
-    from autonomic.workflows.embedded.ray_cluster import RayCluster
+    from autonomic.cli.embedded.ray_cluster import RayCluster
 
     cluster = RayCluster.start(tmp_path_factory.mktemp("ray"), cpus=8)
     before = {name: os.environ.get(name) for name in cluster.env}
@@ -92,10 +92,10 @@ class LightHost:
     """The host of a real cluster, whose replicas may serve a model that is none: see tests/light."""
 
     def __init__(self, home: Path, address: str, mlflow_url: str) -> None:
-        from autonomic.workflows.embedded.processes import free_port
-        from autonomic.workflows.platforms.base.client import HostPlatform
-        from autonomic.workflows.platforms.ray.settings import HostSettings
-        from autonomic.workflows.platforms.ray.start_host import start_host
+        from autonomic.platforms.host.client import HostPlatform
+        from autonomic.platforms.ray.settings import HostSettings
+        from autonomic.platforms.ray.start_host import start_host
+        from autonomic.workflows.processes import free_port
 
         self.settings = HostSettings(
             home=home,
@@ -177,8 +177,8 @@ class LightCluster:
     platform: "KubernetesPlatform"
 
     def __init__(self, cluster: "Kubernetes", home: Path, **more: Any) -> None:
-        from autonomic.workflows.embedded.kubernetes import machine_python
-        from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
+        from autonomic.cli.embedded.kubernetes import machine_python
+        from autonomic.platforms.kubernetes.settings import KubernetesSettings
 
         self.cluster = cluster
         self.home = home
@@ -203,7 +203,7 @@ class LightCluster:
 
     def start(self) -> None:
         """Makes this process the writer."""
-        from autonomic.workflows.platforms.kubernetes.platform import KubernetesPlatform
+        from autonomic.platforms.kubernetes.platform import KubernetesPlatform
 
         self.platform = KubernetesPlatform(self.settings)
 
@@ -299,7 +299,7 @@ def light_cluster(kubernetes: "Kubernetes", tmp_path_factory: pytest.TempPathFac
 @pytest.fixture(scope="session")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator["MlflowServer"]:
     """A real MLflow server; tests use names of their own in it."""
-    from autonomic.workflows.embedded.mlflow_server import MlflowServer
+    from autonomic.cli.embedded.mlflow_server import MlflowServer
 
     server = MlflowServer.start(tmp_path_factory.mktemp("mlflow"))
     yield server
@@ -315,8 +315,8 @@ def metrics_targets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def prometheus(tmp_path_factory: pytest.TempPathFactory, metrics_targets: Path) -> Iterator["PrometheusServer"]:
     """A real Prometheus that scrapes itself and what stands in `metrics_targets`, every 250 ms."""
-    from autonomic.workflows.embedded.processes import free_port
-    from autonomic.workflows.embedded.prometheus_server import PrometheusServer
+    from autonomic.cli.embedded.prometheus_server import PrometheusServer
+    from autonomic.workflows.processes import free_port
 
     port = free_port()
     scrape_configs: list[dict[str, object]] = [
@@ -338,7 +338,7 @@ class Kubernetes(NamedTuple):
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks the tests that need a cluster, and gives the first that need it or Helm the time to build it."""
-    from autonomic.workflows.embedded.kubernetes import build, helm
+    from autonomic.cli.embedded.kubernetes import build, helm
 
     unbuilt, no_helm = build.built() is None, helm.built() is None
     for item in items:
@@ -392,9 +392,9 @@ def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubernetes]
     if given:
         yield Kubernetes(Path(given), os.environ.get("AUTONOMIC_TEST_HOST_ADDRESS", "127.0.0.1"), None)
         return
+    from autonomic.cli.embedded.kubernetes import build, supervisor
+    from autonomic.cli.embedded.kubernetes.cluster import LocalCluster
     from autonomic.seams.errors import Permanent
-    from autonomic.workflows.embedded.kubernetes import build, supervisor
-    from autonomic.workflows.embedded.kubernetes.cluster import LocalCluster
 
     try:
         supervisor.check_machine()

@@ -178,7 +178,7 @@ class MonitorService:
         if not self.settings.host_url:
             raise Retryable("no host is configured", 30)
         if self._platform is None:
-            from autonomic.workflows.platforms.base.client import HostPlatform
+            from autonomic.platforms.host.client import HostPlatform
 
             self._platform = HostPlatform(self.settings.host_url, self._host_token, HOST_SECONDS)
         return self._platform

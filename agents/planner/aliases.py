@@ -3,13 +3,13 @@
 from collections.abc import Callable, Collection, Iterator, Mapping
 
 from autonomic.agents.planner.specs import Specs
+from autonomic.platforms.host.reconcile import Gap
 from autonomic.primitives.base import model_name
 from autonomic.primitives.models import alias_of, version_of
 from autonomic.primitives.people import Freeze, overlap
 from autonomic.seams.decision import Action, DecisionRecord
 from autonomic.seams.errors import Permanent
 from autonomic.seams.state import State
-from autonomic.workflows.platforms.base.reconcile import Gap
 from autonomic.workflows.spec.workflow import OnlineSpec, Service
 
 ACTOR = "the alias"

@@ -1,7 +1,7 @@
 """The documents in force against what the platform has of them: what never came to be is deployed again by itself.
 
 The platform's host makes what runs as its own records say; here those records are made as the documents say. Both use
-`workflows.platforms.base.reconcile`.
+`platforms.host.reconcile`.
 """
 
 import threading
@@ -11,12 +11,12 @@ from typing import Literal
 from autonomic.agents.logs import logger
 from autonomic.agents.planner import specs as documents
 from autonomic.agents.planner.specs import Specs
+from autonomic.platforms.host.reconcile import Backoff, Gap, Reconciler, Report, Standing, World
 from autonomic.seams.clock import Clock
 from autonomic.seams.decision import DecisionRecord
 from autonomic.seams.errors import AutonomicError, Permanent, Retryable
 from autonomic.seams.runner import ENDED, PlanStatus
 from autonomic.seams.state import State
-from autonomic.workflows.platforms.base.reconcile import Backoff, Gap, Reconciler, Report, Standing, World
 from autonomic.workflows.spec.workflow import OnlineSpec, Workflow
 
 ACTOR = "the reconciler"

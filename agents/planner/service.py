@@ -37,6 +37,7 @@ from autonomic.agents.planner.runner import JournalRunner
 from autonomic.agents.planner.specs import Difference, Specs
 from autonomic.agents.planner.waiting import NotYet
 from autonomic.agents.settings import Settings
+from autonomic.platforms.host.client import HostPlatform
 from autonomic.primitives.gate import targets_of
 from autonomic.primitives.people import Freeze
 from autonomic.seams.clock import SystemClock
@@ -50,7 +51,6 @@ from autonomic.seams.runner import PlanStatus
 from autonomic.seams.state import RunState
 from autonomic.strategies.spec.strategy import Strategy
 from autonomic.strategies.triggers import fires_again
-from autonomic.workflows.platforms.base.client import HostPlatform
 from autonomic.workflows.spec.workflow import Workflow
 
 if TYPE_CHECKING:

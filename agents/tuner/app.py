@@ -18,11 +18,11 @@ from autonomic.agents.settings import Settings
 from autonomic.agents.strict_json import StrictRoute
 from autonomic.agents.tuner.freezes import PlannerFreezes
 from autonomic.agents.tuner.searches import PlannerWorkflows, Search, Searches, SearchRequest
+from autonomic.platforms.host.client import HostPlatform
 from autonomic.seams.clock import SystemClock
 from autonomic.seams.event import CloudEvent
 from autonomic.seams.ids import RandomIds
 from autonomic.seams.journal import Record
-from autonomic.workflows.platforms.base.client import HostPlatform
 
 
 def create(settings: Settings, tokens: Tokens) -> FastAPI:

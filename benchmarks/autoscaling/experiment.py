@@ -18,12 +18,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import psutil
 
+from autonomic.cli.embedded.ray_cluster import RayCluster
 from autonomic.cli.system import System
+from autonomic.platforms.simulated.queueing import Line, QueueingService
+from autonomic.platforms.simulated.queueing import Load as SimulatedLoad
 from autonomic.seams.runner import ENDED
-from autonomic.workflows.embedded.processes import free_port, start_process, stop_process, wait_until
-from autonomic.workflows.embedded.ray_cluster import RayCluster
-from autonomic.workflows.platforms.simulated.queueing import Line, QueueingService
-from autonomic.workflows.platforms.simulated.queueing import Load as SimulatedLoad
+from autonomic.workflows.processes import free_port, start_process, stop_process, wait_until
 from benchmarks.autoscaling.serve_app import APP, SETTINGS
 from benchmarks.autoscaling.traces import TRACES, Trace, play
 from benchmarks.claims import Claim

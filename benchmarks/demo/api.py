@@ -8,9 +8,9 @@ import httpx
 
 from autonomic.agents.auth import Tokens
 from autonomic.agents.settings import Settings
+from autonomic.platforms.host.client import HostPlatform
 from autonomic.seams.errors import Retryable
 from autonomic.seams.state import ServiceState
-from autonomic.workflows.platforms.base.client import HostPlatform
 
 
 class Api:

@@ -10,9 +10,9 @@ from typing import Protocol
 import psutil
 
 from autonomic.agents.settings import Settings
+from autonomic.cli.embedded.kubernetes import build, helm
+from autonomic.cli.embedded.kubernetes.cluster import LocalCluster
 from autonomic.cli.system import System
-from autonomic.workflows.embedded.kubernetes import build, helm
-from autonomic.workflows.embedded.kubernetes.cluster import LocalCluster
 from benchmarks.demo.api import Api
 from benchmarks.demo.release import NAMESPACE, Release
 

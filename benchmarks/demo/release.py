@@ -12,13 +12,13 @@ import yaml
 
 from autonomic.agents.auth import Tokens
 from autonomic.agents.settings import Settings
+from autonomic.cli.embedded.kubernetes import helm, machine_python
+from autonomic.cli.embedded.kubernetes.cluster import LocalCluster
+from autonomic.cli.embedded.mlflow_server import MlflowServer
+from autonomic.cli.embedded.prometheus_server import PrometheusServer
+from autonomic.platforms.kubernetes.objects.in_pod import WORK
 from autonomic.seams.errors import Permanent
-from autonomic.workflows.embedded.kubernetes import helm, machine_python
-from autonomic.workflows.embedded.kubernetes.cluster import LocalCluster
-from autonomic.workflows.embedded.mlflow_server import MlflowServer
-from autonomic.workflows.embedded.processes import free_port
-from autonomic.workflows.embedded.prometheus_server import PrometheusServer
-from autonomic.workflows.platforms.kubernetes.in_pod import WORK
+from autonomic.workflows.processes import free_port
 
 CHART = Path(__file__).parents[2] / "deploy" / "charts" / "autonomic"
 NAMESPACE = "demo"

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from autonomic.cli.embedded.kubernetes.cluster import LocalCluster
+from autonomic.platforms.kubernetes.platform import KubernetesPlatform
+from autonomic.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.seams.plan import Change
 from autonomic.seams.state import FINISHED
-from autonomic.workflows.batch.packages import pack
-from autonomic.workflows.embedded.kubernetes.cluster import LocalCluster
 from autonomic.workflows.images.build import check_tools
-from autonomic.workflows.platforms.kubernetes.platform import KubernetesPlatform
-from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
+from autonomic.workflows.runs.packages import pack
 
 pytestmark = pytest.mark.timeout(3600)
 IMAGE = "autonomic.local/images-test:1"

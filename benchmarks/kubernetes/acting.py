@@ -20,11 +20,11 @@ import httpx
 import matplotlib.pyplot as plt
 import numpy as np
 
+from autonomic.cli.embedded.kubernetes.supervisor import Options
+from autonomic.platforms.kubernetes.objects.api import DEPLOYMENTS, PODS
+from autonomic.platforms.kubernetes.objects.api import Api as KubernetesApi
+from autonomic.platforms.kubernetes.objects.watch import Object, Watch
 from autonomic.seams.runner import ENDED
-from autonomic.workflows.embedded.kubernetes.supervisor import Options
-from autonomic.workflows.platforms.kubernetes.api import DEPLOYMENTS, PODS
-from autonomic.workflows.platforms.kubernetes.api import Api as KubernetesApi
-from autonomic.workflows.platforms.kubernetes.watch import Object, Watch
 from benchmarks.claims import Claim
 from benchmarks.demo.api import wait_for
 from benchmarks.harness import read_rows, run_interleaved

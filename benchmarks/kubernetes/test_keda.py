@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from autonomic.workflows.embedded.kubernetes.cluster import LocalCluster
-from autonomic.workflows.embedded.kubernetes.supervisor import Options
-from autonomic.workflows.embedded.prometheus_server import PrometheusServer
+from autonomic.cli.embedded.kubernetes.cluster import LocalCluster
+from autonomic.cli.embedded.kubernetes.supervisor import Options
+from autonomic.cli.embedded.prometheus_server import PrometheusServer
 from benchmarks.demo.api import wait_for
 
 pytestmark = pytest.mark.timeout(3600)

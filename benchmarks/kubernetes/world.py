@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
+from autonomic.cli.embedded.kubernetes.cluster import LocalCluster
+from autonomic.cli.embedded.kubernetes.supervisor import Options
 from autonomic.cli.system import System
-from autonomic.workflows.embedded.kubernetes.cluster import LocalCluster
-from autonomic.workflows.embedded.kubernetes.supervisor import Options
-from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
+from autonomic.platforms.kubernetes.settings import KubernetesSettings
 from benchmarks.demo.api import Api
 from benchmarks.kubernetes.audit import AuditLog
 

@@ -12,10 +12,10 @@ from typing import Any
 import psutil
 
 from autonomic.agents.settings import Settings
+from autonomic.cli.embedded.ray_cluster import cluster_env
 from autonomic.cli.system import System
 from autonomic.seams.state import FINISHED, RunState
-from autonomic.workflows.batch.packages import pack
-from autonomic.workflows.embedded.ray_cluster import cluster_env
+from autonomic.workflows.runs.packages import pack
 from benchmarks.claims import Claim
 from benchmarks.demo.api import Api, wait_for
 from benchmarks.harness import by_arm, run_interleaved

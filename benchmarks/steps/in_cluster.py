@@ -7,8 +7,8 @@ from uuid import uuid4
 
 import ray
 
-from autonomic.workflows.batch.drivers import NAMESPACE
-from autonomic.workflows.batch.run_actor import RUNS
+from autonomic.platforms.ray.drivers import NAMESPACE
+from autonomic.platforms.ray.run_actor import RUNS
 
 
 def _nothing() -> None:

@@ -14,13 +14,13 @@ import psutil
 import pytest
 import yaml
 
+from autonomic.cli.embedded.kubernetes import cgroups
+from autonomic.platforms.kubernetes.objects.api import JOBS, PODS, Api, Resource
+from autonomic.platforms.kubernetes.objects.watch import Watch
+from autonomic.platforms.kubernetes.platform import KubernetesPlatform
 from autonomic.seams.errors import Permanent, Retryable
 from autonomic.seams.plan import Change, Outcome
 from autonomic.seams.state import FINISHED, RunState
-from autonomic.workflows.embedded.kubernetes import cgroups
-from autonomic.workflows.platforms.kubernetes.api import JOBS, PODS, Api, Resource
-from autonomic.workflows.platforms.kubernetes.platform import KubernetesPlatform
-from autonomic.workflows.platforms.kubernetes.watch import Watch
 
 
 def wait_until(condition: Callable[[], Any], within_seconds: float = 120) -> None:

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
+from autonomic.platforms.kubernetes.platform import KubernetesPlatform
 from autonomic.seams.plan import Change, Outcome
-from autonomic.workflows.platforms.kubernetes.platform import KubernetesPlatform
 
 MOST_KILLS = 12
 WRITER = Path(__file__).parent.parent / "support" / "kubernetes_writer.py"

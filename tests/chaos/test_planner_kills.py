@@ -17,7 +17,7 @@ from autonomic.agents.auth import Tokens
 from autonomic.agents.journal import SqlJournal
 from autonomic.agents.settings import Settings
 from autonomic.seams.runner import ENDED
-from autonomic.workflows.embedded.processes import free_port
+from autonomic.workflows.processes import free_port
 
 MOST_KILLS = 25
 EVENTS_PER_KILL = 4

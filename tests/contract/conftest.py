@@ -8,13 +8,13 @@ from typing import Any, Protocol
 
 import pytest
 
+from autonomic.platforms.simulated import Batch, SimulatedPlatform
 from autonomic.seams.clock import VirtualClock
 from autonomic.seams.ids import RandomIds
 from autonomic.seams.plan import Change, Outcome
 from autonomic.seams.platform import Platform
 from autonomic.seams.state import ServiceState, State
-from autonomic.workflows.batch.packages import pack
-from autonomic.workflows.platforms.simulated import Batch, SimulatedPlatform
+from autonomic.workflows.runs.packages import pack
 
 PATIENCE_SECONDS = 120
 """For what comes in seconds where nothing else runs."""
@@ -221,7 +221,7 @@ def deployed(request: pytest.FixtureRequest) -> Deployed:
 
 
 class Real:
-    """A real platform, as the agents see it, with the functions of tests/integration/batch, and shorter words.
+    """A real platform, as the agents see it, with the functions of tests/integration/runs, and shorter words.
 
     Steps and the tests see the folder `shared`.
     """

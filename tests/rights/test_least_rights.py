@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from autonomic.workflows.embedded.kubernetes import rights
+from autonomic.cli.embedded.kubernetes import rights
 
 ROOT = Path(__file__).parents[2]
 FILES = ROOT / "deploy" / "charts" / "autonomic" / "files"

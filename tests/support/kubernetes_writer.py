@@ -9,10 +9,10 @@ import json
 import sys
 from pathlib import Path
 
+from autonomic.platforms.kubernetes.platform import KubernetesPlatform
+from autonomic.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.seams.errors import Retryable
 from autonomic.seams.plan import Change
-from autonomic.workflows.platforms.kubernetes.platform import KubernetesPlatform
-from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 
 
 def main() -> None:

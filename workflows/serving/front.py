@@ -9,7 +9,7 @@ from typing import Literal
 
 from autonomic.seams.errors import Permanent
 from autonomic.seams.word import Word
-from autonomic.workflows.embedded.processes import free_port
+from autonomic.workflows.processes import free_port
 from autonomic.workflows.serving import haproxy
 from autonomic.workflows.serving.haproxy_process import HaproxyProcess, replace
 from autonomic.workflows.serving.placement import FrontReplica, FrontService, Placement, backend_name, place

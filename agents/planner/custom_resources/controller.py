@@ -11,13 +11,13 @@ from autonomic.agents.planner.custom_resources.news import News
 from autonomic.agents.planner.custom_resources.ownership import Ownership
 from autonomic.agents.planner.custom_resources.telling import Action, Facts
 from autonomic.agents.planner.specs import Specs
+from autonomic.platforms.kubernetes.events import event
+from autonomic.platforms.kubernetes.objects.api import EVENTS, Api, Conflict, Forbidden, Resource
+from autonomic.platforms.kubernetes.objects.watch import Object, Watch
+from autonomic.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.seams.errors import AutonomicError, Permanent, Retryable
 from autonomic.seams.journal import Transaction
 from autonomic.strategies.crds.definitions import GROUP, VERSION
-from autonomic.workflows.platforms.kubernetes.api import EVENTS, Api, Conflict, Forbidden, Resource
-from autonomic.workflows.platforms.kubernetes.events import event
-from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
-from autonomic.workflows.platforms.kubernetes.watch import Object, Watch
 
 if TYPE_CHECKING:
     from autonomic.agents.planner.service import Planner

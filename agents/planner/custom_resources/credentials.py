@@ -5,8 +5,8 @@ import json
 from pydantic import ValidationError
 
 from autonomic.agents.settings import Settings
+from autonomic.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.seams.errors import Permanent
-from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 
 
 def cluster_of(settings: Settings) -> KubernetesSettings:

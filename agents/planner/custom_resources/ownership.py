@@ -1,8 +1,8 @@
 """What serves a workflow goes with the workflow's object, whoever is there to see to it."""
 
-from autonomic.workflows.platforms.kubernetes.api import DEPLOYMENTS, Api
-from autonomic.workflows.platforms.kubernetes.names import labels, selector
-from autonomic.workflows.platforms.kubernetes.watch import Object
+from autonomic.platforms.kubernetes.objects.api import DEPLOYMENTS, Api
+from autonomic.platforms.kubernetes.objects.names import labels, selector
+from autonomic.platforms.kubernetes.objects.watch import Object
 
 
 class Ownership:

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from autonomic.platforms.kubernetes.events import timestamp
 from autonomic.seams.plan import Outcome
 from autonomic.seams.state import State
-from autonomic.workflows.platforms.kubernetes.events import timestamp
 
 Object = Mapping[str, Any]
 _MOST_ERRORS = 50

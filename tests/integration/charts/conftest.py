@@ -16,10 +16,10 @@ import httpx
 import pytest
 import yaml
 
+from autonomic.cli.embedded.kubernetes import helm as built_helm
+from autonomic.cli.embedded.kubernetes.machine_python import pod_settings
+from autonomic.cli.embedded.prometheus_server import PrometheusServer
 from autonomic.strategies.crds.definitions import files
-from autonomic.workflows.embedded.kubernetes import helm as built_helm
-from autonomic.workflows.embedded.kubernetes.machine_python import pod_settings
-from autonomic.workflows.embedded.prometheus_server import PrometheusServer
 from autonomic.workflows.serving.model import save_model
 
 if TYPE_CHECKING:

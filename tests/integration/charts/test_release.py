@@ -9,7 +9,7 @@ import httpx
 import pytest
 import yaml
 
-from autonomic.workflows.embedded.kubernetes import rights
+from autonomic.cli.embedded.kubernetes import rights
 
 ROOT = Path(__file__).parents[3]
 PARTS = ("monitor", "planner", "tuner", "host")

@@ -13,7 +13,7 @@ import yaml
 
 from autonomic import __version__
 from autonomic.agents.settings import Settings
-from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
+from autonomic.platforms.kubernetes.settings import KubernetesSettings
 
 CHART = Path(__file__).parents[3] / "deploy" / "charts" / "autonomic"
 # what the chart says itself, or what means nothing in a pod

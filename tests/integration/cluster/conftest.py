@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from autonomic.workflows.embedded.kubernetes.cluster import LocalCluster
+from autonomic.cli.embedded.kubernetes.cluster import LocalCluster
 
 
 @pytest.fixture(scope="session")

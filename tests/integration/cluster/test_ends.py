@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from autonomic.workflows.embedded.kubernetes import build, cgroups, registry
-from autonomic.workflows.embedded.kubernetes.cluster import LocalCluster, NotRunning, stop
-from autonomic.workflows.embedded.kubernetes.supervisor import Options
+from autonomic.cli.embedded.kubernetes import build, cgroups, registry
+from autonomic.cli.embedded.kubernetes.cluster import LocalCluster, NotRunning, stop
+from autonomic.cli.embedded.kubernetes.supervisor import Options
 
 pytestmark = pytest.mark.kubernetes
 

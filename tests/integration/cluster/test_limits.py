@@ -2,7 +2,7 @@ import subprocess
 import sys
 
 _CHECK = """
-from autonomic.workflows.embedded.kubernetes.limits import check_inotify
+from autonomic.cli.embedded.kubernetes.limits import check_inotify
 from autonomic.seams.errors import Permanent
 check_inotify(1)
 try:

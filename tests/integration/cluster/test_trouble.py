@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from autonomic.cli.embedded.kubernetes import cgroups
+from autonomic.cli.embedded.kubernetes.cluster import LocalCluster
 from autonomic.seams.errors import Permanent
-from autonomic.workflows.embedded.kubernetes import cgroups
-from autonomic.workflows.embedded.kubernetes.cluster import LocalCluster
 
 
 def test_a_crash_kills_all_containers_of_a_node_and_healing_brings_it_back(

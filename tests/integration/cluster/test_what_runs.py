@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from autonomic.workflows.embedded.kubernetes import images
-from autonomic.workflows.embedded.kubernetes.cluster import LocalCluster
+from autonomic.cli.embedded.kubernetes import images
+from autonomic.cli.embedded.kubernetes.cluster import LocalCluster
 
 ROOT = Path(__file__).parents[3]
 TERMINATION_LOG = "/dev/termination-log"

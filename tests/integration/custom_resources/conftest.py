@@ -20,9 +20,9 @@ import yaml
 from autonomic.agents.auth import Tokens
 from autonomic.agents.journal import SqlJournal
 from autonomic.agents.settings import Settings
+from autonomic.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.strategies.crds.definitions import files
-from autonomic.workflows.embedded.processes import free_port
-from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
+from autonomic.workflows.processes import free_port
 
 if TYPE_CHECKING:
     from conftest import Kubernetes  # pyright: ignore[reportMissingImports]

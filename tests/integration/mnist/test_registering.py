@@ -6,7 +6,7 @@ import pytest
 
 from autonomic.workflows.apps.mnist.judge import judge
 from autonomic.workflows.apps.mnist.train import train
-from autonomic.workflows.batch.context import Context
+from autonomic.workflows.runs.context import Context
 
 
 @pytest.fixture

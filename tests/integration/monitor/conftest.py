@@ -16,7 +16,7 @@ import pytest
 from autonomic.agents.auth import Tokens
 from autonomic.agents.journal import SqlJournal
 from autonomic.agents.settings import Settings
-from autonomic.workflows.embedded.processes import free_port
+from autonomic.workflows.processes import free_port
 
 WEB = {
     "apiVersion": "autonomic.dev/v1alpha1",

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
+from autonomic.platforms.host.api import ApiServer, create_app
+from autonomic.platforms.host.client import HostPlatform
 from autonomic.seams.plan import Change
 from autonomic.seams.reading import Reading
 from autonomic.seams.signal import Query
 from autonomic.signals.kubernetes import KubernetesSignal
-from autonomic.workflows.embedded.processes import free_port
-from autonomic.workflows.platforms.base.api import ApiServer, create_app
-from autonomic.workflows.platforms.base.client import HostPlatform
+from autonomic.workflows.processes import free_port
 
 NODES = {
     "apiVersion": "rbac.authorization.k8s.io/v1",

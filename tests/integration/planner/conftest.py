@@ -13,7 +13,7 @@ import pytest
 
 from autonomic.agents.auth import Tokens
 from autonomic.agents.settings import Settings
-from autonomic.workflows.embedded.processes import free_port
+from autonomic.workflows.processes import free_port
 
 WORLD = Path(__file__).parents[2] / "support" / "planner_world.py"
 API_VERSION = "autonomic.dev/v1alpha1"

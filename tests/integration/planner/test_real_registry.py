@@ -15,13 +15,13 @@ import pytest
 from autonomic.agents.auth import SCOPES
 from autonomic.agents.settings import Settings
 from autonomic.seams.plan import Change
-from autonomic.workflows.embedded.processes import free_port
+from autonomic.workflows.processes import free_port
 from autonomic.workflows.registry.client import Mlflow, tags_of
 from autonomic.workflows.registry.register import register_model
 from autonomic.workflows.serving.model import save_model
 
 if TYPE_CHECKING:
-    from autonomic.workflows.embedded.mlflow_server import MlflowServer
+    from autonomic.cli.embedded.mlflow_server import MlflowServer
 
 MODEL, TARGET = "one-truth", "truth/api"
 TOKEN = "token-of-a-planner"

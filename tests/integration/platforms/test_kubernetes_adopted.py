@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from autonomic.platforms.kubernetes.platform import KubernetesPlatform
 from autonomic.seams.plan import Outcome
-from autonomic.workflows.platforms.kubernetes.platform import KubernetesPlatform
 
 # what a ScaledObject of KEDA has of what we write; the real definition has more
 SCALED_OBJECTS = {

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from autonomic.cli.embedded.kubernetes import gateway_api
 from autonomic.seams.plan import Outcome
-from autonomic.workflows.embedded.kubernetes import gateway_api
 
 ROUTE = {"gateway": "public", "namespace": "infra", "section": "https", "hostnames": ["mnist.example.com"]}
 

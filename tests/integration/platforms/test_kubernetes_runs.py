@@ -10,7 +10,7 @@ import pytest
 
 from autonomic.seams.plan import Change
 from autonomic.seams.state import FINISHED, RunState
-from autonomic.workflows.batch.packages import pack
+from autonomic.workflows.runs.packages import pack
 
 
 class Runs:
@@ -183,7 +183,7 @@ def test_a_run_goes_on_while_and_after_the_writer_is_away(runs: Runs, light_clus
 def test_metrics_and_artifacts_of_a_step_come_to_mlflow(
     kubernetes: Any, runs: Runs, light_cluster: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    from autonomic.workflows.embedded.mlflow_server import MlflowServer
+    from autonomic.cli.embedded.mlflow_server import MlflowServer
     from autonomic.workflows.registry.client import Mlflow
 
     server = MlflowServer.start(tmp_path_factory.mktemp("tracked") / "mlflow", address=kubernetes.host_address)

@@ -13,9 +13,9 @@ import httpx
 import pytest
 import yaml
 
+from autonomic.platforms.kubernetes.platform import KubernetesPlatform
 from autonomic.seams.errors import Retryable
 from autonomic.seams.plan import Change, Outcome
-from autonomic.workflows.platforms.kubernetes.platform import KubernetesPlatform
 
 
 class World:
@@ -360,7 +360,7 @@ def test_a_real_model_from_the_registry_is_served_and_logged(
 ) -> None:
     import torch
 
-    from autonomic.workflows.embedded.mlflow_server import MlflowServer
+    from autonomic.cli.embedded.mlflow_server import MlflowServer
     from autonomic.workflows.registry.register import register_model
     from autonomic.workflows.serving.model import save_model
     from autonomic.workflows.serving.predictions import Label

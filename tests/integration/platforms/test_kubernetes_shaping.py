@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from autonomic.platforms.kubernetes.platform import KubernetesPlatform
+from autonomic.platforms.kubernetes.services.apps import KubernetesApps
 from autonomic.seams.errors import Retryable
 from autonomic.seams.plan import Change, Outcome
-from autonomic.workflows.platforms.kubernetes.apps import KubernetesApps
-from autonomic.workflows.platforms.kubernetes.platform import KubernetesPlatform
 
 MIB = 2**20
 CHOSEN = "autonomic.dev/workflow=shaped,autonomic.dev/role=champion"

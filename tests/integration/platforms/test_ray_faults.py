@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from autonomic.seams.plan import Change, Outcome
-from autonomic.workflows.batch.packages import pack
+from autonomic.workflows.runs.packages import pack
 from autonomic.workflows.serving.model import save_model
 
 TENSOR = {"datatype": "FP32", "name": "x", "shape": [-1, 4]}

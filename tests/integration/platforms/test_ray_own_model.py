@@ -14,12 +14,12 @@ import pytest
 import yaml
 
 from autonomic.seams.plan import Change, Outcome
-from autonomic.workflows.batch.packages import pack
 from autonomic.workflows.registry.client import Mlflow
+from autonomic.workflows.runs.packages import pack
 from autonomic.workflows.serving.model import save_model
 
 if TYPE_CHECKING:
-    from autonomic.workflows.embedded.mlflow_server import MlflowServer
+    from autonomic.cli.embedded.mlflow_server import MlflowServer
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "wine"
 PICKLED = """

@@ -15,7 +15,7 @@ from autonomic.workflows.registry.register import register_model
 from autonomic.workflows.serving.model import save_model
 
 if TYPE_CHECKING:
-    from autonomic.workflows.embedded.mlflow_server import MlflowServer
+    from autonomic.cli.embedded.mlflow_server import MlflowServer
 
 
 @pytest.fixture

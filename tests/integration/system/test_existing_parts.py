@@ -13,10 +13,10 @@ import pytest
 import yaml
 
 from autonomic.agents.settings import Settings
-from autonomic.workflows.embedded.mlflow_server import MlflowServer
-from autonomic.workflows.embedded.processes import free_port
-from autonomic.workflows.embedded.prometheus_server import PrometheusServer, write_config
-from autonomic.workflows.embedded.ray_cluster import RayCluster
+from autonomic.cli.embedded.mlflow_server import MlflowServer
+from autonomic.cli.embedded.prometheus_server import PrometheusServer, write_config
+from autonomic.cli.embedded.ray_cluster import RayCluster
+from autonomic.workflows.processes import free_port
 from autonomic.workflows.serving.model import save_model
 
 Done = subprocess.CompletedProcess[str]

@@ -15,7 +15,7 @@ import pytest
 
 from autonomic.agents.settings import Settings
 from autonomic.cli.addresses import PARTS
-from autonomic.workflows.embedded.leftovers import find_leftovers
+from autonomic.cli.embedded.leftovers import find_leftovers
 from autonomic.workflows.serving.model import save_model
 from autonomic.workflows.serving.predictions import PredictionLog
 

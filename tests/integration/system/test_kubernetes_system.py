@@ -18,8 +18,8 @@ import yaml
 
 from autonomic.agents.auth import Tokens
 from autonomic.agents.settings import Settings
+from autonomic.platforms.host.client import HostPlatform
 from autonomic.workflows.apps.mnist import data as mnist
-from autonomic.workflows.platforms.base.client import HostPlatform
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 Succeeds = Callable[..., str]
@@ -412,7 +412,7 @@ def test_a_host_that_is_killed_comes_back_and_requests_go_on(home: Path, eventua
     (pid,) = [
         int(entry.name)
         for entry in Path("/proc").iterdir()
-        if entry.name.isdigit() and _line(entry).endswith(f"autonomic.workflows.platforms.kubernetes.host --home {home} ")
+        if entry.name.isdigit() and _line(entry).endswith(f"autonomic.platforms.kubernetes.__main__ --home {home} ")
     ]
     os.kill(pid, signal.SIGKILL)
     assert httpx.post(url, json={}, trust_env=False).status_code == 200

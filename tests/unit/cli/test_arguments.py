@@ -10,7 +10,7 @@ from autonomic.cli.act import parse_labels
 from autonomic.cli.runs import parameters
 from autonomic.cli.tune import parse_space
 from autonomic.seams.errors import SpecError
-from autonomic.workflows.batch.code_package import package_of
+from autonomic.workflows.runs.code_package import package_of
 from autonomic.workflows.spec.workflow import Workflow
 
 

@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 from autonomic.agents.settings import Settings
 from autonomic.cli import doctor, home
 from autonomic.cli.addresses import PARTS, Given, addresses, ignored
+from autonomic.cli.embedded import leftovers
 from autonomic.cli.main import app
 from autonomic.seams.errors import Permanent
-from autonomic.workflows.embedded import leftovers
-from autonomic.workflows.embedded.processes import free_port
+from autonomic.workflows.processes import free_port
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ import pytest
 
 from autonomic.cli import liveness
 from autonomic.cli.liveness import Liveness, Looked, Patience, Published
+from autonomic.platforms.host import restarts
+from autonomic.platforms.host.restarts import Restart
 from autonomic.seams.event_types import PART_RESTARTED
-from autonomic.workflows.embedded import restarts
-from autonomic.workflows.embedded.restarts import Restart
 
 SERVE = """
 import http.server, socketserver

@@ -14,8 +14,8 @@ import pytest
 from autonomic.agents.settings import Settings
 from autonomic.cli import look
 from autonomic.cli.client import Client
-from autonomic.workflows.embedded import restarts
-from autonomic.workflows.embedded.restarts import Restart
+from autonomic.platforms.host import restarts
+from autonomic.platforms.host.restarts import Restart
 
 WORKFLOW = {"name": "shop", "type": "online", "spec": {}, "state": {}, "services": {}, "differs": [], "detail": ""}
 STRATEGY = {"name": "keep", "target": "shop/api"}

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from autonomic.cli import ray_host
+from autonomic.platforms.ray.start_host import ANSWERS, REFUSED
 from autonomic.seams.errors import Permanent
-from autonomic.workflows.embedded.processes import stop_process
-from autonomic.workflows.platforms.ray.start_host import ANSWERS, REFUSED
+from autonomic.workflows.processes import stop_process
 
 
 def put_program(folder: Path, monkeypatch: pytest.MonkeyPatch, *lines: str) -> Path:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from autonomic.workflows.embedded.kubernetes import build, keda
+from autonomic.cli.embedded.kubernetes import build, keda
 
 ROOT = Path(__file__).parents[3]
 

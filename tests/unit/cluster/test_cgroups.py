@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from autonomic.workflows.embedded.kubernetes import cgroups
+from autonomic.cli.embedded.kubernetes import cgroups
 
 VERSION_1 = """proc /proc proc rw 0 0
 cgroup {root}/cpu cgroup rw,cpu 0 0

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from autonomic.cli.embedded.kubernetes import compiling
+from autonomic.cli.embedded.kubernetes.machine_python import cluster_settings
+from autonomic.platforms.kubernetes.__main__ import read_settings
 from autonomic.seams.errors import Permanent
-from autonomic.workflows.embedded.kubernetes import compiling
-from autonomic.workflows.embedded.kubernetes.machine_python import cluster_settings
-from autonomic.workflows.platforms.kubernetes.host import read_settings
 
 
 def test_a_build_says_now_and_then_how_far_it_is_and_how_long_the_rest_may_take() -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from autonomic.workflows.embedded.kubernetes import addons, control_plane, images, keda, node
-from autonomic.workflows.embedded.kubernetes.control_plane import Paths
-from autonomic.workflows.embedded.kubernetes.network import Network
+from autonomic.cli.embedded.kubernetes import addons, control_plane, images, keda, node
+from autonomic.cli.embedded.kubernetes.control_plane import Paths
+from autonomic.cli.embedded.kubernetes.network import Network
 
 NETWORK = Network(2)
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from autonomic.workflows.embedded.kubernetes import build, helm
+from autonomic.cli.embedded.kubernetes import build, helm
 
 
 def test_helm_is_pinned_with_its_checksum() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from autonomic.workflows.embedded.kubernetes import images
+from autonomic.cli.embedded.kubernetes import images
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from itertools import combinations
 
 import pytest
 
-from autonomic.workflows.embedded.kubernetes import network
-from autonomic.workflows.embedded.kubernetes.network import MAX_CLUSTERS, MAX_NODES, Network
+from autonomic.cli.embedded.kubernetes import network
+from autonomic.cli.embedded.kubernetes.network import MAX_CLUSTERS, MAX_NODES, Network
 
 INDICES = range(MAX_CLUSTERS)
 

@@ -6,8 +6,8 @@ import yaml
 from cryptography import x509
 from cryptography.x509.oid import ExtensionOID, NameOID
 
-from autonomic.workflows.embedded.kubernetes import pki
-from autonomic.workflows.embedded.kubernetes.network import Network
+from autonomic.cli.embedded.kubernetes import pki
+from autonomic.cli.embedded.kubernetes.network import Network
 
 SERVER = "https://172.30.3.1:6443"
 

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from autonomic.cli.embedded.kubernetes import registry
+from autonomic.cli.embedded.kubernetes.network import MAX_CLUSTERS
 from autonomic.seams.errors import Permanent
-from autonomic.workflows.embedded.kubernetes import registry
-from autonomic.workflows.embedded.kubernetes.network import MAX_CLUSTERS
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import json
 from collections import Counter
 from typing import Any
 
-from autonomic.workflows.embedded.kubernetes.rights import Right, asked, bindings, granted
+from autonomic.cli.embedded.kubernetes.rights import Right, asked, bindings, granted
 
 PODS = Right("", "pods", "list")
 LOG = Right("", "pods/log", "get")

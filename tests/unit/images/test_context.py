@@ -44,8 +44,8 @@ try:
     import yaml
 except ModuleNotFoundError:
     print("alone")
-import autonomic.workflows.batch.context, autonomic.workflows.batch.step_main
-import autonomic.workflows.platforms.kubernetes.step
+import autonomic.workflows.runs.context, autonomic.workflows.runs.step_main
+import autonomic.platforms.kubernetes.steps.step
 """
 
 

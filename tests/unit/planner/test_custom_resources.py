@@ -6,8 +6,8 @@ from autonomic.agents.planner.custom_resources import telling
 from autonomic.agents.planner.custom_resources.choosing import Choice, Given, Key, choose, in_force, read
 from autonomic.agents.planner.custom_resources.telling import Action, Facts, Ready
 from autonomic.agents.planner.specs import Specs
+from autonomic.platforms.kubernetes.events import event
 from autonomic.seams.state import RoleState, ServiceState, State
-from autonomic.workflows.platforms.kubernetes.events import event
 
 NOW = 1_800_000_000.0
 IDLE = Facts("idle", Ready("True", "InForce", "it runs when it is asked to"))

@@ -9,11 +9,11 @@ import pytest
 from autonomic.agents.planner import specs as documents
 from autonomic.agents.planner.declared import DeclaredWorld, chosen, difference
 from autonomic.agents.planner.specs import Specs
+from autonomic.platforms.host.reconcile import Gap
 from autonomic.seams.errors import Permanent, Retryable
 from autonomic.seams.plan import Change, Plan
 from autonomic.seams.runner import PlanStatus
 from autonomic.seams.state import RoleState, ServiceState, State
-from autonomic.workflows.platforms.base.reconcile import Gap
 from autonomic.workflows.spec.workflow import Workflow
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from autonomic.workflows.platforms.base.causes import MOST_CHARACTERS, cause_of
+from autonomic.platforms.host.causes import MOST_CHARACTERS, cause_of
 
 FRAMES = 'Traceback (most recent call last):\n  File "x.py", line 3, in f\n' + "    more()\n" * 200
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from autonomic.platforms.host.drift import DriftLoop, told
 from autonomic.seams.reading import Reading
 from autonomic.seams.signal import Query
 from autonomic.signals.drift import DriftSignal
-from autonomic.workflows.platforms.base.drift import DriftLoop, told
 from autonomic.workflows.serving.predictions import Prediction, PredictionLog
 
 DRIFT = {"detector": "light_detector:LevelDetector", "every": 0.01, "with": {"level": 5.0}}

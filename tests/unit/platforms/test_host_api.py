@@ -7,9 +7,9 @@ from typing import Any
 
 import httpx
 
+from autonomic.platforms.host.api import create_app
 from autonomic.seams.errors import Retryable
 from autonomic.seams.state import State
-from autonomic.workflows.platforms.base.api import create_app
 
 
 def observe(target: str) -> State:

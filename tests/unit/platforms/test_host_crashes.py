@@ -10,19 +10,19 @@ from typing import Any
 
 import pytest
 
+from autonomic.platforms.host.apps import AppSpec, AppState
+from autonomic.platforms.host.effects import HostEffects
+from autonomic.platforms.host.intents import KEEP_SECONDS, Intents
+from autonomic.platforms.host.metrics import exposition
+from autonomic.platforms.host.notices import Notices
+from autonomic.platforms.host.records import ReplicaRecord, ServiceRecord
+from autonomic.platforms.host.routes import Load
+from autonomic.platforms.host.services import Services
+from autonomic.platforms.host.store import MemoryStore
 from autonomic.seams.clock import VirtualClock
 from autonomic.seams.errors import Permanent, Retryable
 from autonomic.seams.plan import Change, Outcome
 from autonomic.seams.state import RunState
-from autonomic.workflows.platforms.base.apps import AppSpec, AppState
-from autonomic.workflows.platforms.base.effects import HostEffects
-from autonomic.workflows.platforms.base.intents import KEEP_SECONDS, Intents
-from autonomic.workflows.platforms.base.metrics import exposition
-from autonomic.workflows.platforms.base.notices import Notices
-from autonomic.workflows.platforms.base.records import ReplicaRecord, ServiceRecord
-from autonomic.workflows.platforms.base.routes import Load
-from autonomic.workflows.platforms.base.services import Services
-from autonomic.workflows.platforms.base.store import MemoryStore
 
 
 class Killed(BaseException):

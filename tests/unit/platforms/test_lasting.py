@@ -1,8 +1,8 @@
 """What a Ray cluster's store holds of runs and searches outlives the cluster."""
 
+from autonomic.platforms.host.store import MemoryStore
+from autonomic.platforms.ray.lasting import Lasting, LastingWords, lasting_runs, lasting_searches
 from autonomic.seams.clock import VirtualClock
-from autonomic.workflows.platforms.base.store import MemoryStore
-from autonomic.workflows.platforms.ray.lasting import Lasting, LastingWords, lasting_runs, lasting_searches
 
 
 def write_run(cluster: MemoryStore, run: str, status: str) -> None:

@@ -1,6 +1,6 @@
+from autonomic.platforms.host.notices import Notices
+from autonomic.platforms.host.store import MemoryStore
 from autonomic.seams.clock import VirtualClock
-from autonomic.workflows.platforms.base.notices import Notices
-from autonomic.workflows.platforms.base.store import MemoryStore
 
 
 def test_a_watcher_sees_each_notice_once_and_in_order() -> None:

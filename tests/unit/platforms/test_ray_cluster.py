@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from autonomic.cli.embedded.ray_cluster import RayCluster
 from autonomic.seams.errors import Permanent
-from autonomic.workflows.embedded.ray_cluster import RayCluster
 
 SLOW_AT_FIRST = """#!/bin/sh
 echo x >> {marks}

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from autonomic.platforms.host.apps import AppState
+from autonomic.platforms.host.converging import ServicesWorld
+from autonomic.platforms.host.reconcile import Actual, Backoff, Desired, Gap, Reconciler, compare
 from autonomic.seams.clock import VirtualClock
 from autonomic.seams.errors import Permanent, Retryable
-from autonomic.workflows.platforms.base.apps import AppState
-from autonomic.workflows.platforms.base.converging import ServicesWorld
-from autonomic.workflows.platforms.base.reconcile import Actual, Backoff, Desired, Gap, Reconciler, compare
 
 
 class Shelf:

@@ -3,8 +3,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as some
 
-from autonomic.workflows.platforms.base import records
-from autonomic.workflows.platforms.base.records import ServiceRecord
+from autonomic.platforms.host import records
+from autonomic.platforms.host.records import ServiceRecord
 from autonomic.workflows.spec.workflow import Service
 
 OTHERS = some.sets(some.sampled_from(["canary", "backup"]))

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from autonomic.platforms.host.durable_store import SqliteStore
+from autonomic.platforms.host.store import MemoryStore
 from autonomic.seams.errors import Permanent
-from autonomic.workflows.platforms.base.durable_store import SqliteStore
-from autonomic.workflows.platforms.base.store import MemoryStore
 
 
 @pytest.fixture(params=["memory", "file"])
@@ -37,7 +37,7 @@ def test_every_store_keeps_documents_by_key(store: Any) -> None:
 def test_what_was_written_is_there_after_the_writer_was_killed(tmp_path: Path) -> None:
     writer = (
         "import os, signal, sys; from pathlib import Path;"
-        "from autonomic.workflows.platforms.base.durable_store import SqliteStore;"
+        "from autonomic.platforms.host.durable_store import SqliteStore;"
         "store = SqliteStore(Path(sys.argv[1])); store.put('kept', 1); os.kill(os.getpid(), signal.SIGKILL)"
     )
     ended = subprocess.run([sys.executable, "-c", writer, str(tmp_path / "records.db")], check=False)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from autonomic.agents.monitor.labels import Labels, sort_out
-from autonomic.workflows.platforms.base.points import look_up
+from autonomic.platforms.host.points import look_up
 from autonomic.workflows.serving.predictions import Pick, Prediction, PredictionLog
 
 

@@ -2,11 +2,11 @@
 
 import pytest
 
+from autonomic.platforms.host.notices import Notices
+from autonomic.platforms.host.store import MemoryStore
 from autonomic.seams.clock import VirtualClock
 from autonomic.signals.kubernetes import concerns
 from autonomic.signals.runs import RUN_TYPES, RunEvents
-from autonomic.workflows.platforms.base.notices import Notices
-from autonomic.workflows.platforms.base.store import MemoryStore
 
 
 def test_the_end_of_a_run_is_an_event_that_comes_once() -> None:

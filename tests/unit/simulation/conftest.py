@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 
 from autonomic.agents.simulation import Simulation
+from autonomic.platforms.simulated import Load
 from autonomic.strategies.spec.strategy import Strategy
-from autonomic.workflows.platforms.simulated import Load
 from autonomic.workflows.spec.workflow import Workflow
 
 TARGET = "online/predictor"

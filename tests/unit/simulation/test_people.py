@@ -7,11 +7,11 @@ import pytest
 from autonomic.agents.planner.explain import explain
 from autonomic.agents.planner.people import WORD
 from autonomic.agents.simulation import Simulation
+from autonomic.platforms.simulated import Load
 from autonomic.primitives.people import Freeze
 from autonomic.seams.decision import Action
 from autonomic.seams.errors import Permanent
 from autonomic.strategies.spec.strategy import Strategy
-from autonomic.workflows.platforms.simulated import Load
 
 TARGET = "online/predictor"
 WON = {

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from autonomic.workflows.platforms.simulated.queueing import Line, Load, QueueingService
+from autonomic.platforms.simulated.queueing import Line, Load, QueueingService
 
 
 def service(load: Load, replicas: int = 1, standby: int = 0, slots: int = 1, **roles: int) -> QueueingService:

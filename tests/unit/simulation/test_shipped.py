@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from autonomic.agents.simulation import Simulation
+from autonomic.platforms.simulated import Batch, Load
 from autonomic.seams.decision import Action
 from autonomic.strategies.validation import load_specs
-from autonomic.workflows.platforms.simulated import Batch, Load
 
 ROOT = Path(__file__).parents[3]
 TARGET = "mnist-online/predictor"

@@ -8,10 +8,10 @@ import pytest
 
 from autonomic.agents.planner.demotion import DEMOTED
 from autonomic.agents.simulation import Simulation
+from autonomic.platforms.simulated import Batch, Load
 from autonomic.seams.decision import Action, DecisionRecord
 from autonomic.seams.errors import Permanent
 from autonomic.strategies.spec.strategy import Strategy
-from autonomic.workflows.platforms.simulated import Batch, Load
 
 TARGET = "online/predictor"
 MakeStrategy = Callable[..., Strategy]

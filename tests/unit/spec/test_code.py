@@ -8,9 +8,9 @@ import pytest
 
 from autonomic.seams.errors import SpecError
 from autonomic.strategies.validation import load_specs
-from autonomic.workflows.batch import packages
-from autonomic.workflows.batch.code_package import package_of
-from autonomic.workflows.batch.packages import digest_of
+from autonomic.workflows.runs import packages
+from autonomic.workflows.runs.code_package import package_of
+from autonomic.workflows.runs.packages import digest_of
 from autonomic.workflows.spec.code import code_of
 
 Travelling = Callable[[str], set[str]]

@@ -8,7 +8,7 @@ import pytest
 
 from autonomic.seams.clock import VirtualClock
 from autonomic.strategies.validation import load_specs
-from autonomic.workflows.batch.engine import Dag, Launch, new_run
+from autonomic.workflows.runs.engine import Dag, Launch, new_run
 from autonomic.workflows.spec.parameters import Parameter
 from autonomic.workflows.spec.workflow import BatchSpec
 

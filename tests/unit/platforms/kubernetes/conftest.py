@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
+from autonomic.platforms.kubernetes.settings import KubernetesSettings
 
 Answer = tuple[int, dict[str, str], Any]
 

@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
-from autonomic.workflows.platforms.base.intents import Refused
-from autonomic.workflows.platforms.kubernetes import adopted_size
+from autonomic.platforms.host.intents import Refused
+from autonomic.platforms.kubernetes.adopted import size as adopted_size
 from autonomic.workflows.spec.workflow import Adopt
 
 MIB = 2**20

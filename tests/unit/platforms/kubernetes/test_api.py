@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from autonomic.platforms.kubernetes.objects.api import CONFIG_MAPS, DEPLOYMENTS, Api, Conflict, Forbidden
+from autonomic.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.seams.clock import VirtualClock
 from autonomic.seams.errors import Permanent, Retryable
-from autonomic.workflows.platforms.kubernetes.api import CONFIG_MAPS, DEPLOYMENTS, Api, Conflict, Forbidden
-from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 
 BODY = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "one"}, "data": {}}
 

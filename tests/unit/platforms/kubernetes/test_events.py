@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
+from autonomic.platforms.host.records import WorkflowRecord
+from autonomic.platforms.kubernetes.effects import done_to
+from autonomic.platforms.kubernetes.events import Events, owner_of
+from autonomic.platforms.kubernetes.objects.api import Api
+from autonomic.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.seams.clock import VirtualClock
 from autonomic.seams.plan import Change
-from autonomic.workflows.platforms.base.records import WorkflowRecord
-from autonomic.workflows.platforms.kubernetes.api import Api
-from autonomic.workflows.platforms.kubernetes.effects import done_to
-from autonomic.workflows.platforms.kubernetes.events import Events, owner_of
-from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 
 JOB = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "run-1-work-1", "namespace": "here", "uid": "u1"}}
 

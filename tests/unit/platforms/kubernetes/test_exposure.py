@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from autonomic.platforms.host.intents import Refused
+from autonomic.platforms.kubernetes.services import exposure
+from autonomic.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.seams.errors import Permanent
-from autonomic.workflows.platforms.base.intents import Refused
-from autonomic.workflows.platforms.kubernetes import exposure
-from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.workflows.spec.workflow import Service, Tls
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from autonomic.workflows.platforms.kubernetes import facts
-from autonomic.workflows.platforms.kubernetes.view import newest
+from autonomic.platforms.kubernetes import facts
+from autonomic.platforms.kubernetes.view import newest
 
 NOW = 5.0
 LABELS = {"autonomic.dev/workflow": "training", "autonomic.dev/step": "train"}

@@ -2,9 +2,9 @@
 
 import pytest
 
+from autonomic.platforms.kubernetes.steps.for_room import ForRoom
 from autonomic.seams.clock import VirtualClock
 from autonomic.seams.errors import Retryable
-from autonomic.workflows.platforms.kubernetes.for_room import ForRoom
 
 
 def test_what_finds_no_room_is_tried_until_it_is_made_or_nobody_wants_it() -> None:

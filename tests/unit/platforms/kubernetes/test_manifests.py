@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from autonomic.platforms.host.apps import AppSpec
+from autonomic.platforms.kubernetes.objects import in_pod, manifests, names
+from autonomic.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.seams.errors import Permanent
-from autonomic.workflows.batch.launcher import Attempt
-from autonomic.workflows.platforms.base.apps import AppSpec
-from autonomic.workflows.platforms.kubernetes import in_pod, manifests, names
-from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
+from autonomic.workflows.runs.launcher import Attempt
 from autonomic.workflows.spec.workflow import Step
 
 OF = {"workflow": "web", "service": "api", "role": "champion"}
@@ -60,7 +60,7 @@ def test_replicas_are_a_deployment_that_nothing_owns_and_what_goes_with_it() -> 
         "requests": {"cpu": "500m", "memory": "1073741824", "nvidia.com/gpu": "1"},
         "limits": {"memory": "1073741824", "nvidia.com/gpu": "1"},
     }
-    assert container["command"] == ["/venv/bin/python", "-P", "-m", "autonomic.workflows.platforms.kubernetes.replica"]
+    assert container["command"] == ["/venv/bin/python", "-P", "-m", "autonomic.platforms.kubernetes.services.replica"]
     env = {each["name"]: each.get("value") for each in container["env"]}
     assert (env["PYTHONPATH"], env["OMP_NUM_THREADS"]) == ("/code/src:/more", "1")
     assert MOUNT in container["volumeMounts"]

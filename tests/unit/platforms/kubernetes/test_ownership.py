@@ -1,6 +1,6 @@
 from typing import Any
 
-from autonomic.workflows.platforms.kubernetes import ownership
+from autonomic.platforms.kubernetes.adopted import ownership
 
 REPLICAS, LIMIT = ("spec", "replicas"), ("spec", "limit")
 KUBECTL = {"manager": "kubectl", "operation": "Update", "apiVersion": "apps/v1", "subresource": "scale"}

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from autonomic.platforms.kubernetes.objects.api import Api
+from autonomic.platforms.kubernetes.objects.packages import Packages
+from autonomic.platforms.kubernetes.objects.store import ConfigMapStore
+from autonomic.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.seams.errors import Permanent
-from autonomic.workflows.platforms.kubernetes.api import Api
-from autonomic.workflows.platforms.kubernetes.packages import Packages
-from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
-from autonomic.workflows.platforms.kubernetes.store import ConfigMapStore
 
 
 @pytest.fixture

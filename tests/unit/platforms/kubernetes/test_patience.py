@@ -2,9 +2,9 @@ import threading
 
 import pytest
 
+from autonomic.platforms.kubernetes.objects.store import Lost
+from autonomic.platforms.kubernetes.patience import insist, until_found
 from autonomic.seams.errors import Retryable
-from autonomic.workflows.platforms.kubernetes.patience import insist, until_found
-from autonomic.workflows.platforms.kubernetes.store import Lost
 
 
 def test_what_comes_late_is_found_and_what_does_not_come_is_none() -> None:

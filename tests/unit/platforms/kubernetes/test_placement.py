@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from autonomic.platforms.kubernetes.objects import placement
+from autonomic.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.seams.errors import Permanent
-from autonomic.workflows.platforms.kubernetes import placement
-from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.workflows.spec.placement import Placement, Volume
 from autonomic.workflows.spec.workflow import StepResources
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from autonomic.workflows.platforms.base.reconcile import Desired
-from autonomic.workflows.platforms.kubernetes import pods, step
-from autonomic.workflows.platforms.kubernetes.apps import foreign_writer, state_of
-from autonomic.workflows.platforms.kubernetes.converging import changed
+from autonomic.platforms.host.reconcile import Desired
+from autonomic.platforms.kubernetes.objects import pods
+from autonomic.platforms.kubernetes.services.apps import foreign_writer, state_of
+from autonomic.platforms.kubernetes.services.converging import changed
+from autonomic.platforms.kubernetes.steps import step
 
 NOW = datetime(2026, 11, 24, 10, tzinfo=UTC).timestamp()
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from autonomic.workflows.platforms.kubernetes.progress import Progress
+from autonomic.platforms.kubernetes.steps.progress import Progress
 
 STEP = ("run-1", "train", 1)
 

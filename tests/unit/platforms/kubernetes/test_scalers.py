@@ -1,6 +1,6 @@
 from typing import Any
 
-from autonomic.workflows.platforms.kubernetes.scalers import targets_of
+from autonomic.platforms.kubernetes.adopted.scalers import targets_of
 
 HPA: tuple[dict[str, Any], ...] = (
     {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}},

@@ -7,8 +7,8 @@ from typer.testing import CliRunner
 
 from autonomic.cli.main import app
 from autonomic.cli.system import System
+from autonomic.platforms.kubernetes.__main__ import read_settings
 from autonomic.seams.errors import Permanent
-from autonomic.workflows.platforms.kubernetes.host import read_settings
 
 
 def test_a_file_needs_no_more_than_an_image(tmp_path: Path) -> None:

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
+from autonomic.platforms.host.intents import Intents, Prepared
+from autonomic.platforms.host.notices import Notices
+from autonomic.platforms.kubernetes.objects.api import Api
+from autonomic.platforms.kubernetes.objects.store import ConfigMapStore, Lost, group_of, object_name
+from autonomic.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.seams.clock import VirtualClock
 from autonomic.seams.plan import Change
-from autonomic.workflows.platforms.base.intents import Intents, Prepared
-from autonomic.workflows.platforms.base.notices import Notices
-from autonomic.workflows.platforms.kubernetes.api import Api
-from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
-from autonomic.workflows.platforms.kubernetes.store import ConfigMapStore, Lost, group_of, object_name
 
 
 @pytest.fixture

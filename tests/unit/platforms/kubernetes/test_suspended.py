@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from autonomic.platforms.kubernetes.objects import manifests
+from autonomic.platforms.kubernetes.objects.api import Api
+from autonomic.platforms.kubernetes.settings import KubernetesSettings
+from autonomic.platforms.kubernetes.steps.runs import KubernetesRuns
 from autonomic.seams.clock import VirtualClock
-from autonomic.workflows.platforms.kubernetes import manifests
-from autonomic.workflows.platforms.kubernetes.api import Api
-from autonomic.workflows.platforms.kubernetes.runs import KubernetesRuns
-from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
 
 JOBS = "/apis/batch/v1/namespaces/here/jobs/run-1-work-1"
 Heard = list[tuple[str, str]]

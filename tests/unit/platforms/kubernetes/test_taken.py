@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from autonomic.platforms.kubernetes.adopted.taken import Owned, Taken, TakenFields
+from autonomic.platforms.kubernetes.adopted.workloads import event_words
+from autonomic.platforms.kubernetes.objects.api import CONFIG_MAPS, Api
+from autonomic.platforms.kubernetes.settings import KubernetesSettings
 from autonomic.seams.plan import Change
-from autonomic.workflows.platforms.kubernetes.adopted import event_words
-from autonomic.workflows.platforms.kubernetes.api import CONFIG_MAPS, Api
-from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
-from autonomic.workflows.platforms.kubernetes.taken import Owned, Taken, TakenFields
 
 OF = Owned(resource=CONFIG_MAPS, kind="ConfigMap", version="v1", name="theirs")
 PATH = ("data", "size")

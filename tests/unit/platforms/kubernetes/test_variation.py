@@ -1,9 +1,9 @@
 from pathlib import Path
 from typing import Any
 
-from autonomic.workflows.platforms.kubernetes.placement import placed
-from autonomic.workflows.platforms.kubernetes.settings import Accelerator, KubernetesSettings
-from autonomic.workflows.platforms.kubernetes.variation import varied
+from autonomic.platforms.kubernetes.objects.placement import placed
+from autonomic.platforms.kubernetes.objects.variation import varied
+from autonomic.platforms.kubernetes.settings import Accelerator, KubernetesSettings
 from autonomic.workflows.spec.placement import Placement
 from autonomic.workflows.spec.workflow import Resources
 

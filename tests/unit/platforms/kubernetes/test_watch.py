@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from autonomic.workflows.platforms.kubernetes.api import CONFIG_MAPS, Api
-from autonomic.workflows.platforms.kubernetes.settings import KubernetesSettings
-from autonomic.workflows.platforms.kubernetes.watch import Watch
+from autonomic.platforms.kubernetes.objects.api import CONFIG_MAPS, Api
+from autonomic.platforms.kubernetes.objects.watch import Watch
+from autonomic.platforms.kubernetes.settings import KubernetesSettings
 
 
 def item(name: str, version: str) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Workloads that somebody else made: sizes, scalers and whose each field is."""

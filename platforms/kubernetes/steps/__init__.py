@@ -1,0 +1,1 @@
+"""Steps, runs and searches on the cluster: Jobs, and what drives them."""
