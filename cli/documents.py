@@ -45,13 +45,13 @@ def validate(
         autonomic validate my-workflow.yaml --platform kubernetes
     """
     from autonomic.cli.output import show
-    from autonomic.platforms.host.planning import PRIMITIVES
+    from autonomic.platforms.table import ABILITIES, platforms
     from autonomic.strategies.validation import load_specs
 
-    if platform is not None and platform not in PRIMITIVES:
-        raise typer.BadParameter(f"{platform!r} is no platform; there are {', '.join(PRIMITIVES)}", param_hint="--platform")
+    if platform is not None and platform not in ABILITIES:
+        raise typer.BadParameter(f"{platform!r} is no platform; there are {', '.join(ABILITIES)}", param_hint="--platform")
     known, prometheus_url, running = _surroundings(home)
-    specs = load_specs(paths, prometheus_url=prometheus_url, known_workflows=known, platform=platform or running)
+    specs = load_specs(paths, prometheus_url=prometheus_url, known_workflows=known, platforms=platforms(platform or running))
     _tell_lacks(specs, platform or running)
     data = [
         {"kind": model.kind, "name": model.name, "file": (origin := specs.origins[model.kind, model.name]).file, "line": origin.line}
@@ -190,13 +190,14 @@ def diff(
 
 def _send(client: "Client", paths: list[Path], *, prune: bool, dry_run: bool) -> dict[str, Any]:
     from autonomic.cli.output import working
+    from autonomic.platforms.table import platforms
     from autonomic.strategies.validation import load_specs
     from autonomic.workflows.runs.code_package import package_of
     from autonomic.workflows.runs.packages import digest_of
 
     known = [] if prune else in_force(client)
     settings = client.settings
-    specs = load_specs(paths, prometheus_url=settings.prometheus_url or None, known_workflows=known, platform=settings.platform)
+    specs = load_specs(paths, prometheus_url=settings.prometheus_url or None, known_workflows=known, platforms=platforms(settings.platform))
     _tell_lacks(specs, settings.platform)
     with working("Packing code"):
         packages = {workflow.name: package_of(workflow, specs.folders[workflow.name]) for workflow in specs.workflows}
@@ -224,15 +225,16 @@ def _tell_lacks(specs: "Specs", platform: str | None) -> None:
     Raises:
         SpecError: it would refuse one of them; with all that it lacks.
     """
+    from autonomic.platforms.table import ABILITIES
     from autonomic.strategies.advice import events_from_outside
     from autonomic.workflows.spec.advice import advice
-    from autonomic.workflows.spec.capabilities import CAPABILITIES, lacking
+    from autonomic.workflows.spec.capabilities import lacking
 
     for text in (*(text for workflow in specs.workflows for text in advice(workflow)), *events_from_outside(specs.strategies)):
         typer.secho(f"Warning: {text}", fg="yellow", err=True)
     refused: list[Problem] = []
-    for workflow in specs.workflows if platform in CAPABILITIES else ():
-        for lack in lacking(workflow, str(platform)):
+    for workflow in specs.workflows if platform is not None else ():
+        for lack in lacking(workflow, ABILITIES[platform]):
             problem = specs.origins["Workflow", workflow.name].problem(lack.path, lack.message)
             if lack.refused:
                 refused.append(problem)

@@ -248,5 +248,7 @@ ARGUMENTS: dict[str, type[Word]] = {
 
 IRREVERSIBLE = frozenset({"call", "delete", "notify"})
 """What cannot be taken back once it was done."""
+ADOPTED = frozenset({"rescale", "resize", "retarget"})
+"""What may be done to a workload that somebody else made, beside adopting and releasing it."""
 NEVER_AUTO = frozenset({"delete"})
 """Irreversible, and harmful where it was a mistake: a person has to say yes."""

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from autonomic.platforms.host.planning import ADOPTED, PRIMITIVES
 from autonomic.primitives.arguments import (
+    ADOPTED,
     ARGUMENTS,
     IRREVERSIBLE,
     NEVER_AUTO,
@@ -16,6 +16,7 @@ from autonomic.primitives.arguments import (
     RunArguments,
     TuneArguments,
 )
+from autonomic.seams.abilities import Platforms
 from autonomic.seams.errors import SpecError
 from autonomic.seams.event_types import EVENT_TYPES, PREFIX
 from autonomic.seams.target import Target
@@ -66,9 +67,9 @@ REFERENCES = "${by.LABEL}, ${reading.NAME} and ${event.data.NAME}"
 
 
 def check_strategy(
-    strategy: Strategy, workflows: Mapping[str, Workflow], promql: PromqlChecker, *, code: bool = True, platform: str | None = None
+    strategy: Strategy, workflows: Mapping[str, Workflow], promql: PromqlChecker, *, code: bool = True, platforms: Platforms
 ) -> list[Finding]:
-    """Everything wrong with one strategy beside the `workflows` that there are, on a `platform` where one is named.
+    """Everything wrong with one strategy beside the `workflows` that there are, on the platform that was chosen.
 
     `code`: also look for `decide:` on sys.path.
     """
@@ -78,7 +79,7 @@ def check_strategy(
         *_check_readings(strategy, workflows, promql),
         *_check_conditions(strategy),
         *_check_actions(strategy, workflows),
-        *_check_capabilities(strategy, platform),
+        *_check_capabilities(strategy, platforms),
         *(_check_decide(strategy) if code else ()),
     ]
 
@@ -257,13 +258,16 @@ def _check_actions(strategy: Strategy, workflows: Mapping[str, Workflow]) -> Ite
                 yield path, f"unknown reference ${{{'.'.join(reference)}}}; allowed are {REFERENCES} (here: {listed(known)})"
 
 
-def _check_capabilities(strategy: Strategy, platform: str | None) -> Iterator[Finding]:
-    able = PRIMITIVES.get(platform or "")
-    everything = frozenset[str]().union(*PRIMITIVES.values())
-    for number, action in enumerate(strategy.spec.do):
-        if able is not None and action.primitive in everything - able:
-            some = listed(sorted(name for name, known in PRIMITIVES.items() if action.primitive in known))
-            yield ("spec", "do", number, action.primitive), f"the platform {platform} has no {action.primitive} (it is there on {some})"
+def _check_capabilities(strategy: Strategy, platforms: Platforms) -> Iterator[Finding]:
+    chosen = platforms.chosen
+    for number, action in enumerate(strategy.spec.do) if chosen is not None else ():
+        able = sorted(abilities.platform for abilities in platforms.all if action.primitive in abilities.primitives)
+        if able and chosen.platform not in able:
+            some = listed(able)
+            yield (
+                ("spec", "do", number, action.primitive),
+                f"the platform {chosen.platform} has no {action.primitive} (it is there on {some})",
+            )
 
 
 def _check_arguments(

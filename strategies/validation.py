@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from autonomic.seams.abilities import Platforms
 from autonomic.seams.errors import Problem, SpecError
 from autonomic.strategies.checks import check_strategy
 from autonomic.strategies.promql import PromqlChecker
@@ -14,10 +15,12 @@ from autonomic.strategies.spec.strategy import Strategy
 from autonomic.workflows.runs.code_package import check_code
 from autonomic.workflows.spec.checks import Finding, check_workflow
 from autonomic.workflows.spec.documents import Document, load_documents
+from autonomic.workflows.spec.faults import listed
 from autonomic.workflows.spec.workflow import OnlineSpec, Workflow
 
 Key = tuple[str, str]
 """(kind, name) of a document."""
+_UNKNOWN = Platforms()
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,11 @@ class Specs:
 
 
 def load_specs(
-    paths: Iterable[str | Path], *, prometheus_url: str | None = None, known_workflows: Sequence[Workflow] = (), platform: str | None = None
+    paths: Iterable[str | Path],
+    *,
+    prometheus_url: str | None = None,
+    known_workflows: Sequence[Workflow] = (),
+    platforms: Platforms = _UNKNOWN,
 ) -> Specs:
     """All documents of the files and folders given, parsed and cross-checked.
 
@@ -39,12 +46,12 @@ def load_specs(
         paths: files, or folders whose *.yaml and *.yml files are meant.
         prometheus_url: is asked about PromQL that the parser library does not know.
         known_workflows: what strategies may aim at besides the workflows read here, such as those applied before.
-        platform: where the workflows will run (ray, kubernetes, simulated): what it cannot do is refused. None: not judged.
+        platforms: what the platform where the workflows will run cannot do is refused; by default it is not judged.
 
     Raises:
         SpecError: with every problem of every file.
     """
-    return check_documents(load_documents(paths), prometheus_url=prometheus_url, known_workflows=known_workflows, platform=platform)
+    return check_documents(load_documents(paths), prometheus_url=prometheus_url, known_workflows=known_workflows, platforms=platforms)
 
 
 def check_documents(
@@ -53,7 +60,7 @@ def check_documents(
     prometheus_url: str | None = None,
     known_workflows: Sequence[Workflow] = (),
     code: bool = True,
-    platform: str | None = None,
+    platforms: Platforms = _UNKNOWN,
 ) -> Specs:
     """Like `load_specs` for documents already read. `code=False` does not look for user code: it may lie elsewhere."""
     problems: list[Problem] = []
@@ -78,22 +85,24 @@ def check_documents(
     for workflow in workflows:
         findings = check_workflow(workflow, folders[workflow.name], code=code)
         findings += check_code(workflow, folders[workflow.name]) if code else []
-        _place([*findings, *_check_platform(workflow, platform)], origins["Workflow", workflow.name], problems)
+        _place([*findings, *_check_platform(workflow, platforms)], origins["Workflow", workflow.name], problems)
     targets = {workflow.name: workflow for workflow in (*known_workflows, *workflows)}
     promql = PromqlChecker(prometheus_url)
     for strategy in strategies:
         aims = {strategy.spec.target, *(action.target for action in strategy.spec.do if action.target)}
         if not any(aim.partition("/")[0] in broken for aim in aims):
-            findings = check_strategy(strategy, targets, promql, code=code, platform=platform)
+            findings = check_strategy(strategy, targets, promql, code=code, platforms=platforms)
             _place(findings, origins["Strategy", strategy.name], problems)
     if problems:
         raise SpecError(sorted(problems, key=lambda problem: (problem.file, problem.line, problem.column)))
     return Specs(tuple(workflows), tuple(strategies), origins, folders)
 
 
-def _check_platform(workflow: Workflow, platform: str | None) -> Iterator[Finding]:
-    if platform not in (None, "kubernetes") and isinstance(workflow.spec, OnlineSpec) and workflow.spec.adopt is not None:
-        yield ("spec", "adopt"), f"the platform {platform} adopts nothing; workloads are adopted on kubernetes"
+def _check_platform(workflow: Workflow, platforms: Platforms) -> Iterator[Finding]:
+    chosen = platforms.chosen
+    if chosen is not None and not chosen.adopts and isinstance(workflow.spec, OnlineSpec) and workflow.spec.adopt is not None:
+        able = listed([abilities.platform for abilities in platforms.all if abilities.adopts])
+        yield ("spec", "adopt"), f"the platform {chosen.platform} adopts nothing; workloads are adopted on {able}"
 
 
 def _name_of(document: Document) -> set[str]:

@@ -99,7 +99,7 @@ def _documents(planner: Planner) -> APIRouter:
 
     def compare(request: ApplyRequest) -> tuple[list[Any], list[documents.Difference]]:
         now = planner.specs
-        models = documents.parse(request.documents, now, request.prune, planner.platform_kind)
+        models = documents.parse(request.documents, now, planner.platforms, request.prune)
         unknown = sorted(request.packages.keys() - now.workflows.keys() - {model.name for model in models if model.kind == "Workflow"})
         if unknown:
             raise ProblemError(422, f"packages are given for workflows that are not: {', '.join(unknown)}")

@@ -38,6 +38,7 @@ from autonomic.agents.planner.specs import Difference, Specs
 from autonomic.agents.planner.waiting import NotYet
 from autonomic.agents.settings import Settings
 from autonomic.platforms.host.client import HostPlatform
+from autonomic.platforms.table import platforms
 from autonomic.primitives.gate import targets_of
 from autonomic.primitives.people import Freeze
 from autonomic.seams.clock import SystemClock
@@ -71,7 +72,7 @@ class Planner:
         self.ids = RandomIds()
         self.journal = SqlJournal(settings.journal("planner"))
         self.platform = HostPlatform(settings.host_url, tokens["host"])
-        self.platform_kind = settings.platform
+        self.platforms = platforms(settings.platform)
         self._plans = PlanStore(self.journal)
         self._inbox = Inbox(self.journal, self.clock)
         self._bus = HttpBus(self.journal, self.clock, {"monitor": settings.monitor_url, "tuner": settings.tuner_url}, tokens["act"])

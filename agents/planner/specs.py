@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import yaml
 
+from autonomic.seams.abilities import Platforms
 from autonomic.seams.journal import Journal, Transaction
 from autonomic.seams.word import Word
 from autonomic.strategies.spec.strategy import Strategy
@@ -43,10 +44,8 @@ def load(journal: Journal) -> Specs:
     return Specs(workflows=workflows, strategies=strategies, packages=packages)
 
 
-def parse(
-    documents: Sequence[Mapping[str, Any]], now: Specs, prune: bool = False, platform: str | None = None
-) -> list[Workflow | Strategy]:
-    """The models of documents, checked together with those that stay in force beside them, for the `platform` where one is named.
+def parse(documents: Sequence[Mapping[str, Any]], now: Specs, platforms: Platforms, prune: bool = False) -> list[Workflow | Strategy]:
+    """The models of documents, checked together with those that stay in force beside them, for the platform that was chosen.
 
     Raises:
         SpecError: with every problem of every document.
@@ -61,7 +60,7 @@ def parse(
     )
     beside = [Document(file=f"{model.kind}/{model.name} in force", data=dump(model)) for model in staying]
     # user code travels in packages: whether it imports was judged where it lies
-    checked = check_documents([*given, *beside], code=False, platform=platform)
+    checked = check_documents([*given, *beside], code=False, platforms=platforms)
     return [model for model in (*checked.workflows, *checked.strategies) if (model.kind, model.name) in names]
 
 

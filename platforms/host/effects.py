@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from autonomic.platforms.host.intents import Prepared, Refused
 from autonomic.platforms.host.planning import ONLINE, SHAPING, check_known, prepare_batch
 from autonomic.platforms.host.services import Services
+from autonomic.seams.abilities import Abilities
 from autonomic.seams.plan import Change
 from autonomic.seams.state import RunState
 from autonomic.workflows.spec.capabilities import lacking
@@ -33,16 +34,18 @@ class Runs(Protocol):
 
 
 class HostEffects:
-    """The effects of a host; see `intents.Effects`. `predictions` names the prediction log of a service, `platform` the host's kind."""
+    """The effects of a host; see `intents.Effects`. `predictions` names the prediction log of a service, `abilities` what the
+    platform can do.
+    """
 
-    def __init__(self, services: Services, runs: Runs, predictions: Callable[[str, str], Path], platform: str = "ray") -> None:
-        self._platform = platform
+    def __init__(self, services: Services, runs: Runs, predictions: Callable[[str, str], Path], abilities: Abilities) -> None:
+        self._abilities = abilities
         self._services = services
         self._runs = runs
         self._predictions = predictions
 
     def prepare(self, change: Change) -> Prepared:
-        check_known(change, self._platform)
+        check_known(change, self._abilities)
         if change.primitive in ("deploy", "run", "retrain"):
             self._check_lacks(change.to.get("spec"))
         if self._is_online(change):
@@ -58,7 +61,7 @@ class HostEffects:
         except ValidationError:
             # told by those who know what the document was to be
             return
-        lacks = [f"{format_path(lack.path)}: {lack.message}" for lack in lacking(workflow, self._platform) if lack.refused]
+        lacks = [f"{format_path(lack.path)}: {lack.message}" for lack in lacking(workflow, self._abilities) if lack.refused]
         if lacks:
             raise Refused("; ".join(lacks))
 

@@ -6,15 +6,14 @@ from typing import Any, ClassVar
 from autonomic.platforms.host import metrics, records, restarts
 from autonomic.platforms.host.intents import Intents
 from autonomic.platforms.host.notices import Notices
-from autonomic.platforms.host.planning import PRIMITIVES
 from autonomic.platforms.host.records import ServiceRecord
 from autonomic.platforms.host.restarts import Restart
 from autonomic.platforms.host.routes import Routes
 from autonomic.platforms.host.services import Services
+from autonomic.seams.abilities import Abilities
 from autonomic.seams.errors import Permanent
 from autonomic.seams.platform import PART_RESTARTED
 from autonomic.seams.state import State
-from autonomic.workflows.spec.capabilities import CAPABILITIES
 
 _NO_KUBERNETES = "This platform runs no workflows on Kubernetes, so there is nothing to read there; use the signal platform instead"
 
@@ -22,7 +21,7 @@ _NO_KUBERNETES = "This platform runs no workflows on Kubernetes, so there is not
 class BaseHost:
     """The questions that a host answers from its parts; whoever derives from it makes the parts."""
 
-    platform: ClassVar[str]
+    abilities: ClassVar[Abilities]
     settings: Any
     services: Services
     intents: Intents
@@ -32,7 +31,7 @@ class BaseHost:
 
     def capabilities(self) -> frozenset[str]:
         """The primitives that `apply` knows, and what workflows may ask for."""
-        return PRIMITIVES[self.platform] | CAPABILITIES[self.platform]
+        return self.abilities.primitives | self.abilities.features
 
     def observe(self, target: str) -> State:
         """See `seams.platform.Platform.observe`."""

@@ -6,6 +6,7 @@ from typing import Any
 from autonomic.platforms.host import records
 from autonomic.platforms.host.intents import Prepared, Refused
 from autonomic.platforms.host.records import ServiceRecord, WorkflowRecord
+from autonomic.seams.abilities import Abilities
 from autonomic.seams.plan import Change
 from autonomic.seams.state import FINISHED, RunState
 from autonomic.workflows.spec.workflow import BatchSpec, OnlineSpec, Service, Workflow
@@ -14,16 +15,12 @@ ONLINE = frozenset({"deploy", "delete", "rescale", "reroute", "upgrade"})
 BATCH = frozenset({"run", "stop", "retrain"})
 SHAPING = frozenset({"resize", "reschedule"})
 """What changes how much replicas and steps get, and where they run."""
-ADOPTED = frozenset({"rescale", "resize", "retarget"})
-"""What may be done to a workload that somebody else made, beside adopting and releasing it."""
-PRIMITIVES = {"kubernetes": ONLINE | BATCH | SHAPING | ADOPTED, "ray": ONLINE | BATCH, "simulated": ONLINE | BATCH | SHAPING}
-"""The primitives of each platform."""
 
 Available = Callable[[str, Service], str]
 """Resolves a model of a service and makes sure that it can be had; raises `Refused` where it cannot."""
 
 
-def check_known(change: Change, platform: str) -> None:
+def check_known(change: Change, abilities: Abilities) -> None:
     """Whether a platform may carry out a change at all.
 
     Raises:
@@ -31,9 +28,9 @@ def check_known(change: Change, platform: str) -> None:
     """
     if change.effector != "platform":
         raise Refused(f"{change.key} is for the effector {change.effector!r}; this one is the platform")
-    if change.primitive not in PRIMITIVES[platform]:
-        known = ", ".join(sorted(PRIMITIVES[platform]))
-        raise Refused(f"The platform {platform} does not know the primitive {change.primitive!r}; it knows {known}")
+    if change.primitive not in abilities.primitives:
+        known = ", ".join(sorted(abilities.primitives))
+        raise Refused(f"The platform {abilities.platform} does not know the primitive {change.primitive!r}; it knows {known}")
 
 
 def prepare_online(change: Change, current: WorkflowRecord | None, available: Available, now: float) -> Prepared:

@@ -9,6 +9,7 @@ from autonomic.platforms.host.intents import Prepared, Refused
 from autonomic.platforms.host.planning import SHAPING, check_known
 from autonomic.platforms.host.records import WorkflowRecord, parse_online
 from autonomic.platforms.host.services import Services
+from autonomic.platforms.kubernetes.abilities import ABILITIES
 from autonomic.platforms.kubernetes.adopted.workloads import Adopted
 from autonomic.platforms.kubernetes.services.exposure import ExposedRoutes
 from autonomic.platforms.kubernetes.steps.runs import KubernetesRuns
@@ -33,7 +34,7 @@ class KubernetesEffects(HostEffects):
         routes: ExposedRoutes,
         tell: TellDone,
     ) -> None:
-        super().__init__(services, runs, predictions, "kubernetes")
+        super().__init__(services, runs, predictions, ABILITIES)
         self._variations = runs.variations
         self._adopted = adopted
         self._data_path = data_path
@@ -41,7 +42,7 @@ class KubernetesEffects(HostEffects):
         self._tell = tell
 
     def prepare(self, change: Change) -> Prepared:
-        check_known(change, self._platform)
+        check_known(change, ABILITIES)
         if self._adopted.concerns(change):
             if change.target in self._services.workflows():
                 raise Refused(f"{change.target} is deployed here; delete it before another workload is adopted by this name")

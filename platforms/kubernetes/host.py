@@ -14,6 +14,7 @@ from autonomic.platforms.host.reconcile import Reconciler
 from autonomic.platforms.host.records import ReplicaRecord, ServiceRecord, WorkflowRecord
 from autonomic.platforms.host.services import Services
 from autonomic.platforms.host.store import MemoryStore
+from autonomic.platforms.kubernetes.abilities import ABILITIES
 from autonomic.platforms.kubernetes.adopted.workloads import Adopted
 from autonomic.platforms.kubernetes.effects import KubernetesEffects
 from autonomic.platforms.kubernetes.events import Events
@@ -59,7 +60,7 @@ class KubernetesHost(BaseHost):
         Retryable: the API server does not answer.
     """
 
-    platform = "kubernetes"
+    abilities = ABILITIES
     _routes: ExposedRoutes
 
     def __init__(self, settings: KubernetesSettings, clock: Clock | None = None) -> None:

@@ -18,6 +18,7 @@ from autonomic.platforms.host.records import ReplicaRecord, ServiceRecord, Workf
 from autonomic.platforms.host.routes import FrontRoutes
 from autonomic.platforms.host.services import Services
 from autonomic.platforms.host.store import Store
+from autonomic.platforms.ray.abilities import ABILITIES
 from autonomic.platforms.ray.detectors import Detectors
 from autonomic.platforms.ray.lasting import keep_package, restore_packages
 from autonomic.platforms.ray.packages import package_folder
@@ -38,7 +39,7 @@ _log = logging.getLogger(__name__)
 class Host(BaseHost):
     """All that one host does, but for its HTTP interface. `node` is the id of the node that it runs on."""
 
-    platform = "ray"
+    abilities = ABILITIES
 
     def __init__(
         self,
@@ -63,7 +64,7 @@ class Host(BaseHost):
         self._node = node
         self._models = Models(settings.folder / "models", settings.mlflow_url)
         self.services = Services(store, apps, self._routes, self._models, clock, self.notices.tell, self._server_config)
-        self.intents = Intents(store, HostEffects(self.services, runs, self.predictions), clock)
+        self.intents = Intents(store, HostEffects(self.services, runs, self.predictions, ABILITIES), clock)
         self._world = ServicesWorld(self.services, self.intents, apps.running)
         self._reconciler = Reconciler(self._world, clock, self.notices.tell)
         self._stopping = threading.Event()

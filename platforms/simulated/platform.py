@@ -9,7 +9,6 @@ from autonomic.platforms.host.intents import Intents, Prepared, Refused
 from autonomic.platforms.host.notices import Notices
 from autonomic.platforms.host.planning import (
     BATCH,
-    PRIMITIVES,
     SHAPING,
     check_known,
     prepare_batch,
@@ -18,6 +17,7 @@ from autonomic.platforms.host.planning import (
 )
 from autonomic.platforms.host.records import ServiceRecord, WorkflowRecord
 from autonomic.platforms.host.store import MemoryStore
+from autonomic.platforms.simulated.abilities import ABILITIES
 from autonomic.platforms.simulated.queueing import Line, Load, QueueingService
 from autonomic.platforms.simulated.registry import SimulatedRegistry
 from autonomic.seams.clock import Clock
@@ -71,7 +71,7 @@ class SimulatedPlatform:
     # -- the contract
 
     def capabilities(self) -> frozenset[str]:
-        return PRIMITIVES["simulated"]
+        return ABILITIES.primitives
 
     def apply(self, change: Change, fence: int) -> Outcome:
         self._reach()
@@ -160,7 +160,7 @@ class SimulatedPlatform:
 
     def prepare(self, change: Change) -> Prepared:
         """Looks at a change and touches nothing."""
-        check_known(change, "simulated")
+        check_known(change, ABILITIES)
         if change.primitive in BATCH:
             return prepare_batch(change, [run for run in self._runs.values() if run.workflow == change.target])
         name = Target.parse(change.target).workflow

@@ -1,17 +1,12 @@
-"""What a workflow asks of a platform, beside primitives, and what each platform has."""
+"""What a workflow asks of a platform, beside primitives."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import NamedTuple
 
+from autonomic.seams.abilities import Abilities
 from autonomic.workflows.spec.placement import Placement, Volume
 from autonomic.workflows.spec.places import Keys
 from autonomic.workflows.spec.workflow import OnlineSpec, Resources, Service, Step, StepResources, Workflow
-
-CAPABILITIES: Mapping[str, frozenset[str]] = {
-    "ray": frozenset({"parts-of-gpus"}),
-    "kubernetes": frozenset({"accelerators", "expose", "placement", "queues", "routes", "tls", "volumes"}),
-}
-"""By the name of the platform."""
 
 
 class Lack(NamedTuple):
@@ -22,12 +17,11 @@ class Lack(NamedTuple):
     refused: bool
 
 
-def lacking(workflow: Workflow, platform: str) -> Iterator[Lack]:
-    """What the platform `platform` lacks for a workflow, in the order of its YAML."""
-    has = CAPABILITIES[platform]
+def lacking(workflow: Workflow, abilities: Abilities) -> Iterator[Lack]:
+    """What a platform of these `abilities` lacks for a workflow, in the order of its YAML."""
     for path, needed, words, refused in _wants(workflow):
-        if needed not in has:
-            yield Lack(path, f"the platform {platform} {words}", refused)
+        if needed not in abilities.features:
+            yield Lack(path, f"the platform {abilities.platform} {words}", refused)
 
 
 _Want = tuple[Keys, str, str, bool]

@@ -6,7 +6,6 @@ from typing import Any
 
 from autonomic.platforms.host import records
 from autonomic.platforms.host.intents import Prepared, Refused
-from autonomic.platforms.host.planning import ADOPTED
 from autonomic.platforms.host.records import parse_online
 from autonomic.platforms.host.services import Tell
 from autonomic.platforms.host.store import Store
@@ -17,6 +16,7 @@ from autonomic.platforms.kubernetes.adopted.taken import Owned, Taken, TakenFiel
 from autonomic.platforms.kubernetes.events import Events
 from autonomic.platforms.kubernetes.objects import names
 from autonomic.platforms.kubernetes.objects.api import DEPLOYMENTS, JOBS, STATEFUL_SETS, Api, Resource
+from autonomic.primitives.arguments import ADOPTED
 from autonomic.seams.errors import Permanent
 from autonomic.seams.plan import Change
 from autonomic.seams.state import RoleState, ServiceState, State

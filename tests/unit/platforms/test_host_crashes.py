@@ -19,6 +19,7 @@ from autonomic.platforms.host.records import ReplicaRecord, ServiceRecord
 from autonomic.platforms.host.routes import Load
 from autonomic.platforms.host.services import Services
 from autonomic.platforms.host.store import MemoryStore
+from autonomic.platforms.ray.abilities import ABILITIES
 from autonomic.seams.clock import VirtualClock
 from autonomic.seams.errors import Permanent, Retryable
 from autonomic.seams.plan import Change, Outcome
@@ -158,7 +159,9 @@ class Host:
             lambda *_: {},
         )
         self.intents = Intents(
-            store, HostEffects(self.services, WorldRuns(world), lambda name, service: Path(f"/logs/{name}--{service}.db")), world.clock
+            store,
+            HostEffects(self.services, WorldRuns(world), lambda name, service: Path(f"/logs/{name}--{service}.db"), ABILITIES),
+            world.clock,
         )
 
 

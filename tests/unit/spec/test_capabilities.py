@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from autonomic.platforms.table import ABILITIES
 from autonomic.workflows.spec.capabilities import lacking
 from autonomic.workflows.spec.documents import format_path
 from autonomic.workflows.spec.workflow import Workflow
@@ -49,6 +50,6 @@ LACKS = [
 
 @pytest.mark.parametrize(("asking", "platform", "expected"), LACKS)
 def test_what_is_refused_and_what_has_no_effect(asking: Workflow, platform: str, expected: dict[str, bool]) -> None:
-    lacks = list(lacking(asking, platform))
+    lacks = list(lacking(asking, ABILITIES[platform]))
     assert {format_path(lack.path): lack.refused for lack in lacks} == expected
     assert all(lack.message.startswith(f"the platform {platform} ") for lack in lacks)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autonomic.platforms.table import platforms
 from autonomic.seams.errors import Problem, SpecError
 from autonomic.strategies.promql import PromqlChecker
 from autonomic.strategies.validation import check_documents, load_specs
@@ -363,9 +364,9 @@ def _accepted_or_refused(data: Any) -> None:
 def test_what_a_platform_cannot_do_is_found_where_the_platform_is_known(write: Write, do: str) -> None:
     path = write(strategy(f"on: {{every: 1s}}, do: [{do}]"))
     for platform in (None, "kubernetes", "simulated"):
-        assert load_specs([path], platform=platform).strategies
+        assert load_specs([path], platforms=platforms(platform)).strategies
     with pytest.raises(SpecError, match="the platform ray has no re"):
-        load_specs([path], platform="ray")
+        load_specs([path], platforms=platforms("ray"))
 
 
 @pytest.mark.parametrize(
@@ -401,15 +402,15 @@ def test_an_adopted_workload_is_a_target_by_its_name_and_may_be_rescaled(write: 
     specs = load_specs([write(ADOPTED + strategy("on: {every: 1s}, do: [{rescale: {by: 1}}]", "legacy/web.v1"))])
     parts = {workflow.name: workflow.spec.parts for workflow in specs.workflows if isinstance(workflow.spec, OnlineSpec)}
     assert parts["legacy"] == ("web.v1",)
-    assert load_specs([write(ADOPTED)], platform="kubernetes").workflows
+    assert load_specs([write(ADOPTED)], platforms=platforms("kubernetes")).workflows
     with pytest.raises(SpecError, match="the platform ray adopts nothing"):
-        load_specs([write(ADOPTED)], platform="ray")
+        load_specs([write(ADOPTED)], platforms=platforms("ray"))
     with pytest.raises(SpecError, match="has no service 'web'"):
         load_specs([write(ADOPTED + strategy("on: {every: 1s}, do: [{rescale: {by: 1}}]", "legacy/web"))])
     with pytest.raises(SpecError, match="is adopted: it takes rescale, resize, retarget, and not reroute"):
         load_specs([write(ADOPTED + strategy("on: {every: 1s}, do: [{reroute: {canary: 10%}}]", "legacy/web.v1"))])
     retarget = "on: {every: 1s}, do: [{retarget: {metric: cpu, times: 0.8}}]"
-    assert load_specs([write(ADOPTED + strategy(retarget, "legacy/web.v1"))], platform="kubernetes").strategies
+    assert load_specs([write(ADOPTED + strategy(retarget, "legacy/web.v1"))], platforms=platforms("kubernetes")).strategies
     with pytest.raises(SpecError, match="is not adopted; retarget acts on what an HPA or a ScaledObject scales"):
         load_specs([write(strategy(retarget))])
 
@@ -427,7 +428,7 @@ def test_a_resize_that_could_never_change_anything_is_found_before_it_is_needed(
     documents = f"{{apiVersion: autonomic.dev/v1alpha1, kind: Workflow, metadata: {{name: fits}}, spec: {batch}}}\n---\n"
     path = write(documents + strategy("on: {call: true}, do: [{resize: {times: {memory: 2}}}]", "fits/train"))
     if not words:
-        assert load_specs([path], platform="kubernetes").strategies
+        assert load_specs([path], platforms=platforms("kubernetes")).strategies
         return
     with pytest.raises(SpecError) as refused:
         load_specs([path])
