@@ -216,7 +216,7 @@ class System:
 
     def _start_kubernetes_host(self) -> None:
         log = self.settings.logs / "host.log"
-        command = [sys.executable, "-m", "autonomic.platforms.kubernetes.__main__", "--home", str(self.home)]
+        command = [sys.executable, "-m", "autonomic.platforms.kubernetes", "--home", str(self.home)]
         process = start_process(command, log)
         self._kubernetes_host = Part(process)
         wait_until(lambda: answers(f"{self.settings.host_url}/healthz"), "The host of the Kubernetes cluster", 60, log, process)

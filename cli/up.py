@@ -96,7 +96,7 @@ def _print_addresses(home: Path, output: Output) -> None:
 def _up_in_foreground(home: Path, cpus: int | None, cluster: Path | None, given: Given, output: Output) -> None:
     from autonomic.cli.home import AlreadyRunning
     from autonomic.cli.system import System
-    from autonomic.platforms.kubernetes.__main__ import read_settings
+    from autonomic.platforms.kubernetes.settings import read_settings
 
     console = _console()
     try:

@@ -428,5 +428,5 @@ def healed(kubernetes: Kubernetes) -> Iterator[list[str]]:
 @pytest.fixture(autouse=True)
 def _no_generic_top_level_packages() -> Iterator[None]:
     yield
-    generic = {"agents", "cli", "primitives", "seams", "signals", "strategies", "workflows"} & set(sys.modules)
+    generic = {"agents", "cli", "platforms", "primitives", "seams", "signals", "strategies", "workflows"} & set(sys.modules)
     assert not generic, f"imported without the prefix autonomic: {sorted(generic)}"

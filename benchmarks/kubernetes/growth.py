@@ -276,7 +276,7 @@ class Growth:
         mine = str(self._world.home)
         for process in psutil.process_iter(["cmdline"]):
             command = " ".join(process.info["cmdline"] or [])
-            if "autonomic.platforms.kubernetes.__main__" in command and mine in command:
+            if "autonomic.platforms.kubernetes --home" in command and mine in command:
                 found["host"] = process
         return found
 

@@ -1,4 +1,4 @@
-"""The process of the one writer: `python -m autonomic.platforms.kubernetes.__main__ --home HOME`.
+"""The process of the one writer: `python -m autonomic.platforms.kubernetes --home HOME`.
 
 It keeps the front, watches the cluster, and answers the HTTP interface that the agents ask, as the Ray host does.
 """
@@ -12,33 +12,12 @@ import threading
 from pathlib import Path
 from urllib.parse import urlparse
 
-from pydantic import ValidationError
-
 from autonomic.platforms.host.api import ApiServer, create_app
 from autonomic.platforms.kubernetes.host import KubernetesHost
-from autonomic.platforms.kubernetes.settings import KubernetesSettings
+from autonomic.platforms.kubernetes.settings import KubernetesSettings, read_settings
 from autonomic.seams.errors import Permanent, Retryable
 
 _log = logging.getLogger(__name__)
-
-
-def read_settings(path: Path, home: Path, **more: object) -> KubernetesSettings:
-    """The settings in a YAML or JSON file; the folder `home` and `more` are not the file's to say.
-
-    Raises:
-        Permanent: it is not there or not valid; says what is wrong.
-    """
-    import yaml
-
-    try:
-        written = yaml.safe_load(path.read_text())
-        if not isinstance(written, dict):
-            raise Permanent(f"{path} holds no settings of the Kubernetes platform: it is a {type(written).__name__}, not a mapping")
-        return KubernetesSettings.model_validate({**written, "home": home, **more})
-    except OSError as missing:
-        raise Permanent(f"The settings of the Kubernetes platform cannot be read: {missing}") from None
-    except (yaml.YAMLError, ValidationError) as invalid:
-        raise Permanent(f"{path} is not valid: {invalid}") from None
 
 
 def open_host(settings: KubernetesSettings, leave: threading.Event) -> KubernetesHost | None:

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
+from autonomic.seams.errors import Permanent
 from autonomic.seams.word import Word
 
 
@@ -77,3 +78,22 @@ class KubernetesSettings(Word):
     def folder(self) -> Path:
         """Where the writer keeps its files."""
         return self.home / "host"
+
+
+def read_settings(path: Path, home: Path, **more: object) -> KubernetesSettings:
+    """The settings in a YAML or JSON file; the folder `home` and `more` are not the file's to say.
+
+    Raises:
+        Permanent: it is not there or not valid; says what is wrong.
+    """
+    import yaml
+
+    try:
+        written = yaml.safe_load(path.read_text())
+        if not isinstance(written, dict):
+            raise Permanent(f"{path} holds no settings of the Kubernetes platform: it is a {type(written).__name__}, not a mapping")
+        return KubernetesSettings.model_validate({**written, "home": home, **more})
+    except OSError as missing:
+        raise Permanent(f"The settings of the Kubernetes platform cannot be read: {missing}") from None
+    except (yaml.YAMLError, ValidationError) as invalid:
+        raise Permanent(f"{path} is not valid: {invalid}") from None

@@ -37,7 +37,7 @@ def served(light: Any, bare_planner: Callable[..., Any], tmp_path_factory: pytes
 
 
 def _start_host(home: Path) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen([sys.executable, "-m", "autonomic.platforms.kubernetes.__main__", "--home", str(home)])
+    return subprocess.Popen([sys.executable, "-m", "autonomic.platforms.kubernetes", "--home", str(home)])
 
 
 def _deployments(light: Any) -> list[str]:

@@ -412,7 +412,7 @@ def test_a_host_that_is_killed_comes_back_and_requests_go_on(home: Path, eventua
     (pid,) = [
         int(entry.name)
         for entry in Path("/proc").iterdir()
-        if entry.name.isdigit() and _line(entry).endswith(f"autonomic.platforms.kubernetes.__main__ --home {home} ")
+        if entry.name.isdigit() and _line(entry).endswith(f"autonomic.platforms.kubernetes --home {home} ")
     ]
     os.kill(pid, signal.SIGKILL)
     assert httpx.post(url, json={}, trust_env=False).status_code == 200

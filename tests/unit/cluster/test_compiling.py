@@ -7,7 +7,7 @@ import yaml
 
 from autonomic.cli.embedded.kubernetes import compiling
 from autonomic.cli.embedded.kubernetes.machine_python import cluster_settings
-from autonomic.platforms.kubernetes.__main__ import read_settings
+from autonomic.platforms.kubernetes.settings import read_settings
 from autonomic.seams.errors import Permanent
 
 

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from autonomic.cli.main import app
 from autonomic.cli.system import System
-from autonomic.platforms.kubernetes.__main__ import read_settings
+from autonomic.platforms.kubernetes.settings import read_settings
 from autonomic.seams.errors import Permanent
 
 
