@@ -1,6 +1,8 @@
 """What every primitive is: arguments and a state in, absolute changes out; and the way back."""
 
-from typing import Any, ClassVar, Literal, Protocol, TypeVar
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from autonomic.seams.errors import Permanent
 from autonomic.seams.plan import Change, Effector, Irreversible, Outcome
@@ -9,7 +11,9 @@ from autonomic.seams.state import ModelVersion, RoleState, ServiceState, State
 from autonomic.seams.word import Word
 
 Layer = Literal["application", "infrastructure", "both"]
-Arguments = TypeVar("Arguments", bound=Word, contravariant=True)
+TargetKind = Literal["batch", "online", "service", "part", "placed", "any"]
+"""A batch workflow; an online one; a service; a service or a step; a batch workflow, a service or a step; anything."""
+Arguments = TypeVar("Arguments", bound=Word)
 
 
 class Refused(Permanent):
@@ -47,33 +51,53 @@ class Context(Word):
         return f"{self.plan}.{self.first + index}"
 
 
-class Primitive(Protocol[Arguments]):
-    """One kind of change.
+class Primitive(ABC, Generic[Arguments]):
+    """One kind of change: what it takes, what it acts on, how it is planned and reverted. Every table derives from these.
 
-    `reversible`: `revert` gives a way back. `harmless`: it changes no workflow, so that it needs none. What is neither
-    reversible nor harmless is never done without a person.
+    `arguments` is the model of its arguments. `reversible`: `revert` gives a way back. `harmless`: it changes no workflow, so that it
+    needs none. `adopted`: it also acts on workloads that somebody else made. `moves_models`: it looks at the models that the target
+    serves. `on_substitutes`: what stands in for a missing reading may cause it. `admin`: by hand it needs the scope admin.
     """
 
     name: ClassVar[str]
+    arguments: ClassVar[type[Word]]
+    target: ClassVar[TargetKind]
     layer: ClassVar[Layer]
-    reversible: ClassVar[bool]
-    harmless: ClassVar[bool]
+    reversible: ClassVar[bool] = True
+    harmless: ClassVar[bool] = False
+    adopted: ClassVar[bool] = False
+    moves_models: ClassVar[bool] = False
+    on_substitutes: ClassVar[bool] = True
+    admin: ClassVar[bool] = False
 
+    @property
+    def needs_person(self) -> bool:
+        """Whether it is never done without a person: it cannot be reverted, and does harm where it was a mistake."""
+        return not (self.reversible or self.harmless)
+
+    @abstractmethod
     def plan(self, args: Arguments, state: State, context: Context) -> tuple[Change, ...]:
         """The changes that do it, absolute.
 
         Raises:
             Refused: it may not be done, or the state is there already.
         """
-        ...
 
+    @abstractmethod
     def revert(self, outcome: Outcome) -> Change | Irreversible:
-        """The change that takes back what `outcome` says was done."""
-        ...
+        """The change that reverts what `outcome` reports as done."""
 
+    @abstractmethod
     def describe(self, change: Change) -> str:
         """The change in words, such as "rescale the champion of mnist-online/predictor to 3 replicas"."""
-        ...
+
+    def cuts_capacity(self, change: Change, state: State | None) -> bool:
+        """Whether fewer or smaller replicas would serve after `change`. What cannot be compared counts as a cut."""
+        return False
+
+    def wants_more(self, args: Mapping[str, Any]) -> bool:
+        """Whether an action with these arguments, as written, asks for more capacity."""
+        return False
 
 
 def revert_key(key: str) -> str:

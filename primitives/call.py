@@ -1,17 +1,27 @@
 """call: a request to another agent or any HTTP endpoint."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from autonomic.primitives.arguments import CallArguments
-from autonomic.primitives.base import Context, Layer
+from autonomic.primitives.base import Context, Layer, Primitive, TargetKind
 from autonomic.seams.plan import Change, Irreversible, Outcome
 from autonomic.seams.state import State
+from autonomic.seams.word import Word
 
 
-class Call:
+class CallArguments(Word):
+    """Sends a CloudEvent to another agent or any HTTP endpoint."""
+
+    to: str
+    type: str
+    data: dict[str, Any] = {}
+
+
+class Call(Primitive[CallArguments]):
     """Change.to: {to, type, data}; it goes out as a CloudEvent whose id is the change's key."""
 
     name: ClassVar[str] = "call"
+    arguments: ClassVar[type[Word]] = CallArguments
+    target: ClassVar[TargetKind] = "any"
     layer: ClassVar[Layer] = "application"
     reversible: ClassVar[bool] = False
     harmless: ClassVar[bool] = True

@@ -2,19 +2,25 @@
 
 from typing import ClassVar
 
-from autonomic.primitives.arguments import DeleteArguments
-from autonomic.primitives.base import Context, Layer, Refused
+from autonomic.primitives.base import Context, Layer, Primitive, Refused, TargetKind
 from autonomic.seams.plan import Change, Irreversible, Outcome
 from autonomic.seams.state import State
+from autonomic.seams.word import Word
 
 
-class Delete:
+class DeleteArguments(Word):
+    """Takes an online workflow out of service."""
+
+
+class Delete(Primitive[DeleteArguments]):
     """Change.to: {}."""
 
     name: ClassVar[str] = "delete"
+    arguments: ClassVar[type[Word]] = DeleteArguments
+    target: ClassVar[TargetKind] = "online"
     layer: ClassVar[Layer] = "application"
+    admin: ClassVar[bool] = True
     reversible: ClassVar[bool] = False
-    harmless: ClassVar[bool] = False
 
     def plan(self, args: DeleteArguments, state: State, context: Context) -> tuple[Change, ...]:
         if state.kind == "absent":
@@ -28,3 +34,6 @@ class Delete:
 
     def describe(self, change: Change) -> str:
         return f"take {change.target} out of service"
+
+    def cuts_capacity(self, change: Change, state: State | None) -> bool:
+        return state is None or state.kind != "absent"

@@ -2,19 +2,23 @@
 
 from typing import ClassVar
 
-from autonomic.primitives.arguments import DeployArguments
-from autonomic.primitives.base import Context, Layer, put_back, revert_key, workflow_document
+from autonomic.primitives.base import Context, Layer, Primitive, TargetKind, put_back, revert_key, workflow_document
 from autonomic.seams.plan import Change, Irreversible, Outcome
 from autonomic.seams.state import State
+from autonomic.seams.word import Word
 
 
-class Deploy:
+class DeployArguments(Word):
+    """Deploys an online workflow as it was applied."""
+
+
+class Deploy(Primitive[DeployArguments]):
     """Change.to: {spec, package}."""
 
     name: ClassVar[str] = "deploy"
+    arguments: ClassVar[type[Word]] = DeployArguments
+    target: ClassVar[TargetKind] = "online"
     layer: ClassVar[Layer] = "application"
-    reversible: ClassVar[bool] = True
-    harmless: ClassVar[bool] = False
 
     def plan(self, args: DeployArguments, state: State, context: Context) -> tuple[Change, ...]:
         document = workflow_document(state.target, "online", self.name, context)

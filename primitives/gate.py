@@ -19,7 +19,6 @@ from autonomic.seams.word import Word
 
 Answer = Literal["go", "ask", "log", "refuse"]
 _STRICTNESS: tuple[Answer, ...] = ("go", "ask", "log", "refuse")
-_NEVER_ON_SUBSTITUTES = frozenset({"retrain", "promote"})
 
 
 class Proposal(Word):
@@ -176,9 +175,7 @@ def substitutes(proposal: Proposal, snapshot: Snapshot, now: float) -> Finding:
     """What stands in for a missing reading never scales in, retrains or promotes."""
     if proposal.reverts or not proposal.substituted:
         return "go", "no reading was substituted"
-    risky = [
-        change.primitive for change in proposal.changes if change.primitive in _NEVER_ON_SUBSTITUTES or cuts_capacity(change, snapshot)
-    ]
+    risky = [change.primitive for change in proposal.changes if not _known(change).on_substitutes or cuts_capacity(change, snapshot)]
     told = f"substituted readings: {', '.join(proposal.substituted)}"
     return ("refuse", f"{told}; they never {', '.join(risky)}") if risky else ("go", told)
 
@@ -198,7 +195,7 @@ def capacity(proposal: Proposal, snapshot: Snapshot, now: float) -> Finding:
 
 def irreversible(proposal: Proposal, snapshot: Snapshot, now: float) -> Finding:
     """What cannot be taken back is never done without a person."""
-    names = sorted({change.primitive for change in proposal.changes if not (_known(change).reversible or _known(change).harmless)})
+    names = sorted({change.primitive for change in proposal.changes if _known(change).needs_person})
     if not names or proposal.reverts or proposal.approved or not proposal.strategy:
         return "go", f"{', '.join(names)} cannot be taken back, and a person wants it" if names else "all of it can be taken back"
     return "ask", f"{', '.join(names)} cannot be taken back: a person has to approve it"
@@ -231,22 +228,7 @@ def gives_way(flight: Flight, proposal: Proposal) -> bool:
 
 def cuts_capacity(change: Change, snapshot: Snapshot) -> bool:
     """Whether fewer or smaller replicas would serve after `change`. What cannot be compared counts as a cut."""
-    state = snapshot.states.get(change.target)
-    if change.primitive == "delete":
-        return state is None or state.kind != "absent"
-    if change.primitive == "upgrade":
-        return change.to.get("models", {}).get("champion") == ""
-    if change.primitive == "resize":
-        now = state.spec.get("resources", {}) if state is not None else {}
-        return any((value or 0) < (now.get(name) or 0) for name, value in change.to["resources"].items())
-    if change.primitive == "retarget":
-        kept = state.spec.get("targets", {}).get(change.to["metric"]) if state is not None else None
-        return kept is None or change.to["value"] > kept
-    if change.primitive != "rescale":
-        return False
-    if state is None or state.service is None or change.to["role"] not in state.service.roles:
-        return True
-    return int(change.to["replicas"]) < state.service.roles[change.to["role"]].wanted
+    return _known(change).cuts_capacity(change, snapshot.states.get(change.target))
 
 
 def _known(change: Change) -> Primitive[Any]:

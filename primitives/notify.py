@@ -2,16 +2,25 @@
 
 from typing import ClassVar
 
-from autonomic.primitives.arguments import NotifyArguments
-from autonomic.primitives.base import Context, Layer
+from autonomic.primitives.base import Context, Layer, Primitive, TargetKind
 from autonomic.seams.plan import Change, Irreversible, Outcome
 from autonomic.seams.state import State
+from autonomic.seams.word import Word
 
 
-class Notify:
+class NotifyArguments(Word):
+    """A message to people: into the journal, and to `webhook` where one is given."""
+
+    message: str
+    webhook: str | None = None
+
+
+class Notify(Primitive[NotifyArguments]):
     """Change.to: {message, webhook}; it goes into the journal, and to the webhook where there is one."""
 
     name: ClassVar[str] = "notify"
+    arguments: ClassVar[type[Word]] = NotifyArguments
+    target: ClassVar[TargetKind] = "any"
     layer: ClassVar[Layer] = "application"
     reversible: ClassVar[bool] = False
     harmless: ClassVar[bool] = True

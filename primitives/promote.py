@@ -2,24 +2,26 @@
 
 from typing import ClassVar
 
-from autonomic.primitives.arguments import PromoteArguments
-from autonomic.primitives.base import Context, Layer, Refused, Unneeded, put_back
+from autonomic.primitives.base import Context, Layer, Primitive, Refused, TargetKind, Unneeded, put_back
 from autonomic.primitives.models import QUARANTINED, aliases, describe_registry, registered_model, registry_change, serving_version
-from autonomic.primitives.promotion import fault
+from autonomic.primitives.promotion import PromoteArguments, fault
 from autonomic.seams.plan import Change, Irreversible, Outcome
 from autonomic.seams.state import State
+from autonomic.seams.word import Word
 
 
-class Promote:
+class Promote(Primitive[PromoteArguments]):
     """Two changes: aliases and tags in the registry, then an `upgrade` of the service to the versions they name.
 
     The version is judged by `promotion.fault`. One that loses is quarantined; one that was not judged is only not promoted.
     """
 
     name: ClassVar[str] = "promote"
+    arguments: ClassVar[type[Word]] = PromoteArguments
+    target: ClassVar[TargetKind] = "service"
     layer: ClassVar[Layer] = "application"
-    reversible: ClassVar[bool] = True
-    harmless: ClassVar[bool] = False
+    moves_models: ClassVar[bool] = True
+    on_substitutes: ClassVar[bool] = False
 
     def plan(self, args: PromoteArguments, state: State, context: Context) -> tuple[Change, ...]:
         model = registered_model(state, self.name)

@@ -3,9 +3,59 @@
 import math
 from collections.abc import Sequence
 
-from autonomic.primitives.arguments import PromoteArguments, PromoteGuard
+from pydantic import Field, model_validator
+
 from autonomic.primitives.base import Refused
 from autonomic.seams.state import ModelVersion
+from autonomic.seams.word import Word
+
+
+class PromoteGuard(Word):
+    """What else must hold of a version that is promoted: of a `metric` or of a `tag`.
+
+    A `metric` is above or below a bound, or may be worse than the champion's by `tolerance` at most. A `tag` is the text `is`. The
+    champion's value is that of its own metric, or of the version's metric `against`, where both were judged on the same data.
+    `reason` names a tag that explains a failure. What is `optional` passes where the metric or the tag is not there.
+    """
+
+    metric: str | None = Field(None, min_length=1)
+    higher_is_better: bool = True
+    against: str | None = Field(None, min_length=1)
+    tolerance: float | None = Field(None, ge=0)
+    above: float | None = None
+    below: float | None = None
+    tag: str | None = Field(None, min_length=1)
+    is_: str | None = Field(None, alias="is")
+    reason: str | None = None
+    optional: bool = False
+
+    @model_validator(mode="after")
+    def _one(self) -> "PromoteGuard":
+        if (self.metric is None) == (self.tag is None):
+            raise ValueError("a guard of promote takes exactly one of metric, tag")
+        if self.tag is not None and self.is_ is None:
+            raise ValueError("a guard on a tag needs `is`, the text that the tag must have")
+        if self.metric is not None and self.tolerance is None and self.above is None and self.below is None:
+            raise ValueError("a guard on a metric needs at least one of tolerance, above, below")
+        return self
+
+
+class PromoteArguments(Word):
+    """Makes the version under the alias `from` the champion, if it is better; the old champion becomes the backup.
+
+    It is better where its `metric` is higher (or lower, where not `higher_is_better`) than the champion's, by at least `margin`, and
+    every guard passes. A metric is one of the run that logged the version, or a tag of the version. `against` names the version's
+    metric that holds the champion's value, where both were judged on the same data. A version that loses is quarantined: its
+    tag `quarantined` says why. One of which a value is missing is only not promoted.
+    """
+
+    from_: str = Field("candidate", alias="from")
+    metric: str = Field(min_length=1)
+    higher_is_better: bool = True
+    against: str | None = Field(None, min_length=1)
+    margin: float = Field(0.0, ge=0)
+    guards: tuple[PromoteGuard, ...] = ()
+
 
 _ROUNDING = 1e-9  # values may travel as text, and sums of them may miss a bound by a rounding
 

@@ -2,19 +2,28 @@
 
 from typing import ClassVar
 
-from autonomic.primitives.arguments import RerouteArguments
-from autonomic.primitives.base import Context, Layer, Refused, Unneeded, put_back, role, service
+from autonomic.primitives.base import Context, Layer, Primitive, Refused, TargetKind, Unneeded, put_back, role, service
 from autonomic.seams.plan import Change, Irreversible, Outcome
 from autonomic.seams.state import State
+from autonomic.seams.word import Word
+from autonomic.workflows.spec.units import Percent
 
 
-class Reroute:
+class RerouteArguments(Word):
+    """Sets the shares of traffic; what is not named keeps its part of the rest, the champion takes what is left."""
+
+    canary: Percent | None = None
+    backup: Percent | None = None
+    champion: Percent | None = None
+
+
+class Reroute(Primitive[RerouteArguments]):
     """Change.to: {weights: {role: percent}}, whole numbers whose sum is 100."""
 
     name: ClassVar[str] = "reroute"
+    arguments: ClassVar[type[Word]] = RerouteArguments
+    target: ClassVar[TargetKind] = "service"
     layer: ClassVar[Layer] = "application"
-    reversible: ClassVar[bool] = True
-    harmless: ClassVar[bool] = False
 
     def plan(self, args: RerouteArguments, state: State, context: Context) -> tuple[Change, ...]:
         found = service(state, self.name)

@@ -2,19 +2,27 @@
 
 from typing import ClassVar
 
-from autonomic.primitives.arguments import RescheduleArguments
-from autonomic.primitives.base import Context, Layer, Refused, put_back
+from autonomic.primitives.base import Context, Layer, Primitive, Refused, TargetKind, put_back
 from autonomic.seams.plan import Change, Irreversible, Outcome
 from autonomic.seams.state import State
+from autonomic.seams.word import Word
+from autonomic.workflows.spec.placement_override import PlacementOverride
 
 
-class Reschedule:
+class RescheduleArguments(PlacementOverride):
+    """Moves the replicas of a service, or the next attempts of steps, to where this lets them run.
+
+    It takes the place of what an earlier `reschedule` said; without arguments only what was declared counts.
+    """
+
+
+class Reschedule(Primitive[RescheduleArguments]):
     """Change.to: {placement}, all of it; an empty one is what was declared and nothing more. Capacity never falls meanwhile."""
 
     name: ClassVar[str] = "reschedule"
+    arguments: ClassVar[type[Word]] = RescheduleArguments
+    target: ClassVar[TargetKind] = "placed"
     layer: ClassVar[Layer] = "both"
-    reversible: ClassVar[bool] = True
-    harmless: ClassVar[bool] = False
 
     def plan(self, args: RescheduleArguments, state: State, context: Context) -> tuple[Change, ...]:
         if state.kind == "absent":

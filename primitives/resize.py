@@ -2,20 +2,50 @@
 
 from typing import Any, ClassVar
 
-from autonomic.primitives.arguments import ResizeArguments
-from autonomic.primitives.base import Context, Layer, Refused, Unneeded, put_back
+from pydantic import Field, model_validator
+
+from autonomic.primitives.base import Context, Layer, Primitive, Refused, TargetKind, Unneeded, put_back
 from autonomic.seams.plan import Change, Irreversible, Outcome
 from autonomic.seams.state import State
-from autonomic.workflows.spec.workflow import Resources, StepResources
+from autonomic.seams.word import Word
+from autonomic.workflows.spec.workflow import Resources, Size, StepResources
 
 
-class Resize:
+class Factors(Word):
+    """By how much each resource is multiplied."""
+
+    cpu: float | None = Field(None, gt=0)
+    memory: float | None = Field(None, gt=0)
+    gpu: float | None = Field(None, gt=0)
+
+
+class ResizeArguments(Size):
+    """Changes what each replica of a service, or the next attempts of a step, get: amounts, or `times` what they have now.
+
+    What is planned stays within the `min` and `max` of the resources declared.
+    """
+
+    times: Factors | None = None
+
+    @model_validator(mode="after")
+    def _once(self) -> "ResizeArguments":
+        amounts = self.model_dump(exclude={"times"}, exclude_none=True).keys()
+        factors = self.times.model_dump(exclude_none=True).keys() if self.times else set[str]()
+        if not amounts and not factors:
+            raise ValueError("resize needs at least one of cpu, memory, gpu, times")
+        if twice := sorted(amounts & factors):
+            raise ValueError(f"resize got both an amount and a factor for {', '.join(twice)}")
+        return self
+
+
+class Resize(Primitive[ResizeArguments]):
     """Change.to: {resources: {cpu, memory (bytes), gpu}}. It stays within the bounds that are declared; capacity never falls meanwhile."""
 
     name: ClassVar[str] = "resize"
+    arguments: ClassVar[type[Word]] = ResizeArguments
+    target: ClassVar[TargetKind] = "part"
     layer: ClassVar[Layer] = "both"
-    reversible: ClassVar[bool] = True
-    harmless: ClassVar[bool] = False
+    adopted: ClassVar[bool] = True
 
     def plan(self, args: ResizeArguments, state: State, context: Context) -> tuple[Change, ...]:
         resources = _resources(state, context)
@@ -48,6 +78,10 @@ class Resize:
         told += [f"{size['memory'] / 2**20:g} MiB"] if size.get("memory") else []
         told += [f"{size['gpu']:g} GPU"] if size.get("gpu") else []
         return f"resize {change.target} to {', '.join(told) or 'nothing that is reserved'}"
+
+    def cuts_capacity(self, change: Change, state: State | None) -> bool:
+        now = state.spec.get("resources", {}) if state is not None else {}
+        return any((value or 0) < (now.get(name) or 0) for name, value in change.to["resources"].items())
 
 
 def _resources(state: State, context: Context) -> Resources:

@@ -2,21 +2,46 @@
 
 import math
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from autonomic.primitives.arguments import RetargetArguments
-from autonomic.primitives.base import Context, Layer, Refused, Unneeded, put_back, service
+from pydantic import Field, model_validator
+
+from autonomic.primitives.base import Context, Layer, Primitive, Refused, TargetKind, Unneeded, put_back, service
 from autonomic.seams.plan import Change, Irreversible, Outcome
 from autonomic.seams.state import State
+from autonomic.seams.word import Word
 
 
-class Retarget:
+class RetargetArguments(Word):
+    """Changes the value at which the HPA or the ScaledObject of an adopted workload keeps a metric: `to` a value, or `times` what it is.
+
+    `metric` is its name there (of a trigger of KEDA its name, else its type), needed where there are several. The value has the unit
+    that the metric's target has there: percent of what is requested, or an amount. It stays within `min` and `max`.
+    """
+
+    metric: str | None = None
+    to: float | None = Field(None, gt=0)
+    times: float | None = Field(None, gt=0)
+    min: float | None = Field(None, gt=0)
+    max: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _one(self) -> "RetargetArguments":
+        if (self.to is None) == (self.times is None):
+            raise ValueError("retarget takes exactly one of to, times")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError("retarget's min is greater than its max")
+        return self
+
+
+class Retarget(Primitive[RetargetArguments]):
     """Change.to: {metric, value}, in the unit of the metric's own target. A lower value is more capacity."""
 
     name: ClassVar[str] = "retarget"
+    arguments: ClassVar[type[Word]] = RetargetArguments
+    target: ClassVar[TargetKind] = "service"
     layer: ClassVar[Layer] = "infrastructure"
-    reversible: ClassVar[bool] = True
-    harmless: ClassVar[bool] = False
+    adopted: ClassVar[bool] = True
 
     def plan(self, args: RetargetArguments, state: State, context: Context) -> tuple[Change, ...]:
         service(state, self.name)
@@ -35,6 +60,13 @@ class Retarget:
 
     def describe(self, change: Change) -> str:
         return f"keep {change.to['metric']} of {change.target} at {change.to['value']:g}"
+
+    def cuts_capacity(self, change: Change, state: State | None) -> bool:
+        kept = state.spec.get("targets", {}).get(change.to["metric"]) if state is not None else None
+        return kept is None or change.to["value"] > kept
+
+    def wants_more(self, args: Mapping[str, Any]) -> bool:
+        return isinstance(args.get("times"), int | float) and args["times"] < 1
 
 
 def _metric(named: str | None, targets: Mapping[str, float], target: str) -> str:

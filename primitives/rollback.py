@@ -2,20 +2,25 @@
 
 from typing import ClassVar
 
-from autonomic.primitives.arguments import RollbackArguments
-from autonomic.primitives.base import Context, Layer, Refused, put_back
+from autonomic.primitives.base import Context, Layer, Primitive, Refused, TargetKind, put_back
 from autonomic.primitives.models import QUARANTINED, aliases, describe_registry, registered_model, registry_change, serving_version
 from autonomic.seams.plan import Change, Irreversible, Outcome
 from autonomic.seams.state import State
+from autonomic.seams.word import Word
 
 
-class Rollback:
+class RollbackArguments(Word):
+    """Makes the backup the champion again and quarantines the champion."""
+
+
+class Rollback(Primitive[RollbackArguments]):
     """Two changes like those of `promote`; the version that served is quarantined, and there is no backup afterwards."""
 
     name: ClassVar[str] = "rollback"
+    arguments: ClassVar[type[Word]] = RollbackArguments
+    target: ClassVar[TargetKind] = "service"
     layer: ClassVar[Layer] = "application"
-    reversible: ClassVar[bool] = True
-    harmless: ClassVar[bool] = False
+    moves_models: ClassVar[bool] = True
 
     def plan(self, args: RollbackArguments, state: State, context: Context) -> tuple[Change, ...]:
         model = registered_model(state, self.name)

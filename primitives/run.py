@@ -2,20 +2,26 @@
 
 from typing import Any, ClassVar
 
-from autonomic.primitives.arguments import RunArguments
-from autonomic.primitives.base import Context, Layer, Refused, revert_key, workflow_document
+from autonomic.primitives.base import Context, Layer, Primitive, Refused, TargetKind, revert_key, workflow_document
 from autonomic.seams.plan import Change, Irreversible, Outcome
 from autonomic.seams.state import State
+from autonomic.seams.word import Word
 from autonomic.workflows.spec.parameters import defaults, faults_of_values
 
 
-class Run:
+class RunArguments(Word):
+    """Runs a batch workflow."""
+
+    parameters: dict[str, Any] = {}
+
+
+class Run(Primitive[RunArguments]):
     """Change.to: {run_id, workflow, spec, parameters (all resolved), package, cause}."""
 
     name: ClassVar[str] = "run"
+    arguments: ClassVar[type[Word]] = RunArguments
+    target: ClassVar[TargetKind] = "batch"
     layer: ClassVar[Layer] = "both"
-    reversible: ClassVar[bool] = True
-    harmless: ClassVar[bool] = False
 
     def plan(self, args: RunArguments, state: State, context: Context) -> tuple[Change, ...]:
         return (run_change(self.name, state.target, args.parameters, context),)

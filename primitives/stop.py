@@ -2,19 +2,26 @@
 
 from typing import ClassVar
 
-from autonomic.primitives.arguments import StopArguments
-from autonomic.primitives.base import Context, Layer, Refused, Unneeded
+from autonomic.primitives.base import Context, Layer, Primitive, Refused, TargetKind, Unneeded
 from autonomic.seams.plan import Change, Irreversible, Outcome
 from autonomic.seams.state import FINISHED, State
+from autonomic.seams.word import Word
 
 
-class Stop:
+class StopArguments(Word):
+    """Stops the runs of a workflow: the one named, else all that are active."""
+
+    run: str | None = None
+
+
+class Stop(Primitive[StopArguments]):
     """Change.to: {run_ids}."""
 
     name: ClassVar[str] = "stop"
+    arguments: ClassVar[type[Word]] = StopArguments
+    target: ClassVar[TargetKind] = "batch"
     layer: ClassVar[Layer] = "both"
     reversible: ClassVar[bool] = False
-    harmless: ClassVar[bool] = False
 
     def plan(self, args: StopArguments, state: State, context: Context) -> tuple[Change, ...]:
         active = [run.id for run in state.runs if run.status not in FINISHED]

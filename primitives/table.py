@@ -1,4 +1,4 @@
-"""All primitives by name, sorted."""
+"""All primitives by name, sorted, and what follows from their declarations."""
 
 from typing import Any
 
@@ -21,20 +21,29 @@ from autonomic.primitives.tune import Tune
 from autonomic.primitives.upgrade import Upgrade
 
 PRIMITIVES: dict[str, Primitive[Any]] = {
-    "call": Call(),
-    "delete": Delete(),
-    "deploy": Deploy(),
-    "notify": Notify(),
-    "promote": Promote(),
-    "reroute": Reroute(),
-    "rescale": Rescale(),
-    "reschedule": Reschedule(),
-    "resize": Resize(),
-    "retarget": Retarget(),
-    "retrain": Retrain(),
-    "rollback": Rollback(),
-    "run": Run(),
-    "stop": Stop(),
-    "tune": Tune(),
-    "upgrade": Upgrade(),
+    primitive.name: primitive
+    for primitive in (
+        Call(),
+        Delete(),
+        Deploy(),
+        Notify(),
+        Promote(),
+        Reroute(),
+        Rescale(),
+        Reschedule(),
+        Resize(),
+        Retarget(),
+        Retrain(),
+        Rollback(),
+        Run(),
+        Stop(),
+        Tune(),
+        Upgrade(),
+    )
 }
+ARGUMENTS = {name: primitive.arguments for name, primitive in PRIMITIVES.items()}
+"""The model of the arguments of each primitive."""
+ADOPTED = frozenset(name for name, primitive in PRIMITIVES.items() if primitive.adopted)
+"""What may be done to a workload that somebody else made, beside adopting and releasing it."""
+NEEDS_PERSON = frozenset(name for name, primitive in PRIMITIVES.items() if primitive.needs_person)
+"""What is never done without a person."""

@@ -1,18 +1,37 @@
 """tune: hands a search over a workflow's parameters to the tuner."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from autonomic.primitives.arguments import TuneArguments
-from autonomic.primitives.base import Context, Layer, Refused, workflow_document
+from pydantic import Field
+
+from autonomic.primitives.base import Context, Layer, Primitive, Refused, TargetKind, workflow_document
 from autonomic.seams.plan import Change, Irreversible, Outcome
 from autonomic.seams.state import State
+from autonomic.seams.word import Word
 from autonomic.workflows.spec.parameters import faults_of_values
 
 
-class Tune:
+class TuneArguments(Word):
+    """Hands a search over a batch workflow's parameters to the tuner.
+
+    `space` maps a parameter to `{choice: [...]}`, `{uniform: [low, high]}`, `{loguniform: [low, high]}` or
+    `{integer: [low, high]}`.
+    """
+
+    metric: str
+    mode: str = Field("max", pattern="^(max|min)$")
+    space: dict[str, dict[str, list[Any]]]
+    trials: int = Field(10, ge=1, le=10_000)
+    parallel: int = Field(1, ge=1, le=1000)
+    parameters: dict[str, Any] = {}
+
+
+class Tune(Primitive[TuneArguments]):
     """Change.to: {workflow, metric, mode, space, trials, parallel, parameters}; the tuner derives the search's id from the key."""
 
     name: ClassVar[str] = "tune"
+    arguments: ClassVar[type[Word]] = TuneArguments
+    target: ClassVar[TargetKind] = "batch"
     layer: ClassVar[Layer] = "application"
     reversible: ClassVar[bool] = False
     harmless: ClassVar[bool] = True

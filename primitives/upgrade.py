@@ -2,14 +2,31 @@
 
 from typing import ClassVar
 
-from autonomic.primitives.arguments import UpgradeArguments
-from autonomic.primitives.base import Context, Layer, Unneeded, put_back, resolve_model, service
+from pydantic import model_validator
+
+from autonomic.primitives.base import Context, Layer, Primitive, TargetKind, Unneeded, put_back, resolve_model, service
 from autonomic.primitives.models import alias_of, declared_models, describe_registry, registry_change, version_of
 from autonomic.seams.plan import Change, Irreversible, Outcome
 from autonomic.seams.state import ServiceState, State
+from autonomic.seams.word import Word
+from autonomic.workflows.spec.workflow import ModelUri
 
 
-class Upgrade:
+class UpgradeArguments(Word):
+    """Puts other model versions behind roles of a service."""
+
+    champion: ModelUri | None = None
+    canary: ModelUri | None = None
+    backup: ModelUri | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> "UpgradeArguments":
+        if self.champion is None and self.canary is None and self.backup is None:
+            raise ValueError("upgrade needs at least one of champion, canary, backup")
+        return self
+
+
+class Upgrade(Primitive[UpgradeArguments]):
     """Change.to: {models: {role: resolved URI}}; a role with "" is removed.
 
     A role that is declared by an alias (`model: models:/mnist@champion`) takes its alias along, in a change of the registry before
@@ -18,9 +35,10 @@ class Upgrade:
     """
 
     name: ClassVar[str] = "upgrade"
+    arguments: ClassVar[type[Word]] = UpgradeArguments
+    target: ClassVar[TargetKind] = "service"
     layer: ClassVar[Layer] = "both"
-    reversible: ClassVar[bool] = True
-    harmless: ClassVar[bool] = False
+    moves_models: ClassVar[bool] = True
 
     def plan(self, args: UpgradeArguments, state: State, context: Context) -> tuple[Change, ...]:
         found = service(state, self.name)
@@ -47,6 +65,9 @@ class Upgrade:
 
     def describe(self, change: Change) -> str:
         return describe_registry(change) if change.effector == "registry" else f"upgrade {change.target} to {_list(change.to['models'])}"
+
+    def cuts_capacity(self, change: Change, state: State | None) -> bool:
+        return change.to.get("models", {}).get("champion") == ""
 
 
 def _moved(models: dict[str, str], declared: dict[str, str], context: Context) -> dict[tuple[str, str], str]:

@@ -2,20 +2,16 @@
 
 import difflib
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from autonomic.primitives.arguments import (
-    ADOPTED,
-    ARGUMENTS,
-    IRREVERSIBLE,
-    NEVER_AUTO,
-    RescaleArguments,
-    ResizeArguments,
-    RetrainArguments,
-    RunArguments,
-    TuneArguments,
-)
+from autonomic.primitives.base import TargetKind
+from autonomic.primitives.rescale import RescaleArguments
+from autonomic.primitives.resize import ResizeArguments
+from autonomic.primitives.retrain import RetrainArguments
+from autonomic.primitives.run import RunArguments
+from autonomic.primitives.table import ADOPTED, ARGUMENTS, NEEDS_PERSON, PRIMITIVES
+from autonomic.primitives.tune import TuneArguments
 from autonomic.seams.abilities import Platforms
 from autonomic.seams.errors import SpecError
 from autonomic.seams.event_types import EVENT_TYPES, PREFIX
@@ -33,27 +29,7 @@ from autonomic.workflows.spec.places import Keys
 from autonomic.workflows.spec.references import located_references, references
 from autonomic.workflows.spec.workflow import BatchSpec, OnlineSpec, Service, Workflow
 
-Wanted = Literal["batch", "online", "service", "part", "placed", "any"]
-TARGETS: dict[str, Wanted] = {
-    "call": "any",
-    "delete": "online",
-    "deploy": "online",
-    "notify": "any",
-    "promote": "service",
-    "reroute": "service",
-    "rescale": "service",
-    "reschedule": "placed",
-    "resize": "part",
-    "retarget": "service",
-    "retrain": "batch",
-    "rollback": "service",
-    "run": "batch",
-    "stop": "batch",
-    "tune": "batch",
-    "upgrade": "service",
-}
-"""What each primitive acts on."""
-_WORDS: dict[Wanted, str] = {
+_WORDS: dict[TargetKind, str] = {
     "batch": "a batch workflow",
     "online": "an online workflow (without a service)",
     "service": "a service of an online workflow, written workflow/service",
@@ -61,7 +37,7 @@ _WORDS: dict[Wanted, str] = {
     "placed": "a batch workflow, or a service or a step, written workflow/service or workflow/step",
     "any": "anything",
 }
-_PARTS: frozenset[Wanted] = frozenset({"service", "part", "placed"})
+_PARTS: frozenset[TargetKind] = frozenset({"service", "part", "placed"})
 SERVICE_SIGNALS = frozenset({"scrape", "drift"})
 REFERENCES = "${by.LABEL}, ${reading.NAME} and ${event.data.NAME}"
 
@@ -119,7 +95,7 @@ def _is_adopted(text: str, workflows: Mapping[str, Workflow]) -> bool:
     return workflow is not None and isinstance(workflow.spec, OnlineSpec) and workflow.spec.adopt is not None
 
 
-def _is(wanted: Wanted, text: str, workflows: Mapping[str, Workflow]) -> bool:
+def _is(wanted: TargetKind, text: str, workflows: Mapping[str, Workflow]) -> bool:
     name, slash, _ = text.partition("/")
     workflow = workflows.get(name)
     if workflow is None or wanted == "any":
@@ -239,12 +215,12 @@ def _check_actions(strategy: Strategy, workflows: Mapping[str, Workflow]) -> Ite
         target = action.target if action.target is not None else spec.target
         if action.target is not None:
             yield from _check_target(action.target, (*at, "target"), workflows)
-        wanted = TARGETS[action.primitive]
+        wanted = PRIMITIVES[action.primitive].target
         if not _is(wanted, target, workflows):
             yield (*at, action.primitive), f"{action.primitive} acts on {_WORDS[wanted]}; its target is {target!r}"
-        if spec.guard.autonomy == "auto" and action.primitive in NEVER_AUTO:
+        if spec.guard.autonomy == "auto" and action.primitive in NEEDS_PERSON:
             why = f"{action.primitive} cannot be undone, so it is never auto; write suggest or approve"
-            yield ("spec", "guard", "autonomy"), f"{why} (irreversible are {listed(sorted(IRREVERSIBLE))})"
+            yield ("spec", "guard", "autonomy"), f"{why} (the same holds for {listed(sorted(NEEDS_PERSON - {action.primitive}))})"
         adopted = wanted in _PARTS and _is_adopted(target, workflows)
         if adopted and action.primitive not in ADOPTED:
             yield (*at, action.primitive), f"{target!r} is adopted: it takes {listed(sorted(ADOPTED))}, and not {action.primitive}"

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from autonomic.primitives.arguments import ARGUMENTS
+from autonomic.primitives.table import ARGUMENTS
 from autonomic.seams.decision import Action, Decision
 from autonomic.seams.event import Event
 from autonomic.seams.reading import Reading

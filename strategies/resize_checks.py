@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from autonomic.primitives.arguments import ResizeArguments
+from autonomic.primitives.resize import ResizeArguments
 from autonomic.workflows.spec.checks import Finding
 from autonomic.workflows.spec.documents import Keys
 from autonomic.workflows.spec.workflow import BatchSpec, OnlineSpec, Resources, Workflow

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
-from autonomic.primitives.arguments import ARGUMENTS
+from autonomic.primitives.table import ARGUMENTS
 from autonomic.signals.queries import NESTED, QUERIES
 from autonomic.strategies.spec.strategy import ReadingSpec, Strategy
 from autonomic.workflows.spec.workflow import API_VERSION, Workflow

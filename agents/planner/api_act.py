@@ -11,14 +11,13 @@ from autonomic.agents.planner import specs as documents
 from autonomic.agents.planner.service import Planner
 from autonomic.agents.problems import ProblemError, not_found
 from autonomic.agents.strict_json import StrictRoute
-from autonomic.primitives.arguments import ARGUMENTS
+from autonomic.primitives.table import PRIMITIVES
 from autonomic.seams.decision import Action, DecisionRecord
 from autonomic.seams.target import Target
 from autonomic.seams.word import Word
 from autonomic.strategies.spec.strategy import Strategy
 
 MAX_PACKAGE_BYTES = 256 * 1024 * 1024
-_ADMIN_PRIMITIVES = frozenset({"delete"})
 
 
 class PrimitiveRequest(Word):
@@ -72,10 +71,10 @@ def _primitives(planner: Planner) -> APIRouter:
     @api.post("/v1/primitives/{name}")
     def primitive(name: str, request: PrimitiveRequest, http: Request) -> dict[str, Any]:
         """A primitive by hand, through the same gate and plans; with `dry_run` nothing is done. `delete` needs the scope admin."""
-        arguments = ARGUMENTS.get(name)
-        if arguments is None:
-            raise ProblemError(404, f"there is no primitive {name!r}; there are {', '.join(ARGUMENTS)}")
-        if name in _ADMIN_PRIMITIVES and not request.dry_run and holder_of(http).scope != "admin":
+        known = PRIMITIVES.get(name)
+        if known is None:
+            raise ProblemError(404, f"there is no primitive {name!r}; there are {', '.join(PRIMITIVES)}")
+        if known.admin and not request.dry_run and holder_of(http).scope != "admin":
             raise ProblemError(403, f"{name} needs scope admin")
         try:
             target = Target.parse(request.target)
@@ -84,7 +83,7 @@ def _primitives(planner: Planner) -> APIRouter:
         if target.workflow not in planner.specs.workflows:
             raise not_found("workflow", target.workflow, "GET /v1/workflows")
         try:
-            arguments.model_validate(request.args)
+            known.arguments.model_validate(request.args)
         except ValidationError as invalid:
             errors = [{"at": ".".join(map(str, ("args", *error["loc"]))), "message": error["msg"]} for error in invalid.errors()]
             raise ProblemError(422, f"{name}: {errors[0]['at']}: {errors[0]['message']}", errors=errors) from None

@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from autonomic.primitives import gate
-from autonomic.primitives.arguments import ARGUMENTS
 from autonomic.primitives.base import Context, Refused, Unneeded
 from autonomic.primitives.gate import Proposal, Snapshot
-from autonomic.primitives.table import PRIMITIVES
+from autonomic.primitives.table import ARGUMENTS, PRIMITIVES
 from autonomic.seams.decision import Action, Decision, DecisionRecord, Guard, Verdict
 from autonomic.seams.event import Event
 from autonomic.seams.plan import Change, Plan, VerifySpec

@@ -10,6 +10,7 @@ from autonomic.primitives import gate
 from autonomic.primitives.base import model_name
 from autonomic.primitives.gate import Flight, Proposal, Snapshot
 from autonomic.primitives.people import overlap
+from autonomic.primitives.table import PRIMITIVES
 from autonomic.seams.clock import Clock
 from autonomic.seams.decision import Action
 from autonomic.seams.journal import Journal
@@ -127,16 +128,10 @@ def _models(actions: Sequence[Action], states: Mapping[str, State]) -> set[str]:
     for action in actions:
         found |= {model_name(value) for value in action.args.values() if isinstance(value, str)}
         state = states.get(action.target)
-        if action.primitive in ("promote", "rollback", "upgrade") and state is not None and state.service is not None:
+        if PRIMITIVES[action.primitive].moves_models and state is not None and state.service is not None:
             found |= {model_name(role.model) for role in state.service.roles.values()}
     return found - {""}
 
 
 def _wants_more(strategy: Strategy) -> bool:
-    asks = [action.args for action in strategy.spec.do if action.primitive in ("rescale", "retarget")]
-    return any(
-        (isinstance(args.get("by"), int) and args["by"] > 0)
-        or "require" in args
-        or (isinstance(args.get("times"), int | float) and args["times"] < 1)
-        for args in asks
-    )
+    return any(PRIMITIVES[action.primitive].wants_more(action.args) for action in strategy.spec.do)

@@ -10,8 +10,8 @@ from pydantic import Field
 
 from autonomic.agents.journal import SqlJournal
 from autonomic.agents.logs import logger
-from autonomic.primitives.arguments import TuneArguments
 from autonomic.primitives.people import Freeze
+from autonomic.primitives.tune import TuneArguments
 from autonomic.seams.clock import Clock
 from autonomic.seams.errors import AutonomicError, Permanent, Problem, Retryable, SpecError
 from autonomic.seams.event import CloudEvent

@@ -6,9 +6,9 @@ A rule speaks of `self`, the value of its model. Property names that are reserve
 
 from typing import NamedTuple
 
-from autonomic.primitives.arguments import NEVER_AUTO
+from autonomic.primitives.table import NEEDS_PERSON, PRIMITIVES
 from autonomic.signals.queries import KUBERNETES_FILTERS
-from autonomic.strategies.checks import SERVICE_SIGNALS, TARGETS
+from autonomic.strategies.checks import SERVICE_SIGNALS
 from autonomic.workflows.spec.workflow import Replicas
 
 
@@ -34,7 +34,7 @@ def _given(names: list[str]) -> str:
 
 
 def _primitives(wanted: str) -> list[str]:
-    return [name for name, kind in TARGETS.items() if kind == wanted]
+    return [name for name, primitive in PRIMITIVES.items() if primitive.target == wanted]
 
 
 def _trigger(names: list[str]) -> tuple[Rule, ...]:
@@ -141,8 +141,8 @@ RULES: dict[str, tuple[Rule, ...]] = {
         Rule(longer_than_nothing("expires"), "expires must be longer than 0s, else no event is ever acted on"),
         Rule(
             "!has(self.guard) || !has(self.guard.autonomy) || self.guard.autonomy != 'auto' || !has(self.do)"
-            f" || !self.do.exists(a, {_given(sorted(NEVER_AUTO))})",
-            f"{', '.join(sorted(NEVER_AUTO))} cannot be undone, so it is never auto; write suggest or approve",
+            f" || !self.do.exists(a, {_given(sorted(NEEDS_PERSON))})",
+            f"{', '.join(sorted(NEEDS_PERSON))} cannot be undone, so it is never auto; write suggest or approve",
         ),
         Rule(
             "self.target.contains('/') || !has(self.readings) || self.readings.all(name, "

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from pydantic import BaseModel
 
-from autonomic.primitives.arguments import ARGUMENTS
+from autonomic.primitives.table import ARGUMENTS
 from autonomic.seams.errors import Problem
 from autonomic.signals.queries import NESTED, QUERIES
 from autonomic.strategies.spec.strategy import ActionSpec, ReadingSpec, Strategy

@@ -6,7 +6,7 @@ from typing import Any, Literal, cast
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from autonomic.primitives.arguments import ARGUMENTS
+from autonomic.primitives.table import ARGUMENTS
 from autonomic.seams.decision import Autonomy
 from autonomic.seams.word import Word
 from autonomic.signals.queries import QUERIES, flatten

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from autonomic.primitives.arguments import ARGUMENTS
 from autonomic.primitives.base import Context
 from autonomic.primitives.table import PRIMITIVES
 from autonomic.seams.plan import Irreversible, Outcome
@@ -161,7 +160,7 @@ def test_what_a_primitive_plans_leaves_no_trace_is_done_and_goes_back(deployed: 
         return deployed.written("web"), _wanted(platform.observe("web/api")), runs
 
     cursor, before = deployed.platform.watch(0)[-1].cursor, seen()
-    args = ARGUMENTS[name].model_validate(arguments(deployed.case))
+    args = PRIMITIVES[name].arguments.model_validate(arguments(deployed.case))
     (change,) = primitive.plan(args, deployed.platform.observe(target), context)
     # it is told in words, and nothing is there of it
     assert target.partition("/")[0] in primitive.describe(change)

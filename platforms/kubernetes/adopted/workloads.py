@@ -16,7 +16,7 @@ from autonomic.platforms.kubernetes.adopted.taken import Owned, Taken, TakenFiel
 from autonomic.platforms.kubernetes.events import Events
 from autonomic.platforms.kubernetes.objects import names
 from autonomic.platforms.kubernetes.objects.api import DEPLOYMENTS, JOBS, STATEFUL_SETS, Api, Resource
-from autonomic.primitives.arguments import ADOPTED
+from autonomic.primitives.table import ADOPTED
 from autonomic.seams.errors import Permanent
 from autonomic.seams.plan import Change
 from autonomic.seams.state import RoleState, ServiceState, State

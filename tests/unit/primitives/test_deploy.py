@@ -2,10 +2,9 @@ from collections.abc import Callable
 
 import pytest
 
-from autonomic.primitives.arguments import DeleteArguments, DeployArguments
 from autonomic.primitives.base import Context, Refused
-from autonomic.primitives.delete import Delete
-from autonomic.primitives.deploy import Deploy
+from autonomic.primitives.delete import Delete, DeleteArguments
+from autonomic.primitives.deploy import Deploy, DeployArguments
 from autonomic.seams.plan import Change, Irreversible, Outcome
 from autonomic.seams.state import State
 

@@ -1,9 +1,8 @@
 from collections.abc import Callable
 
-from autonomic.primitives.arguments import CallArguments, NotifyArguments
 from autonomic.primitives.base import Context
-from autonomic.primitives.call import Call
-from autonomic.primitives.notify import Notify
+from autonomic.primitives.call import Call, CallArguments
+from autonomic.primitives.notify import Notify, NotifyArguments
 from autonomic.seams.plan import Irreversible, Outcome
 from autonomic.seams.state import State
 

@@ -2,9 +2,9 @@ from collections.abc import Callable
 
 import pytest
 
-from autonomic.primitives.arguments import PromoteArguments
 from autonomic.primitives.base import Context, Refused
 from autonomic.primitives.promote import Promote
+from autonomic.primitives.promotion import PromoteArguments
 from autonomic.seams.plan import Change, Outcome
 from autonomic.seams.state import ModelVersion, State
 

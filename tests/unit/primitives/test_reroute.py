@@ -2,9 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autonomic.primitives.arguments import RerouteArguments
 from autonomic.primitives.base import Context, Refused, Unneeded
-from autonomic.primitives.reroute import Reroute
+from autonomic.primitives.reroute import Reroute, RerouteArguments
 from autonomic.seams.state import RoleState, ServiceState, State
 
 

@@ -5,9 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autonomic.primitives.arguments import RescaleArguments
 from autonomic.primitives.base import Context, Refused, Unneeded
-from autonomic.primitives.rescale import Rescale
+from autonomic.primitives.rescale import Rescale, RescaleArguments
 from autonomic.seams.plan import Change, Outcome
 from autonomic.seams.reading import Reading, error, missing, number
 from autonomic.seams.state import RoleState, ServiceState, State

@@ -1,9 +1,8 @@
 import pytest
 from pydantic import ValidationError
 
-from autonomic.primitives.arguments import RescheduleArguments
 from autonomic.primitives.base import Context, Refused
-from autonomic.primitives.reschedule import Reschedule
+from autonomic.primitives.reschedule import Reschedule, RescheduleArguments
 from autonomic.seams.plan import Change
 from autonomic.seams.state import State
 

@@ -4,10 +4,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from autonomic.primitives.arguments import ResizeArguments
 from autonomic.primitives.base import Context, Refused, Unneeded
 from autonomic.primitives.gate import Snapshot, cuts_capacity
-from autonomic.primitives.resize import Resize
+from autonomic.primitives.resize import Resize, ResizeArguments
 from autonomic.seams.plan import Change
 from autonomic.seams.state import State
 from autonomic.workflows.spec.workflow import StepResources

@@ -1,10 +1,9 @@
 import pytest
 from pydantic import ValidationError
 
-from autonomic.primitives.arguments import RetargetArguments
 from autonomic.primitives.base import Context, Refused, Unneeded
 from autonomic.primitives.gate import Snapshot, cuts_capacity
-from autonomic.primitives.retarget import Retarget
+from autonomic.primitives.retarget import Retarget, RetargetArguments
 from autonomic.seams.plan import Change, Outcome
 from autonomic.seams.state import State
 

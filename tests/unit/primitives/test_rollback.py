@@ -1,8 +1,7 @@
 import pytest
 
-from autonomic.primitives.arguments import RollbackArguments
 from autonomic.primitives.base import Context, Refused
-from autonomic.primitives.rollback import Rollback
+from autonomic.primitives.rollback import Rollback, RollbackArguments
 from autonomic.seams.state import ModelVersion, State
 
 

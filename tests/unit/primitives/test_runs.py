@@ -3,12 +3,11 @@ from typing import Any
 
 import pytest
 
-from autonomic.primitives.arguments import RetrainArguments, RunArguments, StopArguments, TuneArguments
 from autonomic.primitives.base import Context, Refused, Unneeded
-from autonomic.primitives.retrain import Retrain
-from autonomic.primitives.run import Run
-from autonomic.primitives.stop import Stop
-from autonomic.primitives.tune import Tune
+from autonomic.primitives.retrain import Retrain, RetrainArguments
+from autonomic.primitives.run import Run, RunArguments
+from autonomic.primitives.stop import Stop, StopArguments
+from autonomic.primitives.tune import Tune, TuneArguments
 from autonomic.seams.plan import Change, Irreversible, Outcome
 from autonomic.seams.state import RunState, State
 

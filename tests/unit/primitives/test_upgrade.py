@@ -2,9 +2,8 @@ from collections.abc import Callable
 
 import pytest
 
-from autonomic.primitives.arguments import UpgradeArguments
 from autonomic.primitives.base import Context, Refused, Unneeded
-from autonomic.primitives.upgrade import Upgrade
+from autonomic.primitives.upgrade import Upgrade, UpgradeArguments
 from autonomic.seams.plan import Change, Outcome
 from autonomic.seams.state import ModelVersion, State
 
