@@ -4,6 +4,7 @@ import pytest
 
 from autonomic.agents.journal import SqlJournal
 from autonomic.agents.planner import specs
+from autonomic.platforms.table import platforms
 from autonomic.seams.errors import SpecError
 
 HEAD = {"apiVersion": "autonomic.dev/v1alpha1"}
@@ -22,7 +23,7 @@ def applied(
     journal: SqlJournal, *documents: dict[str, Any], prune: bool = False, packages: dict[str, str] | None = None
 ) -> list[specs.Difference]:
     now = specs.load(journal)
-    then = specs.merge(now, specs.parse(documents, now, prune), packages or {}, prune)
+    then = specs.merge(now, specs.parse(documents, now, platforms(), prune), packages or {}, prune)
     with journal.transaction() as transaction:
         specs.save(transaction, now, then)
     assert specs.load(journal) == then
@@ -49,18 +50,18 @@ def test_what_stays_in_force_is_checked_with_what_is_given() -> None:
     renamed = workflow("web")
     renamed["spec"]["services"][0]["name"] = "front"
     with pytest.raises(SpecError, match="grow in force"):
-        specs.parse([renamed], specs.load(journal))
+        specs.parse([renamed], specs.load(journal), platforms())
 
 
 def test_every_problem_is_told_at_once() -> None:
     with pytest.raises(SpecError) as caught:
-        specs.parse([{**HEAD, "kind": "Nothing"}, workflow("UPPER"), strategy("grow", "nowhere/api")], specs.Specs())
+        specs.parse([{**HEAD, "kind": "Nothing"}, workflow("UPPER"), strategy("grow", "nowhere/api")], specs.Specs(), platforms())
     assert len(caught.value.problems) == 3
 
 
 def test_online_workflows_are_followed_by_what_deploys_or_deletes_them() -> None:
     now = specs.Specs()
-    then = specs.merge(now, specs.parse([workflow("web"), strategy("keep", "web/api")], now), {}, False)
+    then = specs.merge(now, specs.parse([workflow("web"), strategy("keep", "web/api")], now, platforms()), {}, False)
     assert specs.following(specs.differences(now, then), now, then) == {"web": "deploy"}
     gone = specs.merge(then, [], {}, False, removed={("Workflow", "web"), ("Strategy", "keep")})
     assert specs.following(specs.differences(then, gone), then, gone) == {"web": "delete"}
