@@ -15,7 +15,6 @@ from autonomic.cli.embedded import leftovers
 from autonomic.cli.embedded.ray_cluster import remove_temp_dirs
 from autonomic.cli.existing import check_ray
 from autonomic.seams.errors import AutonomicError, Permanent
-from autonomic.workflows.processes import ended, start_process, stop_process, wait_until
 from autonomic.workflows.serving.front import Front
 
 _LOCK_ATTEMPTS = 10
