@@ -133,10 +133,13 @@ class Simulation:
         return [record for event in events if (record := self._handle(event)) is not None]
 
     def _handle(self, event: Event) -> DecisionRecord | None:
+        def again() -> None:
+            self._handle(event)
+
         try:
             return self.engine.handle(event)
         except NotYet as later:
-            self.clock.call_at(self.clock.now() + later.delay_seconds, lambda: self._handle(event))
+            self.clock.call_at(self.clock.now() + later.delay_seconds, again)
         except Retryable:
             # the service's dispatcher keeps an event and tries again; here its breach fires again
             pass

@@ -233,8 +233,9 @@ def _tell_lacks(specs: "Specs", platform: str | None) -> None:
     for text in (*(text for workflow in specs.workflows for text in advice(workflow)), *events_from_outside(specs.strategies)):
         typer.secho(f"Warning: {text}", fg="yellow", err=True)
     refused: list[Problem] = []
-    for workflow in specs.workflows if platform is not None else ():
-        for lack in lacking(workflow, ABILITIES[platform]):
+    abilities = ABILITIES[platform] if platform is not None else None
+    for workflow in specs.workflows:
+        for lack in lacking(workflow, abilities) if abilities is not None else ():
             problem = specs.origins["Workflow", workflow.name].problem(lack.path, lack.message)
             if lack.refused:
                 refused.append(problem)

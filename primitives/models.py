@@ -1,5 +1,8 @@
 """What promote and rollback share: a model moves between aliases in the registry and between roles of a service."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from autonomic.primitives.base import Context, Refused, model_name, role, service
 from autonomic.seams.plan import Change
 from autonomic.seams.state import ModelVersion, State
@@ -53,7 +56,8 @@ def declared_models(target: str, context: Context) -> dict[str, str]:
     """The models of a service by role, as its document has them."""
     workflow, _, part = target.partition("/")
     services = context.workflows.get(workflow, {}).get("spec", {}).get("services", ())
-    found = next((one for one in services if one["name"] == part), {})
+    nothing: dict[str, Any] = {}
+    found: Mapping[str, Any] = next((one for one in services if one["name"] == part), nothing)
     named = {"champion": found.get("model"), "backup": found.get("backup"), "canary": found.get("canary")}
     return {role: str(uri) for role, uri in named.items() if uri}
 

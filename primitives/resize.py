@@ -80,7 +80,9 @@ class Resize(Primitive[ResizeArguments]):
         return f"resize {change.target} to {', '.join(told) or 'nothing that is reserved'}"
 
     def cuts_capacity(self, change: Change, state: State | None) -> bool:
-        now = state.spec.get("resources", {}) if state is not None else {}
+        now: dict[str, float | None] = {}
+        if state is not None:
+            now = state.spec.get("resources", now)
         return any((value or 0) < (now.get(name) or 0) for name, value in change.to["resources"].items())
 
 

@@ -29,11 +29,12 @@ def well_formed_value(value: Any) -> Any:
     if isinstance(value, str):
         return well_formed(value)
     if isinstance(value, dict):
-        return {well_formed(key) if isinstance(key, str) else key: well_formed_value(item) for key, item in value.items()}
+        entries = cast(dict[Any, Any], value)
+        return {well_formed(key) if isinstance(key, str) else key: well_formed_value(item) for key, item in entries.items()}
     if isinstance(value, list):
-        return [well_formed_value(item) for item in value]
+        return [well_formed_value(item) for item in cast(list[Any], value)]
     if isinstance(value, tuple):
-        return tuple(well_formed_value(item) for item in value)
+        return tuple(well_formed_value(item) for item in cast(tuple[Any, ...], value))
     return value
 
 

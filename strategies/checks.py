@@ -236,7 +236,9 @@ def _check_actions(strategy: Strategy, workflows: Mapping[str, Workflow]) -> Ite
 
 def _check_capabilities(strategy: Strategy, platforms: Platforms) -> Iterator[Finding]:
     chosen = platforms.chosen
-    for number, action in enumerate(strategy.spec.do) if chosen is not None else ():
+    if chosen is None:
+        return
+    for number, action in enumerate(strategy.spec.do):
         able = sorted(abilities.platform for abilities in platforms.all if action.primitive in abilities.primitives)
         if able and chosen.platform not in able:
             some = listed(able)

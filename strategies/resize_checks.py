@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from autonomic.primitives.resize import ResizeArguments
 from autonomic.workflows.spec.checks import Finding
 from autonomic.workflows.spec.documents import Keys
-from autonomic.workflows.spec.workflow import BatchSpec, OnlineSpec, Resources, Workflow
+from autonomic.workflows.spec.workflow import BatchSpec, Resources, Workflow
 
 _EXAMPLES = {"memory": "memory: 1Gi, max: {memory: 4Gi}", "cpu": "cpu: 1, max: {cpu: 4}", "gpu": "gpu: 1, max: {gpu: 2}"}
 
@@ -38,6 +38,4 @@ def declared_resources(target: str, workflows: Mapping[str, Workflow]) -> Resour
         return None
     if isinstance(workflow.spec, BatchSpec):
         return next((step.resources for step in workflow.spec.steps if step.name == part), None)
-    if isinstance(workflow.spec, OnlineSpec):
-        return next((service.resources for service in workflow.spec.services if service.name == part), None)
-    return None
+    return next((service.resources for service in workflow.spec.services if service.name == part), None)

@@ -77,8 +77,7 @@ class AliasWorld:
         if args:
             self._actions[target] = Action(primitive="upgrade", target=target, args=args)
             why = next((freeze.words() for freeze in self._freezes() if freeze.covers(target)), "")
-            told = {"desired": ", ".join(desired), "actual": ", ".join(actual)}
-            yield Gap(name=target, target=target, close="replace", why=why, **told)
+            yield Gap(name=target, target=target, close="replace", desired=", ".join(desired), actual=", ".join(actual), why=why)
 
     def close(self, gap: Gap) -> None:
         if gap.why:

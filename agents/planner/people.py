@@ -79,7 +79,7 @@ class Holds:
 
 def said(transaction: Transaction, plan: Plan, what: str, actor: str, why: str, now: float, verdict: Verdict | None = None) -> None:
     """Records what a person said to the decision of a plan."""
-    data = {"plan": plan.id, "decision": plan.decision, "what": what, "actor": actor, "why": why}
+    data: dict[str, Any] = {"plan": plan.id, "decision": plan.decision, "what": what, "actor": actor, "why": why}
     data["verdict"] = verdict.model_dump(mode="json") if verdict is not None else None
     transaction.append(Record(time=now, kind=WORD, subject=plan.decision, data=data))
 

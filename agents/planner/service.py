@@ -140,7 +140,7 @@ class Planner:
         from autonomic.agents.planner.custom_resources.controller import CustomResources
         from autonomic.agents.planner.custom_resources.credentials import cluster_of
 
-        return CustomResources(self, cluster_of(settings))
+        return CustomResources(self, cluster_of(settings))  # pyright: ignore[reportArgumentType] this file has two paths
 
     def _submit(self, work: Callable[[], None]) -> None:
         with contextlib.suppress(RuntimeError):  # an alarm may go off after the stop

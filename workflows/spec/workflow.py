@@ -36,8 +36,9 @@ class Metadata(Word):
         if not isinstance(data, dict):
             return data
         labels = data.get("labels")
-        named = isinstance(labels, dict) and TEAM_LABEL in labels and not data.get("team")
-        return {**data, "team": labels[TEAM_LABEL]} if named else data
+        if isinstance(labels, dict) and TEAM_LABEL in labels and not data.get("team"):
+            return {**data, "team": labels[TEAM_LABEL]}
+        return data
 
 
 class Size(Word):
@@ -67,6 +68,8 @@ class Resources(Word):
             declared, low, high = (getattr(part, name) for part in (self, self.min, self.max))
             if declared is None and (low is not None or high is not None):
                 raise ValueError(f"resources has bounds of {name} and no {name}; say how much it begins with")
+            if declared is None:
+                continue
             if (low is not None and low > declared) or (high is not None and high < declared):
                 raise ValueError(f"resources.{name} {format_amount(name, declared)} is not between resources.min and resources.max")
         return self

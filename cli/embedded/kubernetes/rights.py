@@ -71,7 +71,9 @@ def bindings(roles: Iterable[Mapping[str, Any]], bound: Iterable[Mapping[str, An
     for one in bound:
         namespace = one["metadata"]["namespace"]
         given = rules.get((namespace, one["roleRef"]["name"])) if one["roleRef"]["kind"] == "Role" else None
-        for subject in one.get("subjects") or () if given is not None else ():
+        if given is None:
+            continue
+        for subject in one.get("subjects") or ():
             if subject["kind"] == "ServiceAccount":
                 name = f"{subject.get('namespace', namespace)}/{subject['name']}"
                 found[name] = found.get(name, frozenset()) | given
