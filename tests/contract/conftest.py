@@ -228,7 +228,7 @@ class Real:
 
     def __init__(self, case: Any) -> None:
         self.case = case
-        self.package = self.platform.add_package(pack(Path(__file__).parents[1] / "integration" / "batch"))
+        self.package = self.platform.add_package(pack(Path(__file__).parents[1] / "integration" / "runs"))
         self.shared = case.shared / "contract"
         self.shared.mkdir(exist_ok=True)
 

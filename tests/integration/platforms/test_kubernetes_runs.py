@@ -18,7 +18,7 @@ class Runs:
 
     def __init__(self, cluster: Any) -> None:
         self.cluster = cluster
-        self.package = cluster.platform.add_package(pack(Path(__file__).parents[1] / "batch"))
+        self.package = cluster.platform.add_package(pack(Path(__file__).parents[1] / "runs"))
         self._count = 0
 
     def start(self, *steps: dict[str, Any], package: bool = True, **parameters: Any) -> str:
