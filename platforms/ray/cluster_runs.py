@@ -12,7 +12,7 @@ from autonomic.platforms.ray.drivers import NAMESPACE
 from autonomic.platforms.ray.run_actor import RUNS, cluster_records, ensure_runs_actor
 from autonomic.seams.errors import Permanent, Retryable
 from autonomic.seams.state import RunState
-from autonomic.workflows.runs.capped_log import read_capped_log
+from autonomic.workflows.runs.attempt_logs import read_attempt
 from autonomic.workflows.runs.run_records import RunRecords, RunRequest, is_finished
 from autonomic.workflows.spec.workflow import BatchSpec
 
@@ -119,24 +119,14 @@ def read_logs(run_id: str, step: str, attempt: int | None = None) -> dict[int, s
 def _read_there(place: dict[str, Any]) -> str | None:
     # first here: after a restart this node bears another name, and keeps its files
     if place["node"] == ray.get_runtime_context().get_node_id() or Path(place["log"]).parent.is_dir():
-        return _read(place["log"])
+        return read_attempt(place["log"])
     if place["node"] not in {node["NodeID"] for node in ray.nodes() if node["Alive"]}:
         return None
     there = NodeAffinitySchedulingStrategy(place["node"], soft=False)
     try:
-        return ray.get(ray.remote(_read).options(num_cpus=0, scheduling_strategy=there).remote(place["log"]), timeout=30)
+        return ray.get(ray.remote(read_attempt).options(num_cpus=0, scheduling_strategy=there).remote(place["log"]), timeout=30)
     except exceptions.RayError:
         return None
-
-
-def _read(path: str) -> str | None:
-    """The log of an attempt, after those of its earlier beginnings, which were broken off."""
-    log = Path(path)
-    if not log.parent.is_dir():
-        return None
-    begun = sorted(log.parent.parent.glob(f"{log.parent.name}.*"), key=lambda folder: int(folder.suffix[1:]))
-    broken = [f"{read_capped_log(folder / log.name)}\n[autonomic: broken off here, and begun again]\n" for folder in begun]
-    return "".join([*broken, read_capped_log(log)])
 
 
 def _drive(records: RunRecords, run_id: str) -> None:

@@ -1,6 +1,9 @@
 """The logs of a step's attempts, put together for a reader."""
 
 from collections.abc import Mapping
+from pathlib import Path
+
+from autonomic.workflows.runs.capped_log import read_capped_log
 
 
 def joined(logs: Mapping[int, str | None], attempt: int | None = None, tail: int | None = None) -> str | None:
@@ -20,3 +23,13 @@ def joined(logs: Mapping[int, str | None], attempt: int | None = None, tail: int
             text += f"[autonomic: attempt {number}]\n"
         text += f"[autonomic: the log of attempt {number} is gone]\n" if log is None else log
     return "".join(text.splitlines(keepends=True)[-tail:]) if tail else text
+
+
+def read_attempt(path: str) -> str | None:
+    """The log of an attempt at `path`, after those of its earlier beginnings, which were broken off; None where it is gone."""
+    log = Path(path)
+    if not log.parent.is_dir():
+        return None
+    begun = sorted(log.parent.parent.glob(f"{log.parent.name}.*"), key=lambda folder: int(folder.suffix[1:]))
+    broken = [f"{read_capped_log(folder / log.name)}\n[autonomic: broken off here, and begun again]\n" for folder in begun]
+    return "".join([*broken, read_capped_log(log)])

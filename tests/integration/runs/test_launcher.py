@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from autonomic.workflows.runs.attempt_logs import read_attempt
 from autonomic.workflows.runs.capped_log import read_capped_log
 from autonomic.workflows.runs.launcher import Attempt, Notes, launch
 
@@ -275,12 +276,10 @@ def test_another_attempt_finds_the_working_folder_as_it_was_left(attempt: Make) 
 
 
 def test_an_attempt_that_is_begun_again_keeps_what_it_printed_before(attempt: Make, tmp_path: Path) -> None:
-    from autonomic.platforms.ray.cluster_runs import _read
-
     for text in ("first", "second", "third"):
         launch(attempt(f"def f(): print('{text}')"))
     again = "[autonomic: broken off here, and begun again]"
-    assert _read(str(tmp_path / "s" / "1" / "log")) == f"first\n\n{again}\nsecond\n\n{again}\nthird\n"
+    assert read_attempt(str(tmp_path / "s" / "1" / "log")) == f"first\n\n{again}\nsecond\n\n{again}\nthird\n"
 
 
 def test_steps_start_light() -> None:
