@@ -160,6 +160,10 @@ class Services:
         if state is not None and state.status not in FAILED_FOR_GOOD:
             self._apps.scale(entry.app, records.serve_target(record.spec, role, entry.replicas))
             return False
+        if state is None:
+            # they go with it, and must not count as replicas of the one that is made now
+            for replica in self.registered(entry.app):
+                self.unregister(replica.id, "its application was deleted")
         self._create(name, workflow, record, role)
         return state is None
 

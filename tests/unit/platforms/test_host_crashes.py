@@ -369,6 +369,33 @@ def test_an_application_that_somebody_deletes_while_it_starts_fails_the_deploy_s
         assert (host.services.workflows(), world.apps) == ({}, {})
 
 
+@pytest.mark.parametrize(
+    ("primitive", "to", "target"),
+    [("rescale", {"role": "champion", "replicas": 1}, "web/api"), ("deploy", {"spec": online(), "package": ""}, "web")],
+)
+def test_replicas_of_a_deleted_application_do_not_count_for_the_one_that_is_made_again(
+    primitive: str, to: dict[str, Any], target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World()
+    host = Host(world)
+    assert host.intents.apply(change("plan-0.0", "deploy", {"spec": online(), "package": ""}, "web"), 5).status == "done"
+    began = world.clock.now()
+    monkeypatch.setattr(WorldApps, "_announce", lambda *_: None)
+    world.apps.clear()
+
+    def announce() -> None:
+        for app in world.apps:
+            host.services.register(ReplicaRecord(id=f"{app}-new", app=app, host="h", port=1, pid=1, node="n", started_at=began))
+
+    world.clock.call_at(began + 30, announce)
+    outcome = host.intents.apply(change("plan-1.0", primitive, to, target), 5)
+    assert outcome.status == "done", outcome.detail
+    assert world.clock.now() - began >= 30
+    service = host.services.observe("web", "api")
+    assert service is not None
+    assert service.roles["champion"].ready == 1
+
+
 def test_a_deploy_waits_while_a_quota_leaves_no_room_and_says_so_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     why = "FailedCreate: exceeded quota: none"
     monkeypatch.setattr(WorldApps, "_announce", lambda *_: None)
