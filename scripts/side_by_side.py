@@ -21,15 +21,15 @@ WORKERS = 3
 TOLD_EVERY_SECONDS = 60
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-# the longest first; a folder or file that is named nowhere belongs to the last
+# the longest first; a folder or file that is named nowhere belongs to the group without names
 GROUPS: dict[str, list[str]] = {
     "a whole system": ["integration/system"],
     "services on Ray": ["contract", "chaos/test_host_kills.py", "integration/platforms"],
     "steps on Ray and MLflow": ["integration/runs", "integration/mnist", "integration/monitor", "integration/registry"],
+    "agents and servers": [],
     "units that simulate": ["unit/simulation", "unit/planner", "unit/platforms", "unit/apps", "unit/serving"],
     "other units": ["unit"],
     "journals and plans": [f"contract/test_{name}_contract.py" for name in ("journal", "lease", "plan_runner")],
-    "agents and servers": [],
 }
 
 
