@@ -25,7 +25,7 @@ class ServeApps:
 
     def create(self, name: str, spec: AppSpec, replicas: int) -> None:
         state = self.state(name)
-        if state is not None and state.status not in FAILED_FOR_GOOD | {"DELETING"}:
+        if state is not None and state.status not in FAILED_FOR_GOOD:
             self.scale(name, replicas)
             return
         from ray import serve
@@ -74,7 +74,7 @@ class ServeApps:
             self._call("delete_apps", wanted)
 
     def state(self, name: str) -> AppState | None:
-        return self.states().get(name)
+        return self.running().get(name)
 
     def running(self) -> dict[str, AppState]:
         """All applications by name, but for those that are being deleted."""

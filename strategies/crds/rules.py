@@ -142,7 +142,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         Rule(
             "!has(self.guard) || !has(self.guard.autonomy) || self.guard.autonomy != 'auto' || !has(self.do)"
             f" || !self.do.exists(a, {_given(sorted(NEEDS_PERSON))})",
-            f"{', '.join(sorted(NEEDS_PERSON))} cannot be undone, so it is never auto; write suggest or approve",
+            f"{' and '.join(sorted(NEEDS_PERSON))} cannot be undone, so they are never auto; write suggest or approve",
         ),
         Rule(
             "self.target.contains('/') || !has(self.readings) || self.readings.all(name, "

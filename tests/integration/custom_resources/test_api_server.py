@@ -196,7 +196,7 @@ BAD: list[tuple[str, str, Any, str]] = [
     ("strategy", "spec.do.0", {"resize": {}}, AGENTS),
     ("strategy", "spec.do.0", {"reschedule": {"avoid": {}}}, AGENTS),
     ("strategy", "spec.do.2.target", "training/train", "act on a whole workflow"),
-    ("strategy", "spec.do.2", {"delete": {}, "target": "online"}, "delete cannot be undone"),
+    ("strategy", "spec.do.2", {"delete": {}, "target": "online"}, "delete and stop cannot be undone"),
     ("strategy", "spec.do.2", {"delete": None, "target": "online"}, AGENTS),
     ("strategy", "spec.do", [], "either do: (actions) or decide:"),
     ("strategy", "spec.decide", "mine:decide", "either do: (actions) or decide:"),

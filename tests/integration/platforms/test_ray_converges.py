@@ -70,7 +70,8 @@ def test_what_is_deleted_or_scaled_by_hand_comes_back_as_it_was_declared_and_is_
     cursor = world.host.platform.watch(0)[-1].cursor
     (app,) = world.apps()
 
-    serve.delete(app)
+    # to wait for its end is to wait for ever: it comes back between two looks
+    serve.delete(app, _blocking=False)
     wait_until(lambda: "drifted" in world.notices(cursor))
     wait_until(lambda: world.is_ready(2))
     assert list(world.apps()) == [app]
@@ -90,7 +91,7 @@ def test_a_change_of_what_does_not_run_makes_it_run_and_is_never_unchanged(world
 
     for change in (lambda: world.deploy(), lambda: world.apply("rescale", f"{NAME}/api", {"role": "champion", "replicas": 1})):
         (app,) = world.apps()
-        serve.delete(app)
+        serve.delete(app, _blocking=False)
         outcome = change()
         # whichever was first, the change or the loop: what the answer says is there
         assert outcome.status in ("done", "unchanged"), outcome.detail
@@ -104,7 +105,7 @@ def test_a_service_whose_model_is_gone_says_why_and_comes_back_with_it(world: Wo
     away = folder.with_name("moved-away")
     folder.rename(away)
     (app,) = world.apps()
-    serve.delete(app)
+    serve.delete(app, _blocking=False)
     wait_until(lambda: any("one" in word for word in world.host.platform.observe(f"{NAME}/api").differs))
     assert world.host.platform.observe(NAME).differs
 
