@@ -425,7 +425,7 @@ def test_a_host_that_is_killed_comes_back_and_requests_go_on(home: Path, eventua
         state = answer.json() if answer.status_code == 200 else {}
         if not state.get("service"):
             return False
-        return state["service"]["roles"]["champion"] == {"model": state["spec"]["model"], "wanted": 2, "ready": 2, "why": ""}
+        return state["service"]["roles"]["champion"] == {"model": state["spec"]["model"], "wanted": 2, "ready": 2, "surplus": 0, "why": ""}
 
     eventually(back, "the host knows the service as it was")
     assert httpx.post(url, json={}, trust_env=False).status_code == 200
