@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from cloudevents.core.base import BaseCloudEvent, EventFactory
 from cloudevents.core.bindings.common import CONTENT_TYPE_HEADER
 from cloudevents.core.bindings.http import CE_PREFIX, HTTPMessage, from_binary
 from cloudevents.core.exceptions import BaseCloudEventException, CloudEventValidationError
@@ -110,9 +109,6 @@ def _decompressed(encoding: str, body: bytes) -> bytes:
 class _Strict(JSONFormat):
     """The SDK's JSON format with strict JSON as data: what is no JSON is refused and not taken as text."""
 
-    def read(self, event_factory: EventFactory | None, data: str | bytes) -> BaseCloudEvent:
-        raise NotImplementedError("documents are parsed before, many at once")
-
     def read_data(self, body: bytes, datacontenttype: str | None) -> Any:
         if not body:
             return None
@@ -158,8 +154,8 @@ def _binary(headers: Mapping[str, str], body: bytes) -> CloudEvent:
         raise _no_event(where, _words(invalid)) from None
     attributes = event.get_attributes()
     time = attributes.pop("time")
-    told = {"time": time.isoformat()} if f"{CE_PREFIX}time" in given and isinstance(time, datetime) else {}
-    return _made({**attributes, **told, "data": event.get_data()}, where)
+    given_time = {"time": time.isoformat()} if f"{CE_PREFIX}time" in given and isinstance(time, datetime) else {}
+    return _made({**attributes, **given_time, "data": event.get_data()}, where)
 
 
 def _check_required(found: Any, where: str) -> None:

@@ -109,7 +109,7 @@ def _decisions(planner: Planner) -> APIRouter:
 def _workflows(planner: Planner) -> APIRouter:
     api = APIRouter(tags=["workflows"])
 
-    def told(name: str, seen: Seen | None = None) -> dict[str, Any]:
+    def view(name: str, seen: Seen | None = None) -> dict[str, Any]:
         workflow = planner.specs.workflows[name]
         answer: dict[str, Any] = {
             "name": name,
@@ -147,14 +147,14 @@ def _workflows(planner: Planner) -> APIRouter:
         """The workflows in force, by name; with `observe` the platform is asked for the state of each."""
         page = page_of(list(planner.specs.workflows), str, cursor, limit)
         states = seen(page.items) if observe else None
-        return Page(items=[told(name, states) for name in page.items], next=page.next)
+        return Page(items=[view(name, states) for name in page.items], next=page.next)
 
     @api.get("/v1/workflows/{name}")
     def workflow(name: str, observe: bool = True) -> dict[str, Any]:
         """A workflow: its document, its code's digest, and its state as the platform sees it now (null where it cannot be asked)."""
         if name not in planner.specs.workflows:
             raise not_found("workflow", name, "GET /v1/workflows")
-        return told(name, seen([name]) if observe else None)
+        return view(name, seen([name]) if observe else None)
 
     return api
 

@@ -14,7 +14,7 @@ from autonomic.agents.planner.specs import Specs
 from autonomic.platforms.host.reconcile import Backoff, Gap, Reconciler, Report, Standing, World
 from autonomic.seams.clock import Clock
 from autonomic.seams.decision import DecisionRecord
-from autonomic.seams.errors import AutonomicError, Permanent, Retryable
+from autonomic.seams.errors import AutonomicError, Permanent
 from autonomic.seams.runner import ENDED, PlanStatus
 from autonomic.seams.state import State
 from autonomic.workflows.spec.workflow import OnlineSpec, Workflow
@@ -55,17 +55,19 @@ class DeclaredWorld:
         specs = self._specs()
         names = [name for name, workflow in specs.workflows.items() if is_deployed(workflow)]
         states, unknown = self._observe_all(names)
-        if unknown:
-            raise Retryable("; ".join(f"{name}: {why}" for name, why in unknown.items()))
-        differing = {name: difference(specs.workflows[name], specs.packages.get(name, ""), states[name]) for name in names}
+        differing = {name: difference(specs.workflows[name], specs.packages.get(name, ""), state) for name, state in states.items()}
         found = {name: gap for name, gap in differing.items() if gap is not None}
         plans = self._plans() if found else ()
-        gaps: list[Gap] = []
+        # of one that cannot be asked now nothing is concluded, and the others are looked at all the same
+        gaps = [
+            Gap(name=name, target=name, close="replace", desired="its document", actual="not known", why=why, on_hold=True)
+            for name, why in unknown.items()
+        ]
         for name, gap in found.items():
             choice = chosen(name, documents.dump(specs.workflows[name]), plans)
             if choice != "leave":
                 why = "; ".join(filter(None, [gap.why, last_failure(name, plans)]))
-                gaps.append(gap.model_copy(update={"why": why, "under_way": choice == "wait" or self._decided(name)}))
+                gaps.append(gap.model_copy(update={"why": why, "on_hold": choice == "wait" or self._decided(name)}))
         return gaps
 
     def lacking(self, name: str) -> str:
@@ -85,13 +87,15 @@ class DeclaredWorld:
         parts = [self._observe(f"{name}/{part}") for part in getattr(workflow.spec, "parts", ())]
         return "; ".join([*state.differs, *(words for part in parts for words in _missing_replicas(part))])
 
-    def faults(self, name: str) -> tuple[str, ...]:
-        """What fails by itself in a workflow in force, though it runs as its document says.
+    def faults(self, names: Sequence[str]) -> list[str]:
+        """What fails by itself in workflows in force, though they run as their documents say.
 
         Raises:
             Retryable: the platform cannot be asked now.
         """
-        return self._observe(name).faults if is_deployed(self._specs().workflows[name]) else ()
+        workflows = self._specs().workflows
+        states, unknown = self._observe_all([name for name in names if is_deployed(workflows[name])])
+        return [*(fault for state in states.values() for fault in state.faults), *(f"{name}: {why}" for name, why in unknown.items())]
 
     def close(self, gap: Gap) -> None:
         record = self._deploy(gap.name)

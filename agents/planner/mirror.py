@@ -32,7 +32,7 @@ class RunMirror:
     """Copies the platform's runs every `interval_seconds`; while the platform is away, every 2 s at last.
 
     State `run/ID` is the newest that is known of a run; records of kind "run" tell each change, those of kind
-    "notice" what the platform told, and a part that was started again is an event as well. Runs that ended longer ago than
+    "notice" what the platform reported, and a part that was started again is an event as well. Runs that ended longer ago than
     `keep_seconds` are not copied.
     """
 
@@ -88,8 +88,8 @@ class RunMirror:
                 transaction.append(Record(time=notice.time, kind=NOTICE, subject=notice.target, data=notice.model_dump(mode="json")))
                 if notice.kind == PART_RESTARTED:
                     event = part_restarted(notice.target, notice.data.get("why", ""), notice.time, "host")
-                    told = event.model_dump(mode="json", exclude_none=True)
-                    transaction.append(Record(time=notice.time, kind=EVENT, subject=notice.target, data=told))
+                    document = event.model_dump(mode="json", exclude_none=True)
+                    transaction.append(Record(time=notice.time, kind=EVENT, subject=notice.target, data=document))
             if notices:
                 transaction.put_state(_CURSOR, notices[-1].cursor)
 

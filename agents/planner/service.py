@@ -356,8 +356,7 @@ class Planner:
         Raises:
             Retryable: the platform cannot be asked now.
         """
-        same = [model.name for model in models if self.specs.workflows.get(model.name) == model]
-        return [words for name in same for words in self._declared.faults(name)]
+        return self._declared.faults([model.name for model in models if self.specs.workflows.get(model.name) == model])
 
     def differs(self, name: str) -> list[str]:
         """How what the platform has of a workflow differs from its document, and what came of closing it."""

@@ -16,8 +16,8 @@ from autonomic.agents.pagination import Cursor, Limit, Page, page_after
 from autonomic.agents.problems import not_found
 from autonomic.agents.settings import Settings
 from autonomic.agents.strict_json import StrictRoute
-from autonomic.agents.tuner.freezes import PlannerFreezes
-from autonomic.agents.tuner.searches import PlannerWorkflows, Search, Searches, SearchRequest
+from autonomic.agents.tuner.planner_client import PlannerClient
+from autonomic.agents.tuner.searches import Search, Searches, SearchRequest
 from autonomic.platforms.host.client import HostPlatform
 from autonomic.seams.clock import SystemClock
 from autonomic.seams.event import CloudEvent
@@ -31,9 +31,8 @@ def create(settings: Settings, tokens: Tokens) -> FastAPI:
     journal = SqlJournal(settings.journal("tuner"))
     platform = HostPlatform(settings.host_url, tokens["host"])
     bus = HttpBus(journal, clock, {"planner": settings.planner_url, "monitor": settings.monitor_url}, tokens["act"])
-    workflows = PlannerWorkflows(settings.planner_url, tokens["read"])
-    freezes = PlannerFreezes(settings.planner_url, tokens["read"])
-    searches = Searches(journal, clock, RandomIds(), platform, workflows, freezes)
+    planner = PlannerClient(settings.planner_url, tokens["read"])
+    searches = Searches(journal, clock, RandomIds(), platform, planner.workflow, planner.freezes)
     registry = new_registry()
     _gauge(registry, searches)
 

@@ -99,7 +99,7 @@ class Searches:
         self._host = host
         self._workflows = workflows
         self._freezes = freezes
-        # by search the freeze that its host was told last; one that this process has told nothing is told at once
+        # by search the freeze that was last sent to its host; after a restart it is sent anew
         self._held: dict[str, str] = {}
         self._interval_seconds = interval_seconds
         self._wake = threading.Event()
@@ -148,7 +148,7 @@ class Searches:
         with self._journal.transaction() as transaction:
             if transaction.state(_STATE + identifier)[0] is None:
                 transaction.put_state(_STATE + identifier, search)
-                transaction.append(Record(time=search.created_at, kind=SEARCH, subject=identifier, data=_told(search)))
+                transaction.append(Record(time=search.created_at, kind=SEARCH, subject=identifier, data=_summary(search)))
         self._wake.set()
         return search, True
 
@@ -178,12 +178,12 @@ class Searches:
         for search in reversed(open_searches):
             words = next((one.words() for one in freezes or () if one.covers(search.workflow)), "")
             try:
-                told = self._host.search(search.id)
-                if told is None and (away or words):
+                found = self._host.search(search.id)
+                if found is None and (away or words):
                     self._save(search, search.model_copy(update={"detail": away or words}))
                     continue
-                if told is None:
-                    told = self._host.start_search({**search.request, "id": search.id})
+                if found is None:
+                    found = self._host.start_search({**search.request, "id": search.id})
                     self._held[search.id] = ""
                 if not away and self._held.get(search.id) != words:
                     self._host.hold_search(search.id, words)
@@ -191,7 +191,7 @@ class Searches:
             except Permanent as refused:
                 self._save(search, search.model_copy(update={"status": "failed", "detail": str(refused)}))
                 continue
-            self._mirror(search, told, self._held.get(search.id, ""))
+            self._mirror(search, found, self._held.get(search.id, ""))
         return len(open_searches)
 
     def _ask_freezes(self) -> tuple[list[Freeze], str]:
@@ -201,8 +201,8 @@ class Searches:
         except Retryable as away:
             return [], str(away)
 
-    def _mirror(self, search: Search, told: dict[str, Any], held: str = "") -> Search:
-        fields = {name: told[name] for name in ("status", "best", "trials", "detail") if told.get(name) is not None}
+    def _mirror(self, search: Search, found: dict[str, Any], held: str = "") -> Search:
+        fields = {name: found[name] for name in ("status", "best", "trials", "detail") if found.get(name) is not None}
         if held and fields.get("status", search.status) not in ENDED:
             fields["detail"] = f"it begins no further trial: {held}"
         after = Search.model_validate({**search.model_dump(), **fields})
@@ -221,10 +221,10 @@ class Searches:
             if current is not None and current["status"] in ENDED:
                 return
             transaction.put_state(_STATE + after.id, after)
-            transaction.append(Record(time=now, kind=SEARCH, subject=after.id, data=_told(after)))
+            transaction.append(Record(time=now, kind=SEARCH, subject=after.id, data=_summary(after)))
             if ended:
                 event = CloudEvent(
-                    id=f"{after.id}.finished", source="tuner", type=SEARCH_FINISHED, subject=after.workflow, data=_told(after)
+                    id=f"{after.id}.finished", source="tuner", type=SEARCH_FINISHED, subject=after.workflow, data=_summary(after)
                 )
                 for listener in LISTENERS:
                     transaction.send(listener, event)
@@ -247,10 +247,10 @@ class Searches:
             self._wake.wait(wait)
 
 
-def _told(search: Search) -> dict[str, Any]:
-    told = search.model_dump(mode="json", exclude={"request", "trials"})
+def _summary(search: Search) -> dict[str, Any]:
+    found = search.model_dump(mode="json", exclude={"request", "trials"})
     request = {key: value for key, value in search.request.items() if key != "spec"}
-    return {**told, "request": request, "trials": len(search.trials)}
+    return {**found, "request": request, "trials": len(search.trials)}
 
 
 def check_space(request: SearchRequest, workflow: Workflow) -> None:
@@ -300,33 +300,3 @@ def _domain_fault(domain: dict[str, list[Any]]) -> str:
     if values[0] >= values[1]:
         return f"{kind} takes [low, high] with low < high; found {values}"
     return "loguniform takes numbers above 0" if kind == "loguniform" and values[0] <= 0 else ""
-
-
-class PlannerWorkflows:
-    """Asks the planner for applied workflows."""
-
-    def __init__(self, url: str, token: str) -> None:
-        import httpx
-
-        # trust_env: agents never speak to one another through a proxy
-        self._client = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=10.0, trust_env=False)
-
-    def __call__(self, name: str) -> tuple[Workflow, str]:
-        """The applied document and its code's digest.
-
-        Raises:
-            Permanent: there is no such workflow.
-            Retryable: the planner cannot be asked.
-        """
-        import httpx
-
-        try:
-            answer = self._client.get(f"/v1/workflows/{name}", params={"observe": "false"})
-        except httpx.HTTPError as error:
-            raise Retryable(f"the planner at {self._client.base_url} cannot be reached: {error!r}") from None
-        if answer.status_code == 404:
-            raise Permanent(f"there is no workflow {name!r}; apply it first")
-        if not answer.is_success:
-            raise Retryable(f"the planner answered {answer.status_code}: {answer.text[:300]}")
-        told = answer.json()
-        return Workflow.model_validate(told["spec"]), told["package"]

@@ -29,7 +29,7 @@ class ServicesWorld:
         targets = {*(wanted.target for wanted in desired.values()), *ours.values()}
         busy = {target for target in targets if self._intents.under_way(target)}
         found = compare(desired, {app: _actual(state) for app, state in seen.items()}, ours)
-        return [gap.model_copy(update={"under_way": True}) if gap.target in busy else gap for gap in found]
+        return [gap.model_copy(update={"on_hold": True}) if gap.target in busy else gap for gap in found]
 
     def close(self, gap: Gap) -> None:
         self._intents.beside(gap.target, lambda: self._services.restore(gap.name))

@@ -46,7 +46,8 @@ class Actual(Word):
 class Gap(Word):
     """How one thing that runs differs from what is declared, and what closes it.
 
-    Where a change `under_way` is about to close it, it is neither closed nor published, but stands where it stood before.
+    One `on_hold` is neither closed nor published, but stands where it stood before: a change is about to close it, or what is there is
+    not known now.
     """
 
     name: str
@@ -55,7 +56,7 @@ class Gap(Word):
     desired: str
     actual: str
     why: str = ""
-    under_way: bool = False
+    on_hold: bool = False
 
     def __str__(self) -> str:
         return f"{self.name}: {self.desired} is declared, {self.actual} is there{f' ({self.why})' if self.why else ''}"
@@ -147,7 +148,7 @@ class World(Protocol):
     """What a reconciler looks at and changes."""
 
     def gaps(self) -> list[Gap]:
-        """What differs now; see `compare`. What a change under way is about to close is marked as such.
+        """What differs now; see `compare`. What is not to be closed now is `on_hold`.
 
         Raises:
             AutonomicError: it cannot be asked now.
@@ -195,7 +196,7 @@ class Reconciler:
         before, now = self._standing, dict[str, Standing]()
         for name, gap in gaps.items():
             known = before.get(name)
-            if not gap.under_way:
+            if not gap.on_hold:
                 now[name] = self._close(gap, known)
             elif known is not None:
                 now[name] = known

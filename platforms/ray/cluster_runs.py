@@ -8,7 +8,7 @@ import ray
 from ray import exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from autonomic.platforms.ray.drivers import NAMESPACE
+from autonomic.platforms.ray.replica import NAMESPACE
 from autonomic.platforms.ray.run_actor import RUNS, cluster_records, ensure_runs_actor
 from autonomic.seams.errors import Permanent, Retryable
 from autonomic.seams.state import RunState

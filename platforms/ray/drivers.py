@@ -4,7 +4,7 @@ from typing import Any
 
 import ray
 
-NAMESPACE = "autonomic"
+from autonomic.platforms.ray.replica import NAMESPACE
 
 
 def ensure_driver(driver: type, name: str, *arguments: Any, threads: int = 4) -> Any:

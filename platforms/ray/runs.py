@@ -5,7 +5,7 @@ from typing import Any
 
 from autonomic.platforms.host.services import Tell
 from autonomic.platforms.host.store import Store
-from autonomic.platforms.ray import cluster_runs as ray_runs
+from autonomic.platforms.ray import cluster_runs
 from autonomic.platforms.ray.cluster_store import ClusterStore
 from autonomic.platforms.ray.lasting import lasting_runs
 from autonomic.platforms.ray.run_actor import RUNS
@@ -24,15 +24,15 @@ class BatchRuns:
         self._lasting = lasting_runs(ClusterStore(RUNS), store, clock)
         self._lasting.restore()
         self._lock = threading.Lock()
-        self._seen = {run.id: run.status for run in ray_runs.list_runs() if run.status not in FINISHED}
+        self._seen = {run.id: run.status for run in cluster_runs.list_runs() if run.status not in FINISHED}
 
     def resume(self) -> None:
         """Goes on with those that nobody drives, and starts what drives the runs to come."""
-        ray_runs.resume_runs(tracking_uri=self._settings.mlflow_url)
+        cluster_runs.resume_runs(tracking_uri=self._settings.mlflow_url)
 
     def leave(self) -> None:
         """Ends what drives runs, once none goes on."""
-        ray_runs.leave_runs()
+        cluster_runs.leave_runs()
 
     def keep_changes(self) -> None:
         """Keeps what has changed."""
@@ -45,7 +45,7 @@ class BatchRuns:
             Permanent: it cannot be run.
         """
         try:
-            run = ray_runs.start_run(to, tracking_uri=self._settings.mlflow_url, home=self._settings.folder)
+            run = cluster_runs.start_run(to, tracking_uri=self._settings.mlflow_url, home=self._settings.folder)
         except ValueError as invalid:
             raise Permanent(f"The run {to.get('run_id')} cannot be started: {invalid}") from invalid
         self._lasting.keep(run.id)
@@ -54,31 +54,31 @@ class BatchRuns:
 
     def stop(self, run_ids: list[str]) -> None:
         """Stops runs; those that have ended stay as they are."""
-        ray_runs.stop_runs(run_ids)
+        cluster_runs.stop_runs(run_ids)
         for run_id in run_ids:
             self._lasting.keep(run_id)
 
     def list(self, workflow: str | None = None) -> list[RunState]:
         """All runs (of one workflow), the newest first."""
-        return ray_runs.list_runs(workflow)
+        return cluster_runs.list_runs(workflow)
 
     def get(self, run_id: str) -> RunState | None:
         """A run, None where it is not known."""
-        return ray_runs.get_run(run_id)
+        return cluster_runs.get_run(run_id)
 
     def log(self, run_id: str, step: str, tail: int | None, attempt: int | None = None) -> str | None:
         """What a step's attempts (or one) have printed, or the last `tail` lines; None where there is no such run, step or attempt."""
-        run = ray_runs.get_run(run_id)
+        run = cluster_runs.get_run(run_id)
         if run is None or step not in run.steps:
             return None
-        return joined(ray_runs.read_logs(run_id, step, attempt), attempt, tail)
+        return joined(cluster_runs.read_logs(run_id, step, attempt), attempt, tail)
 
     def tell_changes(self, tell: Tell) -> None:
         """A notice for each run whose status is another one than when it was last looked at."""
         with self._lock:
             active = dict(self._seen)
         for run_id, before in active.items():
-            run = ray_runs.get_run(run_id)
+            run = cluster_runs.get_run(run_id)
             status = run.status if run else "stopped"
             if status == before:
                 continue

@@ -3,7 +3,7 @@
 from typing import Any
 
 from autonomic.platforms.host.store import Store
-from autonomic.platforms.ray import cluster_searches as ray_searches
+from autonomic.platforms.ray import cluster_searches
 from autonomic.platforms.ray.cluster_store import ClusterStore
 from autonomic.platforms.ray.lasting import lasting_searches
 from autonomic.platforms.ray.search_actor import SEARCHES
@@ -21,7 +21,7 @@ class BatchSearches:
 
     def resume(self) -> None:
         """Goes on with those that nobody drives."""
-        ray_searches.resume_searches()
+        cluster_searches.resume_searches()
 
     def keep_changes(self) -> None:
         """Keeps what has changed."""
@@ -29,21 +29,21 @@ class BatchSearches:
 
     def start(self, search: dict[str, Any]) -> dict[str, Any]:
         """Starts a search unless one with its id was started before."""
-        started = ray_searches.start_search(search, tracking_uri=self._settings.mlflow_url, home=self._settings.folder)
+        started = cluster_searches.start_search(search, tracking_uri=self._settings.mlflow_url, home=self._settings.folder)
         self._lasting.keep(started["id"])
         return started
 
     def get(self, search_id: str) -> dict[str, Any] | None:
         """A search and its trials, None where it is not known."""
-        return ray_searches.get_search(search_id)
+        return cluster_searches.get_search(search_id)
 
     def hold(self, search_id: str, why: str) -> bool:
         """No further trial of a search begins while there is a `why`; False where it is not known."""
-        return ray_searches.hold_search(search_id, why)
+        return cluster_searches.hold_search(search_id, why)
 
     def stop(self, search_id: str) -> dict[str, Any] | None:
         """Ends a search, None where it is not known."""
-        stopped = ray_searches.stop_search(search_id)
+        stopped = cluster_searches.stop_search(search_id)
         if stopped is not None:
             self._lasting.keep(search_id)
         return stopped

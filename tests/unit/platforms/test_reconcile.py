@@ -127,7 +127,7 @@ def test_a_gap_that_a_change_is_about_to_close_stands_with_its_backoff_and_is_no
     reconciler.turn()
     reconciler.turn()
     found, tried, published = shelf.gaps(), len(shelf.closed), len(notices)
-    shelf.gaps = lambda: [gap.model_copy(update={"under_way": True}) for gap in found]  # type: ignore[method-assign]
+    shelf.gaps = lambda: [gap.model_copy(update={"on_hold": True}) for gap in found]  # type: ignore[method-assign]
     clock.sleep(100)
     assert [standing.error for standing in reconciler.turn()] == ["no code package"]
     assert (len(shelf.closed), len(notices)) == (tried, published)
@@ -141,7 +141,7 @@ def test_what_a_change_is_at_work_on_is_left_to_it() -> None:
     services: Any = SimpleNamespace(workflows=dict, made=lambda: {"old": "shop/api", "other": "bar/api"})
     busy: Any = SimpleNamespace(under_way=lambda target: target == "shop/api")
     world = ServicesWorld(services, busy, lambda: dict.fromkeys(("old", "other"), AppState(status="RUNNING", target=1)))
-    assert {gap.name: (gap.close, gap.under_way) for gap in world.gaps()} == {"old": ("delete", True), "other": ("delete", False)}
+    assert {gap.name: (gap.close, gap.on_hold) for gap in world.gaps()} == {"old": ("delete", True), "other": ("delete", False)}
 
 
 def test_after_it_was_as_it_should_be_the_next_failure_is_closed_at_once() -> None:
